@@ -1,0 +1,133 @@
+"""The ``robot-rl`` command: one sub-command per app, Hydra overrides after it, one clear message when they are wrong.
+
+An app is a module ``robot_rl.apps.<command>`` with ``run(config)`` and a primary YAML ``robot_rl/conf/<command>.yaml``.
+A first bare word after the command (``robot-rl dataset import ...``) becomes the override ``action=<word>``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from robot_rl.errors import ConfigError, RobotRlError, valid_choices
+
+COMMANDS = {
+    "record": "record demonstrations with a teleop device or a scripted expert",
+    "dataset": "import, export, info, verify, repair or report on an episode store",
+    "train": "train a policy from stored episodes",
+    "evaluate": "roll out a checkpoint on fixed seeds, with intervals",
+    "compare": "two policies on the same seeds, with an exact paired test",
+    "replay": "play the actions of a stored episode back",
+    "view": "watch a task, or write a video where there is no display",
+    "doctor": "check this machine and say what to fix",
+    "demo": "record, train and evaluate a lift policy within ten minutes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 2 the user can fix it, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's TERM saves and stops like Ctrl-C
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    try:
+        run_command(words[0], words[1:])
+    except RobotRlError as error:
+        print(f"robot-rl {words[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"robot-rl {words[0]}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_command(command: str, words: Sequence[str]) -> None:
+    """Compose the configuration of ``command`` from ``words`` and run its app. Raises RobotRlError."""
+    if command not in COMMANDS:
+        raise ConfigError(f"no command '{command}'", remedy=valid_choices(command, COMMANDS))
+    words = list(words)
+    if words and "=" not in words[0] and not words[0].startswith("-"):
+        words[0] = f"action={words[0]}"
+    if any(word in ("-h", "--help") for word in words):
+        from omegaconf import OmegaConf
+
+        print(f"robot-rl {command}: {COMMANDS[command]}\n\nDefaults (override with key=value):\n")
+        print(OmegaConf.to_yaml(compose(command, [])))
+        return
+    importlib.import_module(f"robot_rl.apps.{command}").run(compose(command, words))
+
+
+def compose(command: str, overrides: Sequence[str]) -> Any:
+    """The configuration of an app as a DictConfig. Raises ConfigError naming the nearest valid key or option."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_module("robot_rl.conf", version_base="1.3"):
+            return hydra.compose(config_name=command, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explain(command, error) from error
+
+
+def instantiate(node: Any, **arguments: Any) -> Any:
+    """Build what a configuration node names by ``_target_``; a wrong key or type is a ConfigError."""
+    import hydra.utils
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__
+        if isinstance(cause, RobotRlError):
+            raise cause from None
+        reason = str(cause or error).splitlines()[0]
+        raise ConfigError(f"cannot build {node.get('_target_', 'a part')}: {reason}") from error
+
+
+def _explain(command: str, error: Exception) -> ConfigError:
+    text = str(error).strip()
+    key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
+    if key:
+        name = key.group(1) or key.group(2)
+        keys = list(_keys(compose(command, [])))
+        near = difflib.get_close_matches(name, keys, n=1)
+        hint = f"Did you mean '{near[0]}'? " if near else ""
+        return ConfigError(f"no configuration key '{name}'", remedy=f"{hint}See: robot-rl {command} --help")
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if option:
+        group, name = option.groups()
+        listed = re.search(r"Available options in '[^']*':\s*((?:\s*\S+\n?)+)", text)
+        choices = listed.group(1).split("Config search path")[0].split() if listed else []
+        return ConfigError(f"no {group} '{name}'", remedy=valid_choices(name, choices))
+    return ConfigError(" ".join(text.split()))
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    from omegaconf import DictConfig
+
+    for key in node:
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from _keys(child, f"{prefix}{key}.")
+
+
+def _usage() -> str:
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "robot-rl <command> [key=value ...]\n\n" + "\n".join(lines) + "\n\nrobot-rl <command> --help shows its keys."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

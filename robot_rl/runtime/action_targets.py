@@ -1,0 +1,126 @@
+"""Between a policy's action and the absolute targets that cross ``Robot.command``.
+
+Delta actions are integrated once, at the chunk's anchor, onto the target then in force, so that dropping or splicing
+steps loses nothing; ``express`` is the inverse, one step at a time, and turns set points back into policy actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from robot_rl.errors import CommandRefusedError, InvalidArrayError
+from robot_rl.geometry import (
+    quat_xyzw_conjugate,
+    quat_xyzw_from_rotvec,
+    quat_xyzw_multiply,
+    quat_xyzw_normalize,
+    rotvec_from_quat_xyzw,
+)
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Arrays, check_finite
+
+_FLOAT = np.float64
+
+
+def integrate(spec: ActionSpec, actions: Array, in_force: Arrays) -> dict[str, Array]:
+    """Absolute targets {part: [H, k]} of a plan ``actions`` [H, A] anchored at the targets ``in_force`` {part: [k]}.
+
+    Actions are clipped to the limits of the spec first. Raises InvalidArrayError for a wrong shape or a value that is
+    not finite, CommandRefusedError when a delta part has no target in force.
+    """
+    actions = np.asarray(actions, dtype=_FLOAT)
+    if actions.ndim != 2 or actions.shape[1] != spec.size:
+        raise InvalidArrayError(f"plan has shape {list(actions.shape)}", limit=f"[H, {spec.size}]")
+    check_finite("plan", actions)
+    actions = np.clip(actions, spec.low, spec.high)
+    return {
+        part.name: _INTEGRATE.get(part.kind, _as_is)(actions[:, spec.slices[part.name]], part, in_force)
+        for part in spec.parts
+    }
+
+
+def express(spec: ActionSpec, target: Arrays, in_force: Arrays) -> Array:
+    """The policy action [A] (float32) that leads from the targets ``in_force`` to ``target``; inverse of one step."""
+    action = np.zeros(spec.size, dtype=np.float32)
+    for part in spec.parts:
+        value = np.asarray(target[part.name], dtype=_FLOAT)
+        action[spec.slices[part.name]] = _EXPRESS.get(part.kind, _unchanged)(value, part, in_force)
+    return action
+
+
+def _in_force(part: ActionPart, in_force: Arrays) -> Array:
+    if part.name not in in_force:
+        raise CommandRefusedError(
+            f"no target in force for '{part.name}' ({part.kind.value})",
+            remedy="Reset the robot before the first command",
+        )
+    return np.asarray(in_force[part.name], dtype=_FLOAT)
+
+
+def _as_is(values: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return values
+
+
+def _absolute_pose(values: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return np.concatenate((values[:, :3], quat_xyzw_normalize(values[:, 3:])), axis=1)
+
+
+def _position(values: Array, part: ActionPart, in_force: Arrays) -> Array:
+    rotation = np.broadcast_to(_in_force(part, in_force)[3:], (len(values), 4))
+    return np.concatenate((values, rotation), axis=1)
+
+
+def _position_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return _position(_in_force(part, in_force)[:3] + np.cumsum(values, axis=0), part, in_force)
+
+
+def _pose_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
+    start = _in_force(part, in_force)
+    position = start[:3] + np.cumsum(values[:, :3], axis=0)
+    rotation, rows = start[3:], []
+    for turn in quat_xyzw_from_rotvec(values[:, 3:]):
+        rotation = quat_xyzw_normalize(quat_xyzw_multiply(turn, rotation))
+        rows.append(rotation)
+    return np.concatenate((position, np.array(rows).reshape(-1, 4)), axis=1)
+
+
+def _joint_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return _in_force(part, in_force) + np.cumsum(values, axis=0)
+
+
+def _unchanged(target: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return target
+
+
+def _express_position(target: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return target[:3]
+
+
+def _express_position_delta(target: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return target[:3] - _in_force(part, in_force)[:3]
+
+
+def _express_pose_delta(target: Array, part: ActionPart, in_force: Arrays) -> Array:
+    start = _in_force(part, in_force)
+    turn = quat_xyzw_multiply(target[3:], quat_xyzw_conjugate(start[3:]))
+    return np.concatenate((target[:3] - start[:3], rotvec_from_quat_xyzw(turn)))
+
+
+def _express_joint_delta(target: Array, part: ActionPart, in_force: Arrays) -> Array:
+    return target - _in_force(part, in_force)
+
+
+_INTEGRATE: dict[ActionKind, Callable[[Array, ActionPart, Arrays], Array]] = {
+    ActionKind.TCP_POSE: _absolute_pose,
+    ActionKind.TCP_POSITION: _position,
+    ActionKind.TCP_POSITION_DELTA: _position_delta,
+    ActionKind.TCP_DELTA: _pose_delta,
+    ActionKind.JOINT_DELTA: _joint_delta,
+}
+_EXPRESS: dict[ActionKind, Callable[[Array, ActionPart, Arrays], Array]] = {
+    ActionKind.TCP_POSITION: _express_position,
+    ActionKind.TCP_POSITION_DELTA: _express_position_delta,
+    ActionKind.TCP_DELTA: _express_pose_delta,
+    ActionKind.JOINT_DELTA: _express_joint_delta,
+}
