@@ -40,6 +40,11 @@ else:
 class Clock(Protocol):
     """Time of a robot: hardware waits, a simulator advances its physics."""
 
+    @property
+    def stepped(self) -> bool:
+        """True when time advances inside ``wait_until`` alone (lockstep simulation), False in real time."""
+        ...
+
     def now_ns(self) -> int:
         """Monotonic time [ns]."""
         ...
@@ -73,7 +78,7 @@ class Robot(Protocol):
         ...
 
     def stop(self) -> None:
-        """Controlled stop, from any state, idempotent. Commands are refused until the next reset."""
+        """Controlled stop, from any state and any thread, idempotent. Commands are refused until the next reset."""
         ...
 
     def close(self) -> None:
@@ -132,6 +137,11 @@ class Env(Protocol):
         """Control steps before the env truncates."""
         ...
 
+    @property
+    def clock(self) -> Clock:
+        """The clock of its observations' stamps; the loop stamps with it and the env paces by it."""
+        ...
+
     def reset(self, seed: int) -> Observation:
         """Start the episode of that seed."""
         ...
@@ -146,6 +156,10 @@ class Env(Protocol):
 
     def hold(self) -> TargetChunk:
         """One step of targets that keep the robot where it is commanded to be."""
+        ...
+
+    def stop(self) -> None:
+        """Controlled stop of whatever moves, from any state, idempotent; the next reset resumes."""
         ...
 
     def close(self) -> None: ...

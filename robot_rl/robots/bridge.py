@@ -1,0 +1,191 @@
+"""A Robot in another process: the client of a RobotServer, which the ROS 2 bridge also is.
+
+Holds the address and time limits only; everything about the arm comes with the EnvSpec at connect. Every call renews
+the lease to move, so a control thread that stalls or dies loses it and the arm stops.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import time
+from typing import Any, Self
+
+import zmq
+
+from robot_rl import errors
+from robot_rl.errors import ProtocolError, RobotConnectionError, RobotRlError
+from robot_rl.transport.messages import (
+    Message,
+    decode,
+    encode,
+    observation_from,
+    reset_message,
+    targets_message,
+)
+from robot_rl.types import EnvSpec, Observation, ResetRequest, TargetChunk
+
+# Errors that may be raised here by name; their constructors all take what, limit, remedy.
+_ERRORS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if inspect.isclass(kind) and issubclass(kind, RobotRlError) and kind is not RobotRlError
+}
+
+
+class BridgeRobot:
+    """Robot contract over ZMQ. Raises RobotConnectionError when the server does not answer within ``timeout_s``."""
+
+    def __init__(self, address: str, *, timeout_s: float = 2.0) -> None:
+        self.address, self.timeout_s = address, timeout_s
+        self._clock = RemoteClock(self)
+        self._context: zmq.Context | None = None
+        self._main: _Line | None = None
+        self._stop: _Line | None = None  # a line of its own, so that stop overtakes a request under way
+
+    @property
+    def clock(self) -> RemoteClock:
+        """The served robot's clock."""
+        return self._clock
+
+    def connect(self) -> EnvSpec:
+        """Reach the server and learn what robot it serves."""
+        if self._context is None:
+            self._context = zmq.Context()
+            client = f"{os.getpid()}-{time.monotonic_ns():x}"
+            self._main = _Line(self._context, self.address, client)
+            self._stop = _Line(self._context, self.address, client)
+        try:
+            reply = self._ask(Message("connect"))
+        except RobotConnectionError:
+            self._hang_up()
+            raise
+        self._clock.synchronise(bool(reply.fields["stepped"]))
+        return EnvSpec.from_json(reply.fields["spec"])
+
+    def read(self) -> Observation:
+        """The newest observation."""
+        return observation_from(self._ask(Message("read")))
+
+    def command(self, chunk: TargetChunk) -> None:
+        """Replace the plan in force."""
+        self._ask(targets_message(chunk))
+
+    def reset(self, request: ResetRequest) -> Observation:
+        """Move to the start of an episode; waits for the request's own limit and the line's."""
+        return observation_from(self._ask(reset_message(request), request.timeout_s + self.timeout_s))
+
+    def stop(self) -> None:
+        """Controlled stop; overtakes whatever is under way and needs no lease."""
+        if self._stop is not None:
+            self._stop.ask(Message("stop"), self.timeout_s)
+
+    def close(self) -> None:
+        """Stop, give the lease back and hang up; idempotent, also when the server is gone."""
+        if self._context is None:
+            return
+        try:
+            self._ask(Message("release"))
+        except RobotRlError:
+            pass  # the server is gone, or its lease watch stops the arm
+        finally:
+            self._hang_up()
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _hang_up(self) -> None:
+        if self._context is not None:
+            for line in (self._main, self._stop):
+                if line is not None:
+                    line.close()
+            self._context.term()
+        self._context = self._main = self._stop = None
+
+    def _ask(self, message: Message, timeout_s: float | None = None) -> Message:
+        if self._main is None:
+            raise RobotConnectionError(f"robot at {self.address} is not connected", remedy="Call connect() first")
+        return self._main.ask(message, self.timeout_s if timeout_s is None else timeout_s)
+
+
+class RemoteClock:
+    """The served robot's clock: a simulator advances there, real time passes here too and is waited for here."""
+
+    def __init__(self, robot: BridgeRobot) -> None:
+        self._robot = robot
+        self._offset_ns = 0
+        self._stepped = True
+
+    @property
+    def stepped(self) -> bool:
+        """True when the served robot's time advances only when asked to."""
+        return self._stepped
+
+    def synchronise(self, stepped: bool) -> None:
+        """Measure the offset between the robot's clock and ours, half the round trip at the middle."""
+        before = time.monotonic_ns()
+        there = int(self._robot._ask(Message("now")).fields["now_ns"])
+        self._stepped, self._offset_ns = stepped, there - (before + time.monotonic_ns()) // 2
+
+    def now_ns(self) -> int:
+        """Time of the robot [ns]."""
+        if self._stepped:
+            return int(self._robot._ask(Message("now")).fields["now_ns"])
+        return time.monotonic_ns() + self._offset_ns
+
+    def wait_until(self, stamp_ns: int) -> int:
+        """Return at or after ``stamp_ns`` of the robot's time [ns]."""
+        if self._stepped:
+            return int(self._robot._ask(Message("wait", {"until_ns": int(stamp_ns)})).fields["now_ns"])
+        while (left_ns := stamp_ns - self.now_ns()) > 0:
+            time.sleep(left_ns / 1e9)
+        return self.now_ns()
+
+
+class _Line:
+    """A DEALER socket on which answers are matched to requests by number; late answers are dropped."""
+
+    def __init__(self, context: zmq.Context, address: str, client: str) -> None:
+        self._address, self._client, self._number = address, client, 0
+        self._lock = threading.Lock()
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(address)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def ask(self, message: Message, timeout_s: float) -> Message:
+        """Send, wait for the answer, and raise here what was an error there."""
+        with self._lock:
+            self._number += 1
+            fields = {**message.fields, "request": self._number, "client": self._client}
+            self._socket.send_multipart(encode(Message(message.kind, fields, message.arrays)))
+            return _raised(self._answer(message.kind, time.monotonic() + timeout_s, timeout_s))
+
+    def _answer(self, kind: str, until_s: float, timeout_s: float) -> Message:
+        while self._socket.poll(max(0, round(1000 * (until_s - time.monotonic())))):
+            try:
+                reply = decode(self._socket.recv_multipart())
+            except ProtocolError:
+                continue
+            if reply.fields.get("request") == self._number:
+                return reply
+        raise RobotConnectionError(
+            f"robot at {self._address} did not answer '{kind}'",
+            limit=f"{timeout_s} s",
+            remedy="Is its server running, and reachable from here?",
+        )
+
+
+def _raised(reply: Message) -> Message:
+    if reply.kind != "error":
+        return reply
+    fields: dict[str, Any] = dict(reply.fields)
+    kind = _ERRORS.get(fields.get("class", ""), RobotRlError)
+    raise kind(str(fields.get("what")), limit=fields.get("limit"), remedy=fields.get("remedy"))

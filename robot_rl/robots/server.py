@@ -1,0 +1,219 @@
+"""Serves any Robot over ZMQ, so that the process that learns may crash, stall or run another Python without harm.
+
+    client ── DEALER ⇄ ROUTER ── I/O thread ──(one request at a time)── motion thread ── Robot
+                                  └── stop: answered at once, whatever the motion thread does
+
+One client at a time holds the lease to move (commands, resets, the clock). Every message of its control thread renews
+the lease; there is no heartbeat beside that thread, which would keep a stalled loop in command. After ``lease_s`` of
+silence on the robot's clock the robot is stopped and the lease is free. Everybody may read and stop. Only loopback
+addresses are bound: anything wider needs keys.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Self
+from urllib.parse import urlsplit
+
+import zmq
+
+from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, RobotRlError
+from robot_rl.interfaces import Robot
+from robot_rl.transport.messages import (
+    Message,
+    decode,
+    encode,
+    observation_message,
+    reset_from,
+    targets_from,
+)
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MOVES = ("command", "reset", "wait")
+
+
+class RobotServer:
+    """A Robot behind a ZMQ ROUTER socket. ``start`` returns once it listens; ``close`` stops the robot and ends it."""
+
+    def __init__(self, robot: Robot, address: str = "tcp://127.0.0.1:0", *, lease_s: float = 0.25) -> None:
+        host = urlsplit(address).hostname
+        if urlsplit(address).scheme == "tcp" and host not in ("127.0.0.1", "localhost", "::1"):
+            raise ConfigError(f"will not listen on '{host}' without keys", limit=", ".join(LOOPBACK))
+        self.robot, self.lease_s = robot, lease_s
+        self.counts: Counter[str] = Counter()  # dropped garbage, refused moves, lease expiries
+        self._spec = robot.connect()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 0)
+        self._socket.bind(address)
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+        self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
+        self._wake_in.bind("inproc://wake")
+        self._wake_out.connect("inproc://wake")
+        self._requests: queue.Queue[tuple[bytes, int, Message] | None] = queue.Queue(maxsize=64)
+        self._replies: queue.Queue[list[bytes | memoryview]] = queue.Queue()
+        self._holder: str | None = None
+        self._heard_s = 0.0  # wall time of the holder's last message
+        self._heard_ns = 0  # the same on the robot's clock, which stands still while a simulator waits for its client
+        self._moving = threading.Event()
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._serve, name="robot-server-io", daemon=True),
+            threading.Thread(target=self._move, name="robot-server-motion", daemon=True),
+        ]
+
+    def start(self) -> Self:
+        """Begin to answer."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop the robot, end both threads and release the address; idempotent."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self.robot.stop()
+        self._requests.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout=5.0)
+        self.robot.close()
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # --- I/O thread: never runs the robot's own work except stop ----------------------------------------------------
+
+    def _serve(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._wake_in, zmq.POLLIN)
+        while not self._closing.is_set():
+            ready = dict(poller.poll(timeout=20))
+            if self._wake_in in ready:
+                self._wake_in.recv()
+            while not self._replies.empty():
+                self._socket.send_multipart(self._replies.get())
+            if self._socket in ready:
+                self._receive(self._socket.recv_multipart())
+            self._watch_lease()
+
+    def _receive(self, parts: Sequence[bytes]) -> None:
+        client = parts[0]
+        try:
+            message = decode(parts[1:])
+            number, name = message.fields["request"], message.fields["client"]
+            if type(number) is not int or not isinstance(name, str):
+                raise ProtocolError("request number or client name is missing")
+        except (ProtocolError, KeyError):
+            self.counts["garbage"] += 1
+            return
+        if message.kind == "stop":
+            self._answer(client, number, self._stop)
+        else:
+            self._accept(client, name, number, message)
+
+    def _accept(self, client: bytes, name: str, number: int, message: Message) -> None:
+        if name == self._holder:
+            self._renew()
+        elif message.kind in MOVES and not self._takes_lease(name):
+            self.counts["refused"] += 1
+            refusal = CommandRefusedError(
+                "another client holds the lease to move", remedy="Close it, or wait for its end"
+            )
+            self._reply(client, number, _error(refusal))
+            return
+        try:
+            self._requests.put_nowait((client, number, message))
+        except queue.Full:
+            self.counts["overload"] += 1
+            self._reply(
+                client, number, _error(CommandRefusedError("server is overloaded", limit="64 waiting requests"))
+            )
+
+    def _takes_lease(self, name: str) -> bool:
+        if self._holder is not None and time.monotonic() - self._heard_s < self.lease_s:
+            return False
+        self._holder = name
+        self._renew()
+        return True
+
+    def _renew(self) -> None:
+        self._heard_s, self._heard_ns = time.monotonic(), self.robot.clock.now_ns()
+
+    def _watch_lease(self) -> None:
+        if self._moving.is_set():  # the holder waits for an answer
+            self._renew()
+        elif self._holder is not None and self.robot.clock.now_ns() - self._heard_ns > self.lease_s * 1e9:
+            self._holder = None
+            self.counts["lease_expired"] += 1
+            self.robot.stop()
+
+    def _stop(self) -> Message:
+        self.robot.stop()
+        return Message("done")
+
+    # --- motion thread ------------------------------------------------------------------------------------------------
+
+    def _move(self) -> None:
+        while (request := self._requests.get()) is not None:
+            client, number, message = request
+            if message.kind in MOVES:
+                self._moving.set()
+            self._answer(client, number, lambda message=message: self._handle(message))
+            self._moving.clear()
+
+    def _handle(self, message: Message) -> Message:
+        robot = self.robot
+        match message.kind:
+            case "connect":
+                return Message("spec", {"spec": self._spec.to_json(), "stepped": robot.clock.stepped})
+            case "read":
+                return observation_message(robot.read())
+            case "command":
+                robot.command(targets_from(message))
+                return Message("done")
+            case "reset":
+                return observation_message(robot.reset(reset_from(message)))
+            case "now":
+                return Message("time", {"now_ns": robot.clock.now_ns()})
+            case "wait":
+                return Message("time", {"now_ns": robot.clock.wait_until(int(message.fields["until_ns"]))})
+            case "release":
+                if message.fields["client"] == self._holder:
+                    self._holder = None
+                    robot.stop()
+                return Message("done")
+        raise ProtocolError(f"unknown request '{message.kind}'")
+
+    def _answer(self, client: bytes, number: int, work: Callable[[], Message]) -> None:
+        try:
+            reply = work()
+        except RobotRlError as error:
+            reply = _error(error)
+        except Exception as error:  # a bug below must reach the client as an error, not as silence
+            self.counts["failed"] += 1
+            self.robot.stop()
+            reply = _error(RobotRlError(f"the robot failed with {error!r}; it was stopped"))
+        self._reply(client, number, reply)
+
+    def _reply(self, client: bytes, number: int, reply: Message) -> None:
+        numbered = Message(reply.kind, {**reply.fields, "request": number}, reply.arrays)
+        self._replies.put([client, *encode(numbered)])
+        if threading.current_thread() is self._threads[1]:
+            self._wake_out.send(b"")
+
+
+def _error(error: RobotRlError) -> Message:
+    fields = {"class": type(error).__name__, "what": error.what, "limit": error.limit, "remedy": error.remedy}
+    return Message("error", fields)
