@@ -1,0 +1,236 @@
+"""Windows of episodes for imitation: random access, batched gather, no worker processes.
+
+A window around row t takes, for each key, the rows t + offset. Rows whose action is not valid cut an episode: which
+windows there are, and which actions they repeat, is counted from the cuts. Observations are real on both sides of a cut
+and in the final row, so those are read as they are and repeated only beyond the ends of the episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robot_rl.data.episode import Episode
+from robot_rl.data.frames import ImageOptions, Images
+from robot_rl.data.sampling import Weights, draw, episode_weights
+from robot_rl.data.tables import EpisodeSource, EpisodeTable, as_source
+from robot_rl.errors import ConfigError, StoreError
+from robot_rl.types import Array, Offsets, Pad, WindowSpec
+
+# Facts about the step from t to t + 1: they do not exist in the final row, so windows never read them there.
+STEP_PREFIXES = ("action/", "rl/", "flags/", "time/action_sent_ns")
+
+
+def is_step_key(key: str) -> bool:
+    """Whether an array tells of the step from t to t + 1 rather than of the moment t."""
+    return key.startswith(STEP_PREFIXES)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Maximal runs of rows whose action is valid, [S] each, in rows of the table; both ends included."""
+
+    first: Array
+    last: Array
+    episode: Array
+
+    @staticmethod
+    def of(acting: Array, first_row: Array) -> Segments:
+        """Segments of ``acting`` bool [R]; they never cross an episode border ``first_row`` [E + 1]."""
+        starts = acting.copy()
+        starts[1:] &= ~acting[:-1]
+        borders = first_row[:-1][first_row[:-1] < len(acting)]
+        starts[borders] = acting[borders]
+        ends = acting.copy()
+        ends[:-1] &= ~acting[1:] | starts[1:]
+        first = np.flatnonzero(starts)
+        return Segments(first, np.flatnonzero(ends), np.searchsorted(first_row, first, side="right") - 1)
+
+
+@dataclass(frozen=True)
+class WindowIndex:
+    """Every window there is, [W]: its row t (may lie before the first row when padded) and its segment."""
+
+    row: Array
+    segment: Array
+
+    @staticmethod
+    def of(segments: Segments, spec: WindowSpec) -> WindowIndex:
+        """Windows whose span [t + lowest offset, t + highest offset] leaves its segment by at most the padding."""
+        before, after = (0, 0) if spec.pad is Pad.DROP else (spec.pad_before, spec.pad_after)
+        lowest = min(offsets.start for offsets in spec.keys.values())
+        highest = max(offsets.start + (offsets.length - 1) * offsets.stride for offsets in spec.keys.values())
+        start = segments.first - before - lowest
+        count = np.maximum(segments.last + after - highest - start + 1, 0)
+        segment = np.repeat(np.arange(len(count)), count)
+        place = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+        return WindowIndex(start[segment] + place, segment)
+
+
+class WindowSampler:
+    """Batches of windows over an EpisodeStore, or over episodes in memory.
+
+    Args:
+        source: the store, or an iterable of Episode.
+        spec: keys ({array path or images/<camera>: Offsets}) and padding. With DROP, pad_before and pad_after are 0.
+        batch: windows per batch.
+        seed: of the order; each epoch of ``len(self)`` windows has a permutation of its own.
+        weights: None, 'return', an array per episode or a function of the episode's summary; then windows are drawn
+            with replacement, each in proportion to the weight of its episode.
+        where: keeps the episodes for which it is true of the summary (task, split, success ...).
+        images: resolution, crop and tier of the decoded frames.
+        allow_empty: accept a source without a window now, to be refreshed later.
+
+    Raises:
+        EpisodeError: an episode lacks a key or differs in shape. StoreError: no window fits.
+    """
+
+    def __init__(
+        self,
+        source: EpisodeSource | Iterable[Episode],
+        spec: WindowSpec,
+        *,
+        batch: int,
+        seed: int = 0,
+        weights: Weights = None,
+        where: Callable[[Any], bool] | None = None,
+        images: ImageOptions | None = None,
+        allow_empty: bool = False,
+    ) -> None:
+        if not spec.keys or batch < 1 or any(offsets.length < 1 for offsets in spec.keys.values()):
+            raise ConfigError("a window needs a batch size, keys and offsets of at least one row each")
+        if min(spec.pad_before, spec.pad_after) < 0:
+            raise ConfigError("padding is negative", limit="pad_before and pad_after of at least 0")
+        self.spec, self.batch_size, self.seed = spec, batch, seed
+        self._source, self._where, self._weights = as_source(source), where, weights
+        cameras = [key.removeprefix("images/") for key in spec.keys if key.startswith("images/")]
+        low_dim = [key for key in spec.keys if not key.startswith("images/")]
+        self.table = EpisodeTable([*low_dim, "action_valid", "rl/reward"], cameras)
+        self.images = Images(self.table, self._source, images or ImageOptions()) if cameras else None
+        self._mask_key = _mask_key(spec)
+        self.refresh()
+        if not len(self) and not allow_empty:
+            raise self._nothing_fits()
+
+    def __len__(self) -> int:
+        """Windows in the snapshot."""
+        return len(self._index.row)
+
+    @property
+    def episodes(self) -> list[str]:
+        """Episode ids; ``episode`` of a batch counts into them."""
+        return self.table.ids
+
+    def refresh(self) -> int:
+        """Take in episodes committed since; returns how many. Between two calls the snapshot does not change."""
+        infos = {info.id: info for info in self._source.infos(self._where)}
+        new = [id for id in infos if id not in set(self.table.ids)]
+        for id in new:
+            self.table.append(self._source.read(id))
+        if self.images is not None:
+            self.images.refresh()
+        self._first = self.table.first
+        acting = self.table["action_valid"].copy() if self.table.rows else np.zeros(0, dtype=bool)
+        listed = np.array([id in infos for id in self.table.ids], dtype=bool)
+        acting &= np.repeat(listed, np.diff(self._first))
+        self._segments = Segments.of(acting, self._first)
+        self._index = WindowIndex.of(self._segments, self.spec)
+        self._cumulative = self._cumulated_weights([infos[id] for id in self.table.ids if id in infos], listed)
+        return len(new)
+
+    def _cumulated_weights(self, infos: list[Any], listed: Array) -> Array | None:
+        if not len(self._index.row):
+            return None
+        returns = np.add.reduceat(self.table["rl/reward"].astype(np.float64), self._first[:-1])
+        weights = episode_weights(self._weights, infos, returns[listed])
+        if weights is None:
+            return None
+        per_episode = np.zeros(len(listed))
+        per_episode[listed] = weights
+        cumulative = np.cumsum(per_episode[self._segments.episode[self._index.segment]])
+        if cumulative[-1] <= 0:
+            raise ConfigError("every episode that has a window has weight 0")
+        return cumulative
+
+    def allocate(self, count: int | None = None) -> dict[str, Array]:
+        """Arrays that ``take`` of ``count`` windows (default: a batch) fills; reuse them to spare allocation."""
+        count = self.batch_size if count is None else count
+        out: dict[str, Array] = {}
+        for key, offsets in self.spec.keys.items():
+            if key.startswith("images/") and self.images is not None:
+                shape, dtype = self.images.shape(key.removeprefix("images/")), np.dtype(np.uint8)
+            else:
+                shape, dtype = self.table[key].shape[1:], self.table[key].dtype
+            out[key] = np.zeros((count, offsets.length, *shape), dtype)
+        out["mask"] = np.ones((count, self.spec.keys[self._mask_key].length), dtype=bool)
+        out["episode"] = np.zeros(count, dtype=np.int64)
+        out["row"] = np.zeros(count, dtype=np.int64)
+        return out
+
+    def batch(self, step: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Batch number ``step``, a pure function of (snapshot, seed, step).
+
+        Returns {key: [B, L, ...]} with images as uint8 [B, L, h, w, c], ``mask`` [B, L of the action] (False where
+        Pad.MASK padded), ``episode`` [B] into ``episodes`` and ``row`` [B], t within its episode.
+        """
+        return self.take(step * self.batch_size, self.batch_size, out)
+
+    def take(self, first: int, count: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Windows number ``first`` ... ``first + count - 1`` of the endless stream, into ``out`` when given."""
+        if not len(self):
+            raise self._nothing_fits()
+        return self.gather(draw(first, count, len(self), self.seed, self._cumulative), out)
+
+    def gather(self, windows: Array, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The windows with these numbers, int64 [M] below ``len(self)``."""
+        filled = self.allocate(len(windows)) if out is None else dict(out)
+        t, segment = self._index.row[windows], self._index.segment[windows]
+        episode = self._segments.episode[segment]
+        acting = self._segments.first[segment][:, None], self._segments.last[segment][:, None]
+        whole = self._first[episode][:, None], self._first[episode + 1][:, None] - 1
+        rows: dict[tuple[Offsets, bool], Array] = {}
+        for key, offsets in self.spec.keys.items():
+            place = offsets, is_step_key(key)
+            if place not in rows:
+                rows[place] = np.clip(_rows(t, offsets), *(acting if place[1] else whole))
+            self._gather_key(key, rows[place], filled[key])
+        if self.spec.pad is Pad.MASK:
+            asked = _rows(t, self.spec.keys[self._mask_key])
+            np.logical_and(asked >= acting[0], asked <= acting[1], out=filled["mask"])
+        filled["episode"][:] = episode
+        np.subtract(t, whole[0][:, 0], out=filled["row"])
+        return filled
+
+    def _gather_key(self, key: str, rows: Array, out: Array) -> None:
+        if key.startswith("images/") and self.images is not None:
+            self.images.read(key.removeprefix("images/"), self.table[key][rows], out)
+        else:
+            np.take(self.table[key], rows, axis=0, out=out, mode="clip")
+
+    def _nothing_fits(self) -> StoreError:
+        if not self.table.ids:
+            return StoreError("the dataset has no episode to draw windows from", remedy="Record or import one first")
+        lengths = self._segments.last - self._segments.first + 1
+        return StoreError(
+            f"no window fits: the longest of {len(self.table.ids)} episodes acts for {lengths.max(initial=0)} steps",
+            limit=f"windows of {_span(self.spec)} steps, less padding of {self.spec.pad_before} before and "
+            f"{self.spec.pad_after} after",
+            remedy="Record longer episodes, shorten the horizon, or pad more",
+        )
+
+
+def _rows(t: Array, offsets: Offsets) -> Array:
+    return t[:, None] + np.arange(offsets.start, offsets.stop, offsets.stride)
+
+
+def _span(spec: WindowSpec) -> int:
+    return max(offsets.stop for offsets in spec.keys.values()) - min(offsets.start for offsets in spec.keys.values())
+
+
+def _mask_key(spec: WindowSpec) -> str:
+    """The key ``mask`` is about: the longest action, else the longest key."""
+    actions = [key for key in spec.keys if is_step_key(key)] or list(spec.keys)
+    return max(actions, key=lambda key: spec.keys[key].length)
