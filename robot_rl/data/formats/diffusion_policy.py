@@ -1,0 +1,373 @@
+"""The replay buffer of diffusion_policy and UMI: ``data/<key>`` concatenated over episodes, ``meta/episode_ends``.
+
+Zarr format 2, a folder or a ``.zip``. The layout knows neither stamps, names, units, rewards nor a final observation:
+stamps are synthetic (metadata says so), the last observation is repeated as the final row (``final_observation``),
+and what cannot be written is listed. Exports carry our spec as an attribute, so that they come back with all names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl.data import pusht
+from robot_rl.data.episode import Episode
+from robot_rl.data.episode_id import new_id
+from robot_rl.data.formats.columns import flat_name, select
+from robot_rl.data.formats.frames import brightness_scale, decoded_steps, jpeg_track, to_uint8
+from robot_rl.data.formats.interchange import (
+    Recording,
+    RecordingSet,
+    complete_or_nothing,
+    content_id,
+    episode_arrays,
+    import_metadata,
+    require,
+    with_last,
+)
+from robot_rl.errors import StoreError
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
+
+_SPEC_ATTRIBUTE = "robot_rl_spec"
+_LOW_DIM_CHUNK_ROWS = 1024
+NAME = "diffusion_policy"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How keys of the foreign store and our names relate; expressions as in robot_rl.data.formats.columns.
+
+    ``keys`` is the way back: foreign key -> (expression over our names, shape per step).
+    """
+
+    spec: EnvSpec
+    observation: Mapping[str, str]
+    action: str
+    cameras: Mapping[str, str]
+    keys: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiffusionPolicyFormat:
+    """``images=false`` leaves cameras out. ``observation``, ``cameras`` and ``action`` replace the default mapping of a
+    store that is neither Push-T nor written by us: our name -> expression over its keys.
+    """
+
+    images: bool = False
+    observation: Mapping[str, str] = field(default_factory=dict)
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    action: str = "action"
+    robot: str = "unknown"
+    task: str = ""
+    step_rate_hz: float = 10.0
+    overwrite: bool = False
+
+    def read(self, source: Path) -> RecordingSet:
+        """The episodes of a replay buffer. Raises StoreError where there is none."""
+        require(source, "replay buffer")
+        group = _open(source)
+        ends = _episode_ends(group, source)
+        arrays = {name: array for name, array in group["data"].arrays() if array.shape}
+        low = {name: _all(array, source) for name, array in arrays.items() if array.ndim < 4}
+        layout = self._layout(group, arrays, low)
+        _check_lengths(arrays, int(ends[-1]), source)
+        starts = np.concatenate(([0], ends[:-1]))
+        reader = _Reader(source, layout, low, arrays)
+        return RecordingSet(
+            spec=layout.spec,
+            recordings=[
+                reader.recording(index, int(start), int(end))
+                for index, (start, end) in enumerate(zip(starts, ends, strict=True))
+            ],
+            dropped=_dropped(layout, arrays),
+        )
+
+    def write(self, recordings: RecordingSet, target: Path) -> Sequence[str]:
+        """Write a folder, or one file when ``target`` ends in ``.zip``."""
+        layout = _export_layout(recordings.spec, self.images)
+        with complete_or_nothing(target, overwrite=self.overwrite) as part:
+            folder = part.with_name("store") if target.suffix == ".zip" else part
+            _write_folder(folder, recordings, layout)
+            if target.suffix == ".zip":
+                _zip_folder(folder, part)
+        left = [
+            "stamps",
+            "rewards and ends",
+            "executed, policy and human actions",
+            "flags",
+            "final observations",
+            "metadata of the episodes",
+        ]
+        return [*left, "images"] if recordings.spec.cameras and not layout.cameras else left
+
+    def _layout(self, group: Any, arrays: Mapping[str, Any], low: Mapping[str, Array]) -> Layout:
+        if _SPEC_ATTRIBUTE in group.attrs:
+            return _export_layout(EnvSpec.from_json(group.attrs[_SPEC_ATTRIBUTE]), self.images)
+        if not self.observation and _is_pusht(arrays):
+            return _pusht_layout(arrays, self.images)
+        return self._generic_layout(arrays, low)
+
+    def _generic_layout(self, arrays: Mapping[str, Any], low: Mapping[str, Array]) -> Layout:
+        """Every low-dimensional array an observation, every image array a camera, the action without meaning (raw)."""
+        action = select(self.action, low)
+        used = {self.action}
+        observation = self.observation or {name: name for name in low if name not in used}
+        cameras = self.cameras or {name: name for name, array in arrays.items() if array.ndim == 4}
+        span = np.maximum(np.ptp(action, axis=0), 1e-6)
+        spec = EnvSpec(
+            robot=self.robot,
+            task=self.task,
+            step_rate_hz=self.step_rate_hz,
+            observation={
+                name: ArraySpec(select(expression, low).shape[1:]) for name, expression in observation.items()
+            },
+            action=ActionSpec(
+                (
+                    ActionPart(
+                        "action",
+                        ActionKind.RAW,
+                        low=tuple((action.min(axis=0) - 0.01 * span).tolist()),
+                        high=tuple((action.max(axis=0) + 0.01 * span).tolist()),
+                    ),
+                )
+            ),
+            cameras={name: _camera(arrays[key], self.step_rate_hz) for name, key in cameras.items() if self.images},
+        )
+        return Layout(spec, observation, self.action, cameras if self.images else {})
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Loads one episode at a time; low-dimensional arrays are in memory, images are read by slice."""
+
+    source: Path
+    layout: Layout
+    low: Mapping[str, Array]
+    arrays: Mapping[str, Any]
+
+    def recording(self, index: int, start: int, end: int) -> Recording:
+        content = {name: value[start:end] for name, value in self.low.items()}
+        source_id = content_id(NAME, index, content)
+        return Recording(source_id, end - start, lambda: self._load(index, start, end, source_id))
+
+    def _load(self, index: int, start: int, end: int, source_id: str) -> Episode:
+        spec = self.layout.spec
+        low = {name: value[start:end] for name, value in self.low.items()}
+        observation = {
+            f"obs/{name}": select(expression, low)
+            .astype(np.float32)
+            .reshape(end - start, *spec.observation[name].shape)
+            for name, expression in self.layout.observation.items()
+        }
+        rewards, more = _outcome(spec, observation)
+        arrays = episode_arrays(
+            select(self.layout.action, low), rewards, period_ns=spec.step_period_ns, terminated=bool(more["success"])
+        )
+        arrays |= {name: with_last(value, value[-1]) for name, value in observation.items()}
+        more |= {"final_observation": "repeated: the source ends with the last action", "source_index": index}
+        return Episode(
+            id=new_id(),
+            arrays=arrays,
+            metadata=import_metadata(NAME, self.source, source_id, spec, **more),
+            cameras={
+                name: self._track(key, start, end, arrays["time/t_ns"]) for name, key in self.layout.cameras.items()
+            },
+        )
+
+    def _track(self, key: str, start: int, end: int, t_ns: Array) -> Any:
+        raw = np.asarray(self.arrays[key][start:end])
+        scale = brightness_scale(np.asarray(self.arrays[key][:1]))  # the same for all episodes
+        frame_of_step = np.minimum(np.arange(end - start + 1), end - start - 1)
+        return jpeg_track(to_uint8(raw, scale), t_ns[:-1], frame_of_step)
+
+
+def _outcome(spec: EnvSpec, observation: Mapping[str, Array]) -> tuple[Array, dict[str, Any]]:
+    """Rewards [T] and who judged. Push-T: reward t is that of the observation after action t, by the task's rule; the
+    one after the last action was not recorded, so the last one known stands in. The demonstrators ended each episode
+    when they held it for done, which is the success that is stored.
+    """
+    if spec.task == "pusht":
+        coverage = pusht.tee_coverage(observation["obs/tee/pose"])
+        rewards = pusht.coverage_reward(np.append(coverage[1:], coverage[-1]))
+        return rewards, {
+            "success": True,
+            "judged_by": "demonstrator",
+            "end_reason": "success",
+            "last_coverage": round(float(coverage[-1]), 6),
+            "total_reward": float(rewards.sum()),
+        }
+    steps = len(next(iter(observation.values())))
+    return np.zeros(steps, dtype=np.float32), {"success": None, "judged_by": "nobody", "end_reason": "end of recording"}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _open(source: Path) -> Any:
+    import zarr
+    from zarr.storage import ZipStore
+
+    try:
+        store = ZipStore(source, mode="r") if source.is_file() else source
+        group = zarr.open_group(store, mode="r")
+        _ = group["data"], group["meta/episode_ends"]
+        return group
+    except Exception as error:  # zarr, zipfile and numcodecs raise a dozen kinds for what is simply another file
+        raise StoreError(
+            f"'{source}' is no replay buffer: {_first_line(error)}",
+            limit="a Zarr group with data/<key> and meta/episode_ends",
+            remedy="Pass the folder or zip that holds these two",
+        ) from error
+
+
+def _episode_ends(group: Any, source: Path) -> Array:
+    ends = np.asarray(group["meta/episode_ends"][:], dtype=np.int64)
+    if len(ends) == 0:
+        raise StoreError(f"'{source}' holds no episodes", remedy="Nothing to import")
+    if (np.diff(ends, prepend=0) <= 0).any():
+        episode = int(np.argmax(np.diff(ends, prepend=0) <= 0))
+        raise StoreError(
+            f"'{source}': meta/episode_ends does not rise at episode {episode}", limit="rising row numbers"
+        )
+    return ends
+
+
+def _all(array: Any, source: Path) -> Array:
+    try:
+        return np.asarray(array[:])
+    except Exception as error:
+        raise StoreError(f"'{source}': array '{array.path}' cannot be read: {_first_line(error)}") from error
+
+
+def _check_lengths(arrays: Mapping[str, Any], rows: int, source: Path) -> None:
+    for name, array in arrays.items():
+        if array.shape[0] != rows:
+            raise StoreError(
+                f"'{source}': array '{name}' has {array.shape[0]} rows",
+                limit=f"{rows}, the end of the last episode",
+                remedy="A recording that was killed leaves such a store; cut it with its own tools first",
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _camera(array: Any, rate_hz: float) -> CameraSpec:
+    _, height, width, channels = array.shape
+    return CameraSpec(height=height, width=width, rate_hz=rate_hz, channels=channels)
+
+
+def _dropped(layout: Layout, arrays: Mapping[str, Any]) -> list[str]:
+    used = " ".join([*layout.observation.values(), layout.action, *layout.cameras.values()])
+    return [f"data/{name}" for name in arrays if name not in used]
+
+
+# --- the Push-T demonstrations ----------------------------------------------------------------------------------------
+
+
+def _is_pusht(arrays: Mapping[str, Any]) -> bool:
+    wanted = {"state": (5,), "action": (2,), "keypoint": (9, 2)}
+    return all(name in arrays and arrays[name].shape[1:] == shape for name, shape in wanted.items())
+
+
+def _pusht_layout(arrays: Mapping[str, Any], images: bool) -> Layout:
+    size = arrays["img"].shape[1] if images and "img" in arrays else None
+    return Layout(
+        spec=pusht.pusht_spec(size),
+        observation={"agent/position": "state[0:2]", "tee/pose": "state[2:5]", "tee/keypoints": "keypoint"},
+        action="action",
+        cameras={} if size is None else {pusht.CAMERA: "img"},
+        keys={
+            "state": ("obs/agent/position + obs/tee/pose", (5,)),
+            "keypoint": ("obs/tee/keypoints", (9, 2)),
+            "action": ("action/commanded", (2,)),
+        },
+    )
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _export_layout(spec: EnvSpec, images: bool) -> Layout:
+    """Push-T gets the keys its training code expects, everything else keys made from our names."""
+    if spec.task == "pusht" and set(spec.observation) == set(pusht.pusht_spec().observation):
+        size = next((camera.height for camera in spec.cameras.values()), 0)
+        image = {"img": np.empty((0, size, size, 3), dtype=np.uint8)} if spec.cameras else {}
+        layout = _pusht_layout(image, images)
+        return Layout(spec if images else layout.spec, layout.observation, "action", layout.cameras, layout.keys)
+    keys = {flat_name(name): (f"obs/{name}", value.shape) for name, value in spec.observation.items()}
+    keys["action"] = ("action/commanded", (spec.action.size,))
+    cameras = {name: flat_name(f"{name}_rgb") for name in spec.cameras if images}
+    return Layout(spec, {name: flat_name(name) for name in spec.observation}, "action", cameras, keys)
+
+
+def _write_folder(folder: Path, recordings: RecordingSet, layout: Layout) -> None:
+    import zarr
+
+    total = recordings.steps
+    group = zarr.open_group(folder, mode="w", zarr_format=2)
+    group.attrs[_SPEC_ATTRIBUTE] = layout.spec.to_json()
+    low = {key: np.empty((total, *shape), dtype=np.float32) for key, (_, shape) in layout.keys.items()}
+    images = {
+        name: _image_array(group, layout.cameras[name], total, layout.spec.cameras[name]) for name in layout.cameras
+    }
+    start, ends = 0, []
+    for episode in _loaded(recordings):
+        rows = slice(start, start + episode.steps)
+        for key, (expression, shape) in layout.keys.items():
+            low[key][rows] = select(expression, episode.arrays)[: episode.steps].reshape(-1, *shape)
+        for name, array in images.items():
+            array[rows] = decoded_steps(episode.cameras[name], episode.steps, name)
+        start += episode.steps
+        ends.append(start)
+    for key, value in low.items():
+        _create(group, f"data/{key}", value, (min(_LOW_DIM_CHUNK_ROWS, total), *value.shape[1:]))
+    _create(group, "meta/episode_ends", np.asarray(ends, dtype=np.int64), (len(ends),))
+
+
+def _loaded(recordings: RecordingSet) -> Iterator[Episode]:
+    if not recordings.recordings:
+        raise StoreError("no episodes to export", remedy="Check the filter, or record some first")
+    for recording in recordings.recordings:
+        episode = recording.load()
+        if episode.steps != recording.steps:
+            raise StoreError(f"episode {episode.id} has {episode.steps} steps", limit=f"{recording.steps} as listed")
+        yield episode
+
+
+def _create(group: Any, path: str, value: Array, chunks: tuple[int, ...]) -> None:
+    array = group.create_array(
+        path, shape=value.shape, chunks=chunks, dtype=value.dtype, compressors=_compressor(), fill_value=0
+    )
+    array[:] = value
+
+
+def _image_array(group: Any, key: str, total: int, camera: CameraSpec) -> Any:
+    """One frame per chunk, so that a training run reads the frames it needs and no more."""
+    shape = (camera.height, camera.width, camera.channels)
+    return group.create_array(
+        f"data/{key}", shape=(total, *shape), chunks=(1, *shape), dtype="uint8", compressors=_compressor(), fill_value=0
+    )
+
+
+def _compressor() -> Any:
+    from numcodecs import Blosc
+
+    return Blosc(cname="zstd", clevel=5, shuffle=Blosc.BITSHUFFLE)
+
+
+def _zip_folder(folder: Path, target: Path) -> None:
+    """Stored, not deflated: chunks are compressed already, and ZipStore readers then map them directly."""
+    import zipfile
+
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder).as_posix())
+    shutil.rmtree(folder)

@@ -1,0 +1,80 @@
+"""Raw images to camera tracks and back: JPEG of quality 95 without chroma subsampling, RGB in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from robot_rl.data.episode import CameraTrack
+from robot_rl.errors import EpisodeError, StoreError
+from robot_rl.types import Array
+
+QUALITY = 95
+
+
+def jpeg_track(images: Array, t_ns: Array, frame_of_step: Array) -> CameraTrack:
+    """Encode RGB or grey ``images`` uint8 [F, H, W, C]; 4:4:4 keeps coloured edges (7 dB over 4:2:0 at 128 px)."""
+    encoded = [_encode(image) for image in images]
+    offset = np.concatenate(([0], np.cumsum([len(item) for item in encoded]))).astype(np.int64)
+    _, height, width, channels = images.shape
+    return CameraTrack(
+        data=np.frombuffer(b"".join(encoded), dtype=np.uint8),
+        offset=offset,
+        t_ns=t_ns.astype(np.int64),
+        frame_of_step=frame_of_step.astype(np.int32),
+        height=height,
+        width=width,
+        channels=channels,
+        codec="jpeg",
+        attributes={"quality": QUALITY, "subsampling": "4:4:4", "colour_order": "rgb"},
+    )
+
+
+def decoded_steps(track: CameraTrack, steps: int, name: str) -> Array:
+    """RGB images uint8 [steps, H, W, C] of the first ``steps`` rows. Raises EpisodeError for a dropped frame."""
+    images = np.empty((steps, track.height, track.width, track.channels), dtype=np.uint8)
+    for row, frame in enumerate(track.frame_of_step[:steps]):
+        if frame < 0:
+            raise EpisodeError("no frame", array=f"images/{name}", row=row, remedy="Leave this camera out")
+        same = row > 0 and frame == track.frame_of_step[row - 1]
+        images[row] = images[row - 1] if same else _decode(track.encoded(int(frame)), track.channels)
+    return images
+
+
+def to_uint8(images: Array, scale: float) -> Array:
+    """Images of any number type as uint8 [..., C]; ``scale`` is 255 for values in [0, 1], else 1."""
+    if images.dtype == np.uint8:
+        return images
+    return np.clip(np.rint(images * scale), 0, 255).astype(np.uint8)
+
+
+def brightness_scale(images: Array) -> float:
+    """255 when float ``images`` lie in [0, 1], else 1."""
+    return 255.0 if images.dtype.kind == "f" and images.size and float(images.max()) <= 1.0 else 1.0
+
+
+def _encode(image: Array) -> bytes:
+    import cv2
+
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
+    options: Sequence[int] = (
+        cv2.IMWRITE_JPEG_QUALITY,
+        QUALITY,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    )
+    ok, data = cv2.imencode(".jpg", pixels, options)
+    if not ok:
+        raise StoreError(f"an image of shape {list(image.shape)} cannot be encoded as JPEG", limit="1 or 3 channels")
+    return data.tobytes()
+
+
+def _decode(data: bytes, channels: int) -> Array:
+    import cv2
+
+    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
+    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flag)
+    if pixels is None:
+        raise StoreError("a stored frame cannot be decoded", remedy="Run: robot-rl dataset verify")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if channels == 3 else pixels[..., None]
