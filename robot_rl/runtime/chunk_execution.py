@@ -1,0 +1,73 @@
+"""Receding-horizon execution of a policy's chunks, for one episode (diffusion policy, section 3.2; Chi et al. 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from robot_rl.interfaces import Env
+from robot_rl.types import ActionChunk, Array, Observation, Phase, TargetChunk
+
+
+class ChunkExecution:
+    """Which row of which chunk is due at which step.
+
+    A chunk starts at the step it was made for, is anchored once, and is replaced after ``execute`` steps. Both edges
+    of a human intervention void the plan. While a human commands, the policy's plan is only followed in shadow and the
+    env is told to hold, so that nothing stale is in force when control comes back.
+    """
+
+    def __init__(self, env: Env, source: Phase = Phase.POLICY) -> None:
+        self._env, self._source = env, source
+        self._chunk: ActionChunk | None = None
+        self._row = 0  # of the batch the chunk came with
+        self._start = self._length = 0
+        self._plan: TargetChunk | None = None
+        self.human = False
+        self.takeover = False  # control just came back from a human
+
+    def observe(self, observation: Observation) -> bool:
+        """Notice who is in command; True when a new chunk is needed for this step."""
+        report = observation.report
+        human = report is not None and report.source is Phase.HUMAN and self._source is not Phase.HUMAN
+        self.takeover = self.human and not human
+        if human is not self.human:
+            self._chunk = None
+        self.human = human
+        return self._chunk is None or observation.step - self._start >= self._length
+
+    def executed_since_plan(self, step: int) -> int:
+        """Steps of the current chunk that lie behind ``step``; 0 without a chunk."""
+        return step - self._start if self._chunk is not None else 0
+
+    def accept(self, chunk: ActionChunk, observation: Observation, row: int = 0) -> None:
+        """Take row ``row`` of the batch ``chunk`` as the plan from ``observation`` on."""
+        self._chunk, self._row, self._plan = chunk, row, None
+        self._start, self._length = observation.step, max(1, min(chunk.execute, chunk.actions.shape[1]))
+
+    def plan(self, observation: Observation) -> TargetChunk:
+        """The absolute targets to send at this step; the env sends what remains of them."""
+        if self.human:
+            return self._env.hold()
+        if self._plan is None:
+            chunk = self._current()
+            plan = self._env.anchor(chunk.actions[self._row], observation)
+            self._plan = plan if plan.source is self._source else replace(plan, source=self._source)
+        return self._plan
+
+    def action(self, step: int) -> Array:
+        """The policy's own action [A] for ``step``, in physical units."""
+        return self._current().actions[self._row, step - self._start]
+
+    def extras(self, step: int) -> dict[str, Array]:
+        """The declared per-step extras of ``step``, {name: [...]}."""
+        chunk = self._current()
+        return {name: value[self._row, step - self._start] for name, value in chunk.record.items()}
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that made the current chunk."""
+        return self._current().version
+
+    def _current(self) -> ActionChunk:
+        assert self._chunk is not None, "accept a chunk first"
+        return self._chunk

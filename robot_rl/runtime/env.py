@@ -1,0 +1,248 @@
+"""A robot with a task, a time limit and the policy's kind of action: the Env that every arm is run through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from robot_rl.errors import RobotError, SpecMismatchError, StaleObservationError, valid_choices
+from robot_rl.interfaces import Clock, Robot, Task
+from robot_rl.runtime.action_targets import express, integrate
+from robot_rl.runtime.clock import StepGrid
+from robot_rl.runtime.frame_codec import compressed
+from robot_rl.types import (
+    ActionKind,
+    ActionRecord,
+    ActionSpec,
+    Array,
+    Arrays,
+    CommandReport,
+    EnvSpec,
+    Observation,
+    Phase,
+    StepResult,
+    TargetChunk,
+    target_kind,
+)
+
+_MEASURED_BY = {
+    ActionKind.TCP_POSE: "tcp_pose",
+    ActionKind.JOINT_POSITION: "joint_position",
+    ActionKind.GRIPPER: "gripper_opening",
+    ActionKind.POINT: "position",
+}
+
+
+class RobotEnv:
+    """Env over any Robot. Connects it; closing the env stops and closes it.
+
+    ``action`` is the policy's action, its parts named like those the robot takes; deltas are integrated here and only
+    absolute targets are sent. Raises SpecMismatchError when the robot takes no such part, or when the task judges by
+    something that the robot does not measure (or that only a simulator knows, on hardware).
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        task: Task,
+        action: ActionSpec,
+        max_steps: int,
+        step_rate_hz: float | None = None,
+    ) -> None:
+        self._robot, self._task, self._max_steps = robot, task, max_steps
+        action = ActionSpec(tuple(action.parts))
+        try:
+            offered = robot.connect()
+            _check_action(action, offered.action)
+            self._spec = replace(
+                offered, action=action, task=task.name, step_rate_hz=step_rate_hz or offered.step_rate_hz
+            )
+            _check_rule(task, self._spec)
+        except BaseException:
+            robot.close()
+            raise
+        self._grid = StepGrid(robot.clock, self._spec.step_period_ns)
+        self._observation: Observation | None = None
+        self._last = _Targets({}, {})
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self._spec
+
+    @property
+    def max_steps(self) -> int:
+        return self._max_steps
+
+    @property
+    def clock(self) -> Clock:
+        return self._robot.clock
+
+    @property
+    def robot(self) -> Robot:
+        """The arm itself, for drills and devices; the loop does not need it."""
+        return self._robot
+
+    @property
+    def overruns(self) -> int:
+        """Steps of this env's life whose end had passed before the plan was sent."""
+        return self._grid.overruns
+
+    def reset(self, seed: int) -> Observation:
+        """Bring the robot to the start of the episode of ``seed``. Raises ResetError; the robot is then stopped."""
+        try:
+            observation = _checked(self._robot.reset(self._task.reset_request(seed)), None)
+        except BaseException:
+            self._robot.stop()
+            raise
+        self._grid.start(observation.stamp_ns)
+        measured = measured_targets(self._spec.action, observation)
+        self._observation, self._last = observation, _Targets(measured, measured)
+        return observation
+
+    def anchor(self, actions: Array, observation: Observation) -> TargetChunk:
+        """Integrate a plan [H, A] onto the targets in force at ``observation``."""
+        targets = integrate(self._spec.action, actions, targets_in_force(self._spec.action, observation))
+        return TargetChunk(targets, observation.step, observation.stamp_ns)
+
+    def hold(self) -> TargetChunk:
+        """One step at the targets in force: measured ones after a reset or while a human commands."""
+        observation = self._current()
+        in_force = targets_in_force(self._spec.action, observation)
+        targets = {name: np.asarray(value)[None] for name, value in in_force.items()}
+        return TargetChunk(targets, observation.step, observation.stamp_ns, source=Phase.HOLD)
+
+    def step(self, plan: TargetChunk) -> StepResult:
+        """Send what remains of ``plan``, wait for the end of the step, read and judge.
+
+        Commanded, executed and human targets come back in the units of the policy's action. A fault of the robot stops
+        it and truncates the episode with ``info["fault"]``. Raises what the robot raises, after stopping it.
+        """
+        before = self._current()
+        fresh = plan.first_step == before.step
+        plan = plan.remaining(before.step)
+        try:
+            self._robot.command(plan)
+            overrun = self._grid.wait()
+            after = _checked(self._robot.read(), before)
+            action = self._action(plan, before, after.report, fresh)
+            verdict = self._task.judge(before, action.commanded, after)
+        except BaseException:
+            self._robot.stop()
+            raise
+        self._observation = after
+        fault = after.mode.startswith("fault")
+        info: dict[str, object] = {"overrun": overrun} if overrun else {}
+        if fault:
+            self._robot.stop()
+            info["fault"] = after.mode.removeprefix("fault").lstrip(": ") or "unknown"
+        truncated = not verdict.terminated and (fault or after.step >= self._max_steps)
+        return StepResult(after, action, verdict.reward, verdict.terminated, truncated, verdict.success, info)
+
+    def stop(self) -> None:
+        """Controlled stop of the robot; the next reset resumes."""
+        self._robot.stop()
+
+    def close(self) -> None:
+        """Stop the robot and let go of it; idempotent."""
+        self._robot.close()
+
+    def _current(self) -> Observation:
+        if self._observation is None:
+            raise RobotError("the env has no observation yet", remedy="Call reset(seed) before the first step")
+        return self._observation
+
+    def _action(
+        self, plan: TargetChunk, before: Observation, report: CommandReport | None, fresh: bool
+    ) -> ActionRecord:
+        """What was asked, commanded and executed in one step, each relative to what was in force before it."""
+        if report is None:
+            raise RobotError(f"the robot reports no command for step {before.step}", remedy="Its read() must say")
+        spec, last = self._spec.action, self._last
+        base = targets_in_force(spec, before) if fresh else last.commanded
+        self._last = _Targets({**last.commanded, **report.commanded}, {**last.executed, **report.executed})
+        commanded = express(spec, self._last.commanded, base)
+        same = report.executed is report.commanded and base is last.executed
+        return ActionRecord(
+            commanded=commanded,
+            executed=commanded if same else express(spec, self._last.executed, last.executed),
+            policy=express(spec, {**base, **{name: rows[0] for name, rows in plan.targets.items()}}, base),
+            source=report.source,
+            human=None if report.human is None else express(spec, {**base, **report.human}, base),
+            valid=report.valid,
+        )
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """Absolute targets {part: [k]} at the end of the last step."""
+
+    commanded: Arrays
+    executed: Arrays
+
+
+def measured_targets(action: ActionSpec, observation: Observation) -> dict[str, Array]:
+    """The measured state as absolute targets {part: [k]} of the parts of ``action``."""
+    state, targets = observation.state, {}
+    for part in action.parts:
+        name = f"{part.name.split('/')[0]}/{_MEASURED_BY.get(target_kind(part.kind), '')}"
+        if name in state:
+            targets[part.name] = np.asarray(state[name], dtype=np.float64)
+    return targets
+
+
+def targets_in_force(action: ActionSpec, observation: Observation) -> dict[str, Array]:
+    """What the robot is held at when ``observation`` is made: {part: [k]}.
+
+    The safety chain's last set points, so that a limited command does not wind up; the measured state after a reset
+    and after a step that a human commanded.
+    """
+    report = observation.report
+    if report is None or report.source is Phase.HUMAN:
+        return measured_targets(action, observation)
+    missing = [part.name for part in action.parts if part.name not in report.executed]
+    measured = measured_targets(action, observation) if missing else {}
+    return {**measured, **report.executed}
+
+
+def _checked(observation: Observation, before: Observation | None) -> Observation:
+    """Refuse values that are not finite and a stream that stands still; encode a simulator's raw frames."""
+    for name, value in observation.state.items():
+        if not np.isfinite(value).all():
+            raise RobotError(f"observation '{name}' at step {observation.step} holds {value}", limit="finite values")
+    if before is not None and observation.stamp_ns <= before.stamp_ns:
+        raise StaleObservationError(
+            f"the observation after step {before.step} has the stamp of an older one",
+            limit="a stamp that rises every step",
+            remedy="Check that the robot's state stream is alive",
+        )
+    if any(frame.codec == "raw" for frame in observation.frames.values()):
+        return replace(observation, frames={name: compressed(frame) for name, frame in observation.frames.items()})
+    return observation
+
+
+def _check_action(action: ActionSpec, offered: ActionSpec) -> None:
+    kinds = {part.name: part.kind for part in offered.parts}
+    for part in action.parts:
+        if part.name not in kinds:
+            raise SpecMismatchError(f"the robot takes no '{part.name}'", remedy=valid_choices(part.name, kinds))
+        if target_kind(part.kind) is not target_kind(kinds[part.name]):
+            raise SpecMismatchError(
+                f"'{part.name}' of kind {part.kind.value} becomes {target_kind(part.kind).value} targets",
+                limit=f"the robot takes {kinds[part.name].value}",
+                remedy="Choose another action= option",
+            )
+
+
+def _check_rule(task: Task, spec: EnvSpec) -> None:
+    for name in sorted(task.requires):
+        if name not in spec.observation:
+            raise SpecMismatchError(
+                f"task '{task.name}' judges by '{name}', which robot '{spec.robot}' does not measure",
+                remedy=valid_choices(name, spec.observation),
+            )
+        if spec.observation[name].privileged and not spec.simulated:
+            raise SpecMismatchError(
+                f"task '{task.name}' judges by '{name}', which only a simulator knows",
+                remedy="Use reward=classifier or reward=human on hardware",
+            )

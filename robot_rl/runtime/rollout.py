@@ -1,0 +1,221 @@
+"""The one loop: recording, replay, acting, evaluation and deployment all run ``run_episode``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from robot_rl.interfaces import Env, Listener, Policy
+from robot_rl.runtime.chunk_execution import ChunkExecution
+from robot_rl.runtime.window import ObservationWindow, check_inputs
+from robot_rl.types import (
+    ActContext,
+    ActionRecord,
+    Array,
+    Arrays,
+    Decision,
+    EpisodeEnd,
+    Observation,
+    Phase,
+    StepResult,
+    StepRow,
+)
+
+
+def run_episode(
+    env: Env,
+    policy: Policy,
+    listeners: Sequence[Listener] = (),
+    *,
+    seed: int,
+    explore: bool = False,
+    source: Phase = Phase.POLICY,
+) -> EpisodeEnd:
+    """Run the episode of ``seed`` and tell the listeners; ``source`` says who the policy is (a scripted expert, ...).
+
+    Whatever is raised in here stops the robot first. Listeners whose ``on_reset`` returned hear ``on_end``
+    exactly once.
+    Raises SpecMismatchError when policy and env do not fit, and what env, policy and listeners raise.
+    """
+    check_inputs(policy.spec, env.spec)
+    planner = _Planner(env, policy, source, explore)
+    audience = _Audience(listeners)
+    tally = _Tally()
+    observation: Observation | None = None
+    try:
+        policy.reset(np.array([0]), np.array([seed]))
+        observation = env.reset(seed)
+        ready_ns = env.clock.now_ns()
+        audience.reset(observation, env, seed)
+        while not tally.reason:
+            decision = planner.advance(observation)
+            if decision is not None:
+                audience.decision(decision)
+            sent_ns = env.clock.now_ns()
+            result = env.step(planner.execution.plan(observation))
+            row = planner.row(observation, result, ready_ns, sent_ns)
+            observation, ready_ns = result.observation, env.clock.now_ns()
+            tally.add(result)
+            audience.step(row)
+        final = planner.final_row(observation, ready_ns)
+    except BaseException as error:
+        _stop(env, error)
+        if observation is not None:
+            lost = _final_row(observation, env.clock.now_ns(), planner.no_extras(), env.spec.action.size, killed=True)
+            audience.end_after(error, lost, tally.broken_off(error))
+        raise
+    end = tally.end()
+    try:
+        audience.end(final, end)
+    except BaseException as error:
+        _stop(env, error)
+        raise
+    return end
+
+
+class _Planner:
+    """The policy's side of the loop: window, chunks, decisions."""
+
+    def __init__(self, env: Env, policy: Policy, source: Phase, explore: bool) -> None:
+        self._policy, self._explore = policy, explore
+        self._window = ObservationWindow(policy.spec)
+        self._action_size = env.spec.action.size
+        self._records = bool(policy.spec.record)
+        self._decisions = 0
+        self.execution = ChunkExecution(env, source)
+
+    def advance(self, observation: Observation) -> Decision | None:
+        """See ``observation``; ask the policy when a new chunk is due."""
+        self._window.push(observation)
+        execution = self.execution
+        if not execution.observe(observation):
+            return None
+        context = ActContext(
+            step=np.array([observation.step]),
+            executed_since_plan=np.array([execution.executed_since_plan(observation.step)]),
+            delay_steps=np.zeros(1, dtype=np.int64),
+            takeover=np.array([execution.takeover]),
+            explore=self._explore,
+        )
+        began = time.perf_counter()
+        chunk = self._policy.act(self._window.arrays(), context)
+        latency_s = time.perf_counter() - began
+        execution.accept(chunk, observation)
+        self._decisions += 1
+        extras = {name: value[0] for name, value in chunk.decision.items()}
+        return Decision(self._decisions - 1, observation.step, chunk.actions[0], extras, latency_s)
+
+    def row(self, observation: Observation, result: StepResult, ready_ns: int, sent_ns: int) -> StepRow:
+        """Row t: what was seen and done in the step that ``result`` tells of."""
+        step, execution = observation.step, self.execution
+        return StepRow(
+            observation=observation,
+            action=replace(result.action, policy=execution.action(step).astype(np.float32)),
+            reward=result.reward,
+            terminated=result.terminated,
+            truncated=result.truncated,
+            success=result.success,
+            decision=self._decisions - 1,
+            policy_version=execution.version,
+            overrun=bool(result.info.get("overrun", False)),
+            obs_ready_ns=ready_ns,
+            action_sent_ns=sent_ns,
+            extras=execution.extras(step) if self._records else {},
+        )
+
+    def final_row(self, observation: Observation, ready_ns: int) -> StepRow:
+        """The final observation with the extras a bootstrap needs: what the policy would do next, in shadow."""
+        extras: Arrays = {}
+        if self._records:
+            self.advance(observation)
+            extras = self.execution.extras(observation.step)
+        return _final_row(observation, ready_ns, extras, self._action_size)
+
+    def no_extras(self) -> Arrays:
+        """Zeros in place of extras, where the policy may not be asked any more."""
+        record = self._policy.spec.record
+        return {name: np.zeros(spec.shape, dtype=spec.dtype) for name, spec in record.items()}
+
+
+def _final_row(
+    observation: Observation, ready_ns: int, extras: Arrays, action_size: int, *, killed: bool = False
+) -> StepRow:
+    nothing: Array = np.zeros(action_size, dtype=np.float32)
+    action = ActionRecord(nothing, nothing, nothing, source=Phase.HOLD, valid=False)
+    return StepRow(observation, action, 0.0, terminated=False, truncated=killed, obs_ready_ns=ready_ns, extras=extras)
+
+
+@dataclass
+class _Tally:
+    """How the episode goes."""
+
+    length: int = 0
+    total_reward: float = 0.0
+    success: bool = False
+    reason: str = ""
+
+    def add(self, result: StepResult) -> None:
+        self.length += 1
+        self.total_reward += result.reward
+        self.success |= result.success
+        if result.terminated:
+            self.reason = "success" if result.success else "failure"
+        elif result.truncated:
+            self.reason = f"fault: {result.info['fault']}" if "fault" in result.info else "time_limit"
+
+    def end(self) -> EpisodeEnd:
+        return EpisodeEnd(self.reason, self.success, self.length, self.total_reward)
+
+    def broken_off(self, error: BaseException) -> EpisodeEnd:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "operator" if interrupted else f"fault: {type(error).__name__}: {error}"
+        return EpisodeEnd(reason, self.success or None, self.length, self.total_reward)
+
+
+@dataclass
+class _Audience:
+    """The listeners, and which of them have heard of this episode's start."""
+
+    listeners: Sequence[Listener]
+    started: list[Listener] = field(default_factory=list)
+
+    def reset(self, observation: Observation, env: Env, seed: int) -> None:
+        for listener in self.listeners:
+            listener.on_reset(observation, env.spec, seed)
+            self.started.append(listener)
+
+    def decision(self, decision: Decision) -> None:
+        for listener in self.started:
+            listener.on_decision(decision)
+
+    def step(self, row: StepRow) -> None:
+        for listener in self.started:
+            listener.on_step(row)
+
+    def end(self, final: StepRow, end: EpisodeEnd) -> None:
+        """Tell all of them, then raise what the first failing one raised."""
+        failures: list[BaseException] = []
+        for listener in self.started:
+            try:
+                listener.on_end(final, end)
+            except BaseException as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def end_after(self, error: BaseException, final: StepRow, end: EpisodeEnd) -> None:
+        """Tell all of them of an end by ``error``, which stays the error that is raised."""
+        try:
+            self.end(final, end)
+        except Exception as failure:
+            error.add_note(f"closing the episode failed as well: {failure}")
+
+
+def _stop(env: Env, error: BaseException) -> None:
+    try:
+        env.stop()
+    except Exception as failure:
+        error.add_note(f"stopping the robot failed as well: {failure}")
