@@ -1,0 +1,111 @@
+"""The served robot: who may move it, and what a dead, second or babbling client does to it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import zmq
+
+from robot_rl.errors import CommandRefusedError, ConfigError, RobotConnectionError
+from robot_rl.robots.bridge import BridgeRobot
+from robot_rl.robots.fake import FakeRobot
+from robot_rl.robots.server import RobotServer
+from robot_rl.types import ResetRequest, TargetChunk
+
+pytestmark = pytest.mark.robot
+
+# A client that resets the arm, starts a long plan and then keeps renewing it until it is killed.
+DRIVER = """
+import sys, numpy as np
+from robot_rl.robots.bridge import BridgeRobot
+from robot_rl.types import ResetRequest, TargetChunk
+with BridgeRobot(sys.argv[1]) as robot:
+    robot.connect()
+    seen = robot.reset(ResetRequest())
+    print("driving", flush=True)
+    while True:
+        robot.command(TargetChunk({"arm0/gripper": np.zeros((100, 1))}, seen.step, seen.stamp_ns))
+        robot.clock.wait_until(seen.stamp_ns + 50_000_000)
+        seen = robot.read()
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[RobotServer]:
+    with RobotServer(FakeRobot(clock="wall"), lease_s=0.25) as server:
+        yield server
+
+
+def wait_for(condition: object, limit_s: float = 10.0) -> None:
+    until = time.monotonic() + limit_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < until, "condition not met in time"
+        time.sleep(0.005)
+
+
+def test_a_killed_client_loses_the_lease_and_the_arm_is_stopped(server: RobotServer) -> None:
+    with subprocess.Popen([sys.executable, "-c", DRIVER, server.address], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "driving\n"
+        with BridgeRobot(server.address) as watcher:
+            assert watcher.read().mode == "tracking"
+            with pytest.raises(CommandRefusedError, match="another client holds the lease"):
+                watcher.command(TargetChunk({"arm0/gripper": np.ones((1, 1))}, 0, 0))
+            driver.send_signal(signal.SIGKILL)
+            wait_for(lambda: watcher.read().mode == "stopped")
+            assert server.counts["lease_expired"] == 1
+            watcher.reset(ResetRequest())  # the lease is free again
+
+
+def test_a_second_client_may_read_and_stop_but_not_move(server: RobotServer) -> None:
+    with BridgeRobot(server.address) as first, BridgeRobot(server.address) as second:
+        first.reset(ResetRequest())
+        with pytest.raises(CommandRefusedError, match="lease"):
+            second.reset(ResetRequest())
+        second.stop()
+        assert first.read().mode == "stopped"
+
+
+def test_a_stalled_control_thread_loses_the_lease(server: RobotServer) -> None:
+    with BridgeRobot(server.address) as robot:
+        robot.reset(ResetRequest())
+        wait_for(lambda: server.counts["lease_expired"] == 1)
+        assert robot.read().mode == "stopped"
+
+
+def test_garbage_is_counted_and_the_server_lives_on(server: RobotServer) -> None:
+    rng = np.random.default_rng(0)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(server.address)
+        for _ in range(200):
+            socket.send_multipart([rng.bytes(int(n)) for n in rng.integers(0, 200, rng.integers(1, 4))])
+        wait_for(lambda: server.counts["garbage"] == 200)
+    with BridgeRobot(server.address) as robot:
+        assert robot.reset(ResetRequest()).mode == "tracking"
+
+
+def test_an_unknown_request_is_answered_by_an_error(server: RobotServer) -> None:
+    from robot_rl.errors import ProtocolError
+    from robot_rl.transport.messages import Message
+
+    with BridgeRobot(server.address) as robot, pytest.raises(ProtocolError, match="unknown request 'dance'"):
+        robot._ask(Message("dance"))
+
+
+def test_only_loopback_is_bound_without_keys() -> None:
+    with pytest.raises(ConfigError, match="without keys"):
+        RobotServer(FakeRobot(), "tcp://0.0.0.0:0")
+
+
+def test_nobody_there_is_said_within_the_limit() -> None:
+    robot = BridgeRobot("tcp://127.0.0.1:9", timeout_s=0.2)
+    with pytest.raises(RobotConnectionError, match="did not answer 'connect'"):
+        robot.connect()
+    robot.close()
