@@ -1,6 +1,7 @@
 """The ``robot-rl`` command: one sub-command per app, Hydra overrides after it, one clear message when they are wrong.
 
-An app is a module ``robot_rl.apps.<command>`` with ``run(config)`` and a primary YAML ``robot_rl/conf/<command>.yaml``.
+An app is a module ``robot_rl.apps.<command>`` with ``run(config)``, a primary YAML ``robot_rl/conf/<command>.yaml`` and a
+dataclass ``Config`` that gives the types of its own scalar keys (groups need none: their constructors are the schema).
 A first bare word after the command (``robot-rl dataset import ...``) becomes the override ``action=<word>``.
 """
 
@@ -62,7 +63,10 @@ def run_command(command: str, words: Sequence[str]) -> None:
         print(f"robot-rl {command}: {COMMANDS[command]}\n\nDefaults (override with key=value):\n")
         print(OmegaConf.to_yaml(compose(command, [])))
         return
-    importlib.import_module(f"robot_rl.apps.{command}").run(compose(command, words))
+    app = importlib.import_module(f"robot_rl.apps.{command}")
+    config = compose(command, words)
+    _check_types(command, config, app.Config)
+    app.run(config)
 
 
 def compose(command: str, overrides: Sequence[str]) -> Any:
@@ -94,6 +98,21 @@ def instantiate(node: Any, **arguments: Any) -> Any:
             raise cause from None
         reason = str(cause or error).splitlines()[0]
         raise ConfigError(f"cannot build {node.get('_target_', 'a part')}: {reason}") from error
+
+
+def _check_types(command: str, config: Any, schema: type) -> None:
+    """Hold the app's own keys against the types of its dataclass; name what is missing."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for name in schema.__dataclass_fields__:
+        if OmegaConf.is_missing(config, name):
+            raise ConfigError(f"'{name}' must be given", remedy=f"robot-rl {command} {name}=...")
+        try:
+            config[name] = OmegaConf.merge(OmegaConf.structured(schema), {name: config[name]})[name]
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{name}={config[name]}: {reason}", remedy=f"See: robot-rl {command} --help") from error
 
 
 def _explain(command: str, error: Exception) -> ConfigError:
