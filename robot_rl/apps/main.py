@@ -2,7 +2,8 @@
 
 An app is a module ``robot_rl.apps.<command>`` with ``run(config)``, a primary YAML ``robot_rl/conf/<command>.yaml`` and a
 dataclass ``Config`` that gives the types of its own scalar keys (groups need none: their constructors are the schema).
-A first bare word after the command (``robot-rl dataset import ...``) becomes the override ``action=<word>``.
+A first bare word after the command (``robot-rl dataset import ...``) becomes the override
+``subcommand=<word>``.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def run_command(command: str, words: Sequence[str]) -> None:
         raise ConfigError(f"no command '{command}'", remedy=valid_choices(command, COMMANDS))
     words = list(words)
     if words and "=" not in words[0] and not words[0].startswith("-"):
-        words[0] = f"action={words[0]}"
+        words[0] = f"subcommand={words[0]}"
     if any(word in ("-h", "--help") for word in words):
         from omegaconf import OmegaConf
 
