@@ -1,7 +1,7 @@
 """The ``robot-rl`` command: one sub-command per app, Hydra overrides after it, one clear message when they are wrong.
 
-An app is a module ``robot_rl.apps.<command>`` with ``run(config)``, a primary YAML ``robot_rl/conf/<command>.yaml`` and a
-dataclass ``Config`` that gives the types of its own scalar keys (groups need none: their constructors are the schema).
+An app is a module ``robot_rl.apps.<command>`` with ``run(config)``, a YAML ``robot_rl/conf/<command>.yaml`` and a
+dataclass ``Config`` that types the app's own scalar keys (groups need none: their constructors are the schema).
 A first bare word after the command (``robot-rl dataset import ...``) becomes the override
 ``subcommand=<word>``.
 """

@@ -1,0 +1,237 @@
+"""``robot-rl doctor``: check this machine and say what to fix. Moves no robot."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl.errors import ConfigError, RobotRlError, valid_choices
+
+EXTRAS = {
+    "learn": ("torch", "zarr", "hydra-core", "gymnasium", "safetensors", "opencv-python", "av"),
+    "sim": ("mujoco", "dm-control", "robosuite"),
+    "pusht": ("gym-pusht",),
+    "formats": ("h5py", "pyarrow", "mcap"),
+    "viz": ("rerun-sdk",),
+    "ros": ("ros-jazzy-rclpy",),
+}
+FSYNC_LIMIT_MS = 50.0
+FREE_LIMIT_GB = 5.0
+RENDER_LIMIT_FPS = 20.0
+
+
+@dataclass
+class Config:
+    """Keys of ``robot-rl doctor``."""
+
+    root: str = "."
+    subcommand: str = "all"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``level`` is ok, warn or fail, ``remedy`` what to do about it."""
+
+    check: str
+    level: str
+    told: str
+    remedy: str = ""
+
+
+def run(config: Any) -> None:
+    """Run all checks, or the one named, print a table and raise RobotRlError when one failed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if config.subcommand != "all" and config.subcommand not in CHECKS:
+        raise ConfigError(f"no check '{config.subcommand}'", remedy=valid_choices(config.subcommand, ["all", *CHECKS]))
+    names = list(CHECKS) if config.subcommand == "all" else [config.subcommand]
+    table = Table("check", "", "found", "remedy", title="robot-rl doctor")
+    colour = {"ok": "green", "warn": "yellow", "fail": "red"}
+    failed = 0
+    for name in names:
+        for finding in _safely(name, Path(config.root)):
+            table.add_row(finding.check, f"[{colour[finding.level]}]{finding.level}", finding.told, finding.remedy)
+            failed += finding.level == "fail"
+    Console().print(table)
+    if failed:
+        raise RobotRlError(f"{failed} check(s) failed", remedy="The table above says what to do")
+
+
+def _safely(name: str, root: Path) -> list[Finding]:
+    """A check that itself breaks is a finding, not a traceback."""
+    try:
+        return CHECKS[name](root)
+    except Exception as error:
+        return [
+            Finding(name, "fail", f"{type(error).__name__}: {error}", "See the message; reinstall if it is an import")
+        ]
+
+
+def check_python(root: Path) -> list[Finding]:
+    """Interpreter, processors, memory."""
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    cores = len(os.sched_getaffinity(0))
+    return [
+        Finding(
+            "python", "ok" if supported else "fail", platform.python_version(), "" if supported else "Use 3.11 to 3.13"
+        ),
+        Finding(
+            "processors", "ok" if cores > 1 else "warn", f"{cores} cores", "" if cores > 1 else "Recording wants two"
+        ),
+    ]
+
+
+def check_packages(root: Path) -> list[Finding]:
+    """Which extras are installed, and in which versions."""
+    return [_extra(name, packages) for name, packages in EXTRAS.items()]
+
+
+def _extra(name: str, packages: tuple[str, ...]) -> Finding:
+    found, missing = [], []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        remedy = f"pip install -c constraints.txt 'robot-rl[{name}]'"
+        return Finding(f"extra {name}", "warn", f"missing: {', '.join(missing)}", remedy)
+    return Finding(f"extra {name}", "ok", ", ".join(found))
+
+
+def check_accelerator(root: Path) -> list[Finding]:
+    """Whether torch sees a GPU."""
+    if importlib.util.find_spec("torch") is None:
+        return [Finding("accelerator", "warn", "no torch", "pip install 'robot-rl[learn]' where policies are trained")]
+    import torch
+
+    if torch.cuda.is_available():
+        return [Finding("accelerator", "ok", torch.cuda.get_device_name(0))]
+    return [Finding("accelerator", "ok", f"CPU only, {torch.get_num_threads()} torch threads")]
+
+
+def check_rendering(root: Path) -> list[Finding]:
+    """Render a scene headless and time it."""
+    if importlib.util.find_spec("mujoco") is None:
+        return [Finding("rendering", "warn", "no mujoco", "pip install 'robot-rl[sim]' to simulate")]
+    mujoco: Any = importlib.import_module("mujoco")
+    backend = os.environ.get("MUJOCO_GL", "")
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><light pos='0 0 2'/><geom type='sphere' size='.1'/></worldbody></mujoco>"
+    )
+    data = mujoco.MjData(model)
+    try:
+        with mujoco.Renderer(model, 128, 128) as renderer:
+            mujoco.mj_forward(model, data)
+            began = time.perf_counter()
+            image = np.zeros(0)
+            for _ in range(20):
+                renderer.update_scene(data)
+                image = renderer.render()
+            rate = 20 / (time.perf_counter() - began)
+    except Exception as error:
+        remedy = "Headless: install libegl1 and set MUJOCO_GL=egl, or libosmesa6 and MUJOCO_GL=osmesa"
+        return [Finding("rendering", "fail", f"MUJOCO_GL={backend or 'unset'}: {error}", remedy)]
+    if not image.any():
+        return [Finding("rendering", "fail", "frames are black", "Update the graphics driver, or set MUJOCO_GL=osmesa")]
+    told = f"MUJOCO_GL={backend or 'unset'}: {rate:.0f} frames/s of 128 px"
+    slow = rate < RENDER_LIMIT_FPS
+    return [
+        Finding("rendering", "warn" if slow else "ok", told, "Software rendering: keep images small" if slow else "")
+    ]
+
+
+def check_disk(root: Path) -> list[Finding]:
+    """Free space, write speed and sync time where episodes are recorded."""
+    root.mkdir(parents=True, exist_ok=True)
+    free_gb = shutil.disk_usage(root).free / 1e9
+    low = free_gb < FREE_LIMIT_GB
+    findings = [
+        Finding(
+            "disk space", "warn" if low else "ok", f"{free_gb:.0f} GB free under {root}",
+            "Set ROBOT_RL_ROOT to a larger disk" if low else "",
+        )
+    ]  # fmt: skip
+    block, waits = np.random.default_rng(0).bytes(120_000), []
+    with tempfile.TemporaryFile(dir=root) as file:
+        began = time.perf_counter()
+        for _ in range(50):
+            file.write(block)
+            file.flush()
+            before = time.perf_counter()
+            os.fdatasync(file.fileno())
+            waits.append(1e3 * (time.perf_counter() - before))
+        speed = 50 * len(block) / 1e6 / (time.perf_counter() - began)
+    slow = statistics.median(waits) > FSYNC_LIMIT_MS
+    told = f"{speed:.0f} MB/s synced, sync {statistics.median(waits):.1f} ms (max {max(waits):.0f})"
+    remedy = "Record to a local disk; a slow sync delays commits, not control" if slow else ""
+    return [*findings, Finding("disk speed", "warn" if slow else "ok", told, remedy)]
+
+
+def check_clock(root: Path) -> list[Finding]:
+    """Resolution of the monotonic clock and how late a 1 ms sleep ends: the floor of control jitter."""
+    late_ms = []
+    for _ in range(100):
+        before = time.monotonic_ns()
+        time.sleep(1e-3)
+        late_ms.append((time.monotonic_ns() - before) / 1e6 - 1.0)
+    worst, p50 = max(late_ms), statistics.median(late_ms)
+    resolution_ns = time.get_clock_info("monotonic").resolution * 1e9
+    level = "warn" if worst > 10.0 else "ok"
+    told = f"resolution {resolution_ns:.0f} ns, sleep ends {p50:.2f} ms late (max {worst:.1f})"
+    return [
+        Finding(
+            "clock", level, told, "Close other programs; real-time control wants an idle core" if worst > 10 else ""
+        )
+    ]
+
+
+def check_ros(root: Path) -> list[Finding]:
+    """Whether ROS 2 can be imported and how far its discovery reaches."""
+    if importlib.util.find_spec("rclpy") is None:
+        return [Finding("ROS 2", "warn", "no rclpy", "Source a ROS 2 Jazzy setup, or pip install 'robot-rl[ros]'")]
+    reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    domain = os.environ.get("ROS_DOMAIN_ID", "0")
+    wide = reach != "LOCALHOST"
+    remedy = "Set ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST unless other hosts take part" if wide else ""
+    return [Finding("ROS 2", "warn" if wide else "ok", f"rclpy found, domain {domain}, range {reach}", remedy)]
+
+
+def check_devices(root: Path) -> list[Finding]:
+    """Teleoperation devices that this user may open."""
+    found = []
+    for pattern, name in (("hidraw*", "HID (SpaceMouse)"), ("input/js*", "gamepad"), ("video*", "camera")):
+        paths = sorted(Path("/dev").glob(pattern))
+        closed = [str(path) for path in paths if not os.access(path, os.R_OK)]
+        if closed:
+            found.append(Finding(name, "warn", f"no permission for {', '.join(closed)}", "Add a udev rule or a group"))
+        else:
+            found.append(Finding(name, "ok", ", ".join(map(str, paths)) or "none connected"))
+    return found
+
+
+CHECKS: dict[str, Callable[[Path], list[Finding]]] = {
+    "python": check_python,
+    "packages": check_packages,
+    "accelerator": check_accelerator,
+    "rendering": check_rendering,
+    "disk": check_disk,
+    "clock": check_clock,
+    "ros": check_ros,
+    "devices": check_devices,
+}
