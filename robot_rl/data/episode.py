@@ -4,7 +4,7 @@ Row t holds the observation at t, the action from t to t + 1 and its reward; the
 observation (``action_valid`` False, action zeros), so N = control steps + 1. Array names are the paths in the file:
 
     obs/<name>  f32 [N, D]       action/{commanded,executed,policy,human}  f32 [N, A]     action_valid  bool [N]
-    time/{t_ns,obs_ready_ns,action_sent_ns}  i64 [N]                      rl/{reward f32, terminated, truncated} [N]
+    time/{t_ns,obs_ready_ns,action_sent_ns}  i64 [N]             rl/{reward f32, terminated, truncated, success} [N]
     flags/{intervention u8, overrun bool, phase u8} [N]                   policy/version  i32 [N]
     policy/<extra>  [N, ...]   policy/decision_of_step  i32 [N]   decision/{step i32, planned, <extra>}  [D, ...]
 """
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.errors import EpisodeError
-from robot_rl.types import Array, Arrays
+from robot_rl.types import Array, Arrays, EnvSpec
 
 SCHEMA = "robot_rl/episode"
 SCHEMA_VERSION = "1.0"
@@ -43,6 +43,7 @@ OPTIONAL_ARRAYS: Mapping[str, str] = {
     "policy/version": "int32",
     "policy/decision_of_step": "int32",
     "decision/step": "int32",
+    "rl/success": "bool",
 }
 
 
@@ -103,6 +104,24 @@ class Episode:
         self._check_stamps()
         for name, camera in self.cameras.items():
             self._check_camera(name, camera)
+
+    def validate_spec(self, spec: EnvSpec) -> None:
+        """Check that observations, actions and cameras are those of ``spec``; arrays beyond it are allowed."""
+        wanted = {f"obs/{name}": (s.dtype, s.shape) for name, s in spec.observation.items()}
+        wanted["action/commanded"] = ("float32", (spec.action.size,))
+        for name, (dtype, shape) in wanted.items():
+            if name not in self.arrays:
+                raise EpisodeError("missing", episode=self.id, array=name, limit="the spec of the store")
+            self._check_dtype(name, dtype)
+            if self.arrays[name].shape[1:] != shape:
+                found = list(self.arrays[name].shape)
+                raise EpisodeError(f"shape {found}", episode=self.id, array=name, limit=f"[N, {str(list(shape))[1:]}")
+        for name, camera in self.cameras.items():
+            known = spec.cameras.get(name)
+            size = (camera.height, camera.width, camera.channels)
+            if known is None or size != (known.height, known.width, known.channels):
+                limit = "no such camera in the spec" if known is None else f"{known}"
+                raise EpisodeError(f"images of {size}", episode=self.id, array=f"images/{name}", limit=limit)
 
     def _check_dtype(self, name: str, dtype: str) -> None:
         found = self.arrays[name].dtype

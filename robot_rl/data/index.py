@@ -1,0 +1,112 @@
+"""The index of a dataset: one checksummed line per episode file. A cache: the files are the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robot_rl.data.line_log import append_lines, read_lines, rewrite_lines
+
+_OWN = ("schema", "schema_version", "id", "length", "rows", "success")  # fields of their own, or known to all
+_MAX_TEXT = 256
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """One episode as the index knows it, annotations applied."""
+
+    id: str
+    file: str  # relative to the root of the store
+    bytes: int
+    crc32c: int  # of the whole file
+    length: int  # control steps
+    rows: int  # length + 1: the final observation included
+    success: bool | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # scalars of the file's attributes: task, source, ...
+    exclude: bool = False
+    split: str = ""
+    note: str = ""
+
+    @property
+    def task(self) -> str:
+        return str(self.metadata.get("task", ""))
+
+
+def info_from_attributes(
+    attributes: Mapping[str, Any], *, file: str, size: int, crc32c: int, cameras: Mapping[str, int]
+) -> EpisodeInfo:
+    """The index entry of an episode file with these root attributes; ``cameras`` are frames per camera."""
+    summary = {key: value for key, value in attributes.items() if key not in _OWN and _is_short(value)}
+    return EpisodeInfo(
+        id=attributes["id"],
+        file=file,
+        bytes=size,
+        crc32c=crc32c,
+        length=attributes["length"],
+        rows=attributes["rows"],
+        success=attributes.get("success"),
+        metadata={**summary, "cameras": dict(cameras)},
+    )
+
+
+class EpisodeIndex:
+    """``index.jsonl``: read incrementally, appended by any number of processes, rebuilt from the files at will."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._infos: dict[str, EpisodeInfo] = {}
+        self._position, self._inode = 0, -1
+
+    @property
+    def infos(self) -> Mapping[str, EpisodeInfo]:
+        """Entries by id as last read; the last line of an id counts."""
+        return self._infos
+
+    def refresh(self) -> None:
+        """Read what was appended since; everything when the file was replaced. Torn and damaged lines are left out."""
+        status = self._path.stat() if self._path.exists() else None
+        if status is None or status.st_ino != self._inode or status.st_size < self._position:
+            self._infos, self._position = {}, 0
+        self._inode = status.st_ino if status else -1
+        records, self._position = read_lines(self._path, self._position)
+        for record in records:
+            info = _from_record(record)
+            if info is not None:
+                self._infos[info.id] = info
+
+    def append(self, infos: Iterable[EpisodeInfo]) -> None:
+        """Add entries durably."""
+        append_lines(self._path, [_to_record(info) for info in infos])
+        self.refresh()
+
+    def rewrite(self, infos: Iterable[EpisodeInfo]) -> None:
+        """Replace all entries at once."""
+        rewrite_lines(self._path, [_to_record(info) for info in infos])
+        self.refresh()
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _MAX_TEXT)
+
+
+def _to_record(info: EpisodeInfo) -> dict[str, Any]:
+    return {
+        "id": info.id,
+        "file": info.file,
+        "bytes": info.bytes,
+        "crc32c": f"{info.crc32c:08x}",
+        "length": info.length,
+        "rows": info.rows,
+        "success": info.success,
+        "metadata": dict(info.metadata),
+    }
+
+
+def _from_record(record: Mapping[str, Any]) -> EpisodeInfo | None:
+    """None for a line that is whole but not ours (a newer kind of line)."""
+    try:
+        return EpisodeInfo(**{**record, "crc32c": int(record["crc32c"], 16)})
+    except (TypeError, KeyError, ValueError):
+        return None

@@ -1,0 +1,367 @@
+"""A folder of immutable episode files, with an index, annotations, and recovery of what a crash left behind.
+
+dataset.json                  schema version, name, feature table (EnvSpec)
+episodes/<id>.zarr.zip        the truth
+journal/<id>.journal          only while recording, or after a crash
+index.jsonl, verified.jsonl   caches, rebuilt from the files
+annotations.jsonl             edits by id, deletions too
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from robot_rl.data.annotations import AnnotationLog
+from robot_rl.data.commit import commit_episode, recover_journal, remove_orphans
+from robot_rl.data.episode import SCHEMA, SCHEMA_VERSION, Episode
+from robot_rl.data.episode_file import EpisodeFile, check_version
+from robot_rl.data.episode_id import check_id, new_id
+from robot_rl.data.file_lock import replace_file
+from robot_rl.data.foreign import describe_foreign
+from robot_rl.data.index import EpisodeIndex, EpisodeInfo, info_from_attributes
+from robot_rl.data.journal import disk_error
+from robot_rl.data.verified_files import VerifiedFiles
+from robot_rl.data.writer import EpisodeWriter
+from robot_rl.errors import (
+    CorruptEpisodeError,
+    EpisodeError,
+    RobotRlError,
+    SpecMismatchError,
+    StoreError,
+    valid_choices,
+)
+from robot_rl.types import ArraySpec, EnvSpec, compare_specs
+
+__all__ = ["EpisodeInfo", "EpisodeStore", "EpisodeWriter", "Finding"]
+
+_SUFFIX = ".zarr.zip"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a file of the store."""
+
+    id: str
+    file: str
+    problem: str
+
+
+class EpisodeStore:
+    """Episodes by id. Several processes may record into and read from one store at the same time."""
+
+    def __init__(self, root: Path, name: str, spec: EnvSpec | None) -> None:
+        self.root, self.name, self.spec = root, name, spec
+        self._index = EpisodeIndex(root / "index.jsonl")
+        self._annotations = AnnotationLog(root / "annotations.jsonl")
+        self._verified = VerifiedFiles(root / "verified.jsonl")
+
+    # --- opening ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, root: str | Path, *, name: str = "", spec: EnvSpec | None = None) -> EpisodeStore:
+        """A new dataset in the folder ``root``, which may exist but must be empty. Raises StoreError."""
+        root = Path(root)
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise StoreError(
+                f"{root} is not empty ({describe_foreign(root)[0]})", remedy="Choose a new folder, or open this one"
+            )
+        for folder in ("episodes", "journal"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        store = cls(root, name or root.name, spec)
+        store._write_dataset()
+        return store
+
+    @classmethod
+    def open(cls, root: str | Path, *, recover: bool = True) -> EpisodeStore:
+        """The dataset in ``root``, after recovering what a killed writer left there (``recover``).
+
+        A dataset without episodes opens; ``ids()`` is then empty. Raises StoreError when there is none, telling what
+        is there instead, and SchemaVersionError when a newer software wrote it.
+        """
+        root = Path(root)
+        try:
+            described = json.loads((root / "dataset.json").read_bytes())
+            schema, version = described["schema"], described["schema_version"]
+            name, spec = described["name"], described["spec"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found, remedy = describe_foreign(root)
+            raise StoreError(f"{root} is no episode store: {found}", remedy=remedy) from error
+        if schema != SCHEMA:
+            raise StoreError(f"{root} is of schema '{schema}'", limit=SCHEMA)
+        check_version(version)
+        store = cls(root, name, None if spec is None else EnvSpec.from_json(spec))
+        store.refresh()
+        if recover:
+            store.recover()
+        return store
+
+    @classmethod
+    def open_or_create(cls, root: str | Path, spec: EnvSpec | None = None, name: str = "") -> EpisodeStore:
+        """``open`` where there is a dataset, else ``create``. Raises SpecMismatchError for another kind of data."""
+        if not (Path(root) / "dataset.json").exists():
+            return cls.create(root, name=name, spec=spec)
+        store = cls.open(root)
+        if spec is not None:
+            store._adopt(spec)
+        return store
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take note of episodes and annotations that other processes added since."""
+        self._index.refresh()
+        self._annotations.refresh()
+
+    def ids(self, *, excluded: bool = False) -> list[str]:
+        """Ids in order of recording; those annotated ``exclude`` only on demand, deleted ones never."""
+        return [info.id for info in self.infos(excluded=excluded)]
+
+    def infos(self, where: Callable[[EpisodeInfo], bool] | None = None, *, excluded: bool = False) -> list[EpisodeInfo]:
+        """Index entries with annotations applied, in order of id, that satisfy ``where``."""
+        alive = (self._index.infos[key] for key in sorted(self._index.infos) if not self._deleted(key))
+        infos = (self._annotations.apply(info) for info in alive)
+        return [info for info in infos if (excluded or not info.exclude) and (where is None or where(info))]
+
+    def read(self, id: str) -> Episode:
+        """The episode as read-only views of its memory-mapped file, annotations laid over its metadata.
+
+        The whole file is checked the first time it is read on this machine. Raises StoreError for an unknown id,
+        CorruptEpisodeError and SchemaVersionError.
+        """
+        info = self._info(id)
+        file = self._open_file(info)
+        if not self._verified.knows(file.path, file.status):
+            self._check_file(file, info)
+            self._verified.add(file.path, file.status)
+        episode = file.read()
+        edits = self._annotations.of(id)
+        return replace(episode, metadata={**episode.metadata, **edits}) if edits else episode
+
+    def verify(self, ids: Iterable[str] | None = None) -> list[Finding]:
+        """Read every byte of the given episodes (default: all) and report what is wrong; empty when all is well."""
+        findings = []
+        for id in self.ids(excluded=True) if ids is None else ids:
+            info = self._info(id)
+            try:
+                file = self._open_file(info)
+                self._check_file(file, info)
+                file.verify()
+                file.read().validate()
+                self._verified.add(file.path, file.status)
+            except (RobotRlError, OSError) as error:
+                findings.append(Finding(id, info.file, str(error)))
+        damaged = sorted((self.root / "journal").glob("*.damaged"))
+        findings += [Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside") for path in damaged]
+        return findings
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        spec: EnvSpec,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        extras: Mapping[str, ArraySpec] | None = None,
+        ring_steps: int = 256,
+        ring_bytes: int = 2**28,
+    ) -> EpisodeWriter:
+        """Begin recording an episode; ``extras`` declares the arrays of ``StepRow.extras``, stored as policy/<name>.
+
+        The first episode gives the store its spec; later ones must agree with it (SpecMismatchError). Memory is bound
+        by the ring: ``ring_steps`` rows and ``ring_bytes``. Raises DiskFullError.
+        """
+        self._adopt(spec)
+        id = new_id()
+        path = self.root / "journal" / f"{id}.journal"
+        return EpisodeWriter(
+            id,
+            path,
+            spec,
+            metadata or {},
+            self._commit_journal,
+            extras=extras or {},
+            ring_steps=ring_steps,
+            ring_bytes=ring_bytes,
+        )
+
+    def write(self, episode: Episode) -> EpisodeInfo:
+        """Store a whole episode (an import); an empty id gets a fresh one. Atomic, and validated before.
+
+        Raises EpisodeError naming episode, array and row, also when the id is taken, and DiskFullError.
+        """
+        episode = replace(episode, id=check_id(episode.id) if episode.id else new_id())
+        if episode.id in self._index.infos or self._path(episode.id).exists():
+            raise EpisodeError("is in the store already", episode=episode.id, remedy="Give it another id, or none")
+        episode.validate()
+        if self.spec is not None:
+            episode.validate_spec(self.spec)
+        return self._commit(episode)
+
+    def annotate(
+        self,
+        id: str,
+        *,
+        success: bool | None = None,
+        exclude: bool | None = None,
+        split: str | None = None,
+        task: str | None = None,
+        note: str | None = None,
+        who: str = "",
+    ) -> None:
+        """Say something about an episode; None leaves what was said before. Raises StoreError for an unknown id."""
+        self._info(id)
+        given = {"success": success, "exclude": exclude, "split": split, "task": task, "note": note}
+        edits = {key: value for key, value in given.items() if value is not None}
+        self._annotations.append(id, edits, who)
+
+    def delete(self, id: str, *, who: str = "") -> None:
+        """Take an episode out of the dataset; its file stays until ``gc``."""
+        self._info(id)
+        self._annotations.append(id, {"deleted": True}, who)
+
+    def gc(self) -> list[str]:
+        """Remove the files of deleted episodes for good; returns their ids."""
+        self.refresh()
+        gone = [id for id in self._index.infos if self._deleted(id)]
+        for id in gone:
+            (self.root / self._index.infos[id].file).unlink(missing_ok=True)
+        if gone:
+            self.rebuild_index()
+        return gone
+
+    # --- recovery --------------------------------------------------------------------------------------------------
+
+    def recover(self) -> list[EpisodeInfo]:
+        """Commit what killed writers left in their journals, remove temporary files, complete the index.
+
+        Touches nothing whose writer lives. Idempotent; ``open`` calls it. Returns the episodes recovered.
+        """
+        recovered = []
+        for path in sorted((self.root / "journal").glob("*.journal")):
+            recovered += recover_journal(path, self._path(path.stem), self._commit)
+        remove_orphans(self.root / "episodes")
+        self._index_missing()
+        return recovered
+
+    def repair(self) -> list[EpisodeInfo]:
+        """``recover``, and the index made anew from the files; returns the episodes recovered."""
+        recovered = self.recover()
+        self.rebuild_index()
+        return recovered
+
+    def rebuild_index(self) -> None:
+        """Make ``index.jsonl`` anew from the episode files; files that cannot be read are left out."""
+        self._index.rewrite(self._infos_of(sorted((self.root / "episodes").glob(f"*{_SUFFIX}"))))
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _index_missing(self) -> None:
+        """Entries for files that have none, e.g. after a kill between rename and index line; drop dead entries."""
+        folder = self.root / "episodes"
+        found = {path.name.removesuffix(_SUFFIX): path for path in folder.glob(f"*{_SUFFIX}")}
+        missing = [path for id, path in sorted(found.items()) if id not in self._index.infos]
+        if missing:
+            self._index.append(self._infos_of(missing))
+        if any(id not in found for id in self._index.infos):
+            self.refresh()
+            self._index.rewrite([info for info in self._index.infos.values() if (self.root / info.file).exists()])
+
+    def _infos_of(self, paths: Iterable[Path]) -> list[EpisodeInfo]:
+        infos = []
+        for path in paths:
+            try:
+                file = EpisodeFile(path)
+                file.verify()
+                infos.append(self._describe(file, file.crc32c))
+            except EpisodeError:
+                continue  # not indexed, so never served; the file stays for whoever wants to rescue it
+        return infos
+
+    def _describe(self, file: EpisodeFile, crc32c: int) -> EpisodeInfo:
+        cameras = {name: track.frames for name, track in file.read().cameras.items()}
+        relative = f"episodes/{file.path.name}"
+        size = file.status.st_size
+        return info_from_attributes(file.attributes, file=relative, size=size, crc32c=crc32c, cameras=cameras)
+
+    def _commit_journal(self, path: Path) -> EpisodeInfo:
+        (info,) = recover_journal(path, self._path(path.stem), self._commit, own=True)
+        return info
+
+    def _commit(self, episode: Episode) -> EpisodeInfo:
+        own = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "id": episode.id,
+            "part": 0,
+            "length": episode.steps,
+            "rows": episode.rows,
+        }
+        defaults: dict[str, Any] = {"success": None, "ended": True, "recovered": False, "policies": []}
+        if self.spec is not None:
+            defaults["spec"] = self.spec.to_json()
+        episode = replace(episode, metadata={**defaults, **episode.metadata, **own})
+        try:
+            file, crc = commit_episode(self._path(episode.id), episode)
+            info = self._describe(file, crc)
+            self._index.append([info])
+            self._verified.add(file.path, file.status)
+        except OSError as error:
+            raise disk_error(error, episode.id, "the episode file cannot be written") from error
+        return info
+
+    def _check_file(self, file: EpisodeFile, info: EpisodeInfo) -> None:
+        if file.status.st_size == info.bytes and file.crc32c == info.crc32c:
+            return
+        file.verify()  # names the array where it can
+        raise CorruptEpisodeError(
+            f"{info.file} is not the file that was indexed",
+            episode=info.id,
+            limit=f"{info.bytes} bytes, crc32c {info.crc32c:08x}",
+            remedy="Restore it, or accept it with: robot-rl dataset repair",
+        )
+
+    def _open_file(self, info: EpisodeInfo) -> EpisodeFile:
+        try:
+            return EpisodeFile(self.root / info.file, info.id)
+        except OSError as error:
+            raise CorruptEpisodeError(
+                f"{info.file} cannot be opened: {error.strerror}", episode=info.id, remedy="Restore the file, or repair"
+            ) from error
+
+    def _info(self, id: str) -> EpisodeInfo:
+        if id not in self._index.infos:
+            self.refresh()
+        if id not in self._index.infos or self._deleted(id):
+            raise StoreError(f"no episode '{id}' in {self.root}", remedy=valid_choices(id, self.ids()[:50]))
+        return self._annotations.apply(self._index.infos[id])
+
+    def _deleted(self, id: str) -> bool:
+        return bool(self._annotations.of(id).get("deleted"))
+
+    def _path(self, id: str) -> Path:
+        return self.root / "episodes" / f"{id}{_SUFFIX}"
+
+    def _adopt(self, spec: EnvSpec) -> None:
+        """Take ``spec`` as that of a store without one; raise SpecMismatchError when it disagrees."""
+        if self.spec is None:
+            self.spec = spec
+            self._write_dataset()
+            return
+        refused, _ = compare_specs(self.spec, spec)
+        if refused:
+            raise SpecMismatchError(
+                f"{self.root} holds other data: {'; '.join(refused)}", remedy="Record into a new dataset"
+            )
+
+    def _write_dataset(self) -> None:
+        described = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "spec": None if self.spec is None else self.spec.to_json(),
+        }
+        replace_file(self.root / "dataset.json", json.dumps(described, indent=2).encode())
