@@ -18,8 +18,8 @@ import numpy as np
 from robot_rl.data import pusht
 from robot_rl.data.episode import Episode
 from robot_rl.data.episode_id import new_id
+from robot_rl.data.formats.camera_tracks import brightness_scale, decoded_steps, jpeg_track, to_uint8
 from robot_rl.data.formats.columns import flat_name, select
-from robot_rl.data.formats.frames import brightness_scale, decoded_steps, jpeg_track, to_uint8
 from robot_rl.data.formats.interchange import (
     Recording,
     RecordingSet,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from robot_rl.data.episode import CameraTrack
+from robot_rl.data.frame_encoding import JPEG_QUALITY, encode_frame
 from robot_rl.errors import EpisodeError, StoreError
-from robot_rl.types import Array
-
-QUALITY = 95
+from robot_rl.types import Array, Frame
 
 
 def jpeg_track(images: Array, t_ns: Array, frame_of_step: Array) -> CameraTrack:
@@ -27,7 +24,7 @@ def jpeg_track(images: Array, t_ns: Array, frame_of_step: Array) -> CameraTrack:
         width=width,
         channels=channels,
         codec="jpeg",
-        attributes={"quality": QUALITY, "subsampling": "4:4:4", "colour_order": "rgb"},
+        attributes={"quality": JPEG_QUALITY, "subsampling": "4:4:4", "colour_order": "rgb"},
     )
 
 
@@ -55,19 +52,9 @@ def brightness_scale(images: Array) -> float:
 
 
 def _encode(image: Array) -> bytes:
-    import cv2
-
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
-    options: Sequence[int] = (
-        cv2.IMWRITE_JPEG_QUALITY,
-        QUALITY,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    )
-    ok, data = cv2.imencode(".jpg", pixels, options)
-    if not ok:
-        raise StoreError(f"an image of shape {list(image.shape)} cannot be encoded as JPEG", limit="1 or 3 channels")
-    return data.tobytes()
+    height, width, channels = image.shape
+    raw = Frame(image.tobytes(), stamp_ns=0, sequence=0, height=height, width=width, channels=channels, codec="raw")
+    return encode_frame(raw, "jpeg")
 
 
 def _decode(data: bytes, channels: int) -> Array:

@@ -1,0 +1,210 @@
+"""robot-rl dataset import | export | info | verify | repair | report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.main import instantiate
+from robot_rl.errors import ConfigError, StoreError, valid_choices
+
+
+@dataclass
+class Config:
+    """Types of the keys in conf/dataset.yaml."""
+
+    subcommand: str
+    root: str
+    name: str
+    source: str | None
+    target: str | None
+    worst: int
+    return_random: float
+    return_expert: float | None
+
+
+def run(config: Any) -> None:
+    """Run ``config.subcommand`` on dataset ``config.name`` below ``config.root``/data."""
+    if config.subcommand not in SUBCOMMANDS:
+        raise ConfigError(
+            f"no subcommand '{config.subcommand}'", remedy=valid_choices(str(config.subcommand), SUBCOMMANDS)
+        )
+    SUBCOMMANDS[config.subcommand](config)
+
+
+def import_dataset(config: Any) -> None:
+    """Bring the recordings at ``source`` in; what is there already is skipped, so an interrupted import resumes."""
+    from robot_rl.data.formats.transfer import import_recordings
+    from robot_rl.data.store import EpisodeStore
+
+    source = Path(_required(config, "source", "the file or folder to import"))
+    foreign = _format(config).read(source)
+    folder = _folder(config)
+    store = EpisodeStore.open_or_create(folder, spec=foreign.spec, name=config.name)
+    with _progress(f"import {source.name}", len(foreign.recordings)) as advance:
+        summary = import_recordings(store, foreign, advance)
+    print(f"{summary.imported} episodes, {summary.steps} steps imported into {folder}")
+    if summary.skipped:
+        print(f"{summary.skipped} episodes were there already and were left alone")
+    if foreign.dropped:
+        print(f"not imported: {', '.join(foreign.dropped)}")
+
+
+def export_dataset(config: Any) -> None:
+    """Write the dataset in another layout to ``target``, whole or not at all."""
+    from robot_rl.data.formats.transfer import stored_recordings
+
+    target = Path(_required(config, "target", "where to export to"))
+    form = _format(config)
+    store = _open(config)
+    with _progress(f"export {target.name}", len(store.ids())) as advance:
+        left = form.write(stored_recordings(store, advance=advance), target)
+    print(f"{len(store.ids())} episodes exported to {target}")
+    print(f"not exported: {', '.join(left)}")
+
+
+def info(config: Any) -> None:
+    """What a dataset holds; without a name, the datasets there are."""
+    from rich.console import Console
+
+    from robot_rl.data.quality_report import range_table, summary_table
+
+    if not config.name:
+        Console().print(_dataset_table(Path(config.root) / "data"))
+        return
+    quality = _quality(config)
+    Console().print(summary_table(quality), range_table(quality.ranges))
+
+
+def report(config: Any) -> None:
+    """``info``, the episodes that stand out, and a plot and JSON in the run folder."""
+    from rich.console import Console
+
+    from robot_rl.data.quality_report import episode_table, range_table, summary_table, write_report
+
+    quality = _quality(config)
+    data, picture = write_report(quality, Path(config.root) / "runs" / f"report-{config.name}")
+    console = Console()
+    console.print(summary_table(quality), range_table(quality.ranges), episode_table(quality, config.worst))
+    print(f"written: {data} and {picture}")
+
+
+def verify(config: Any) -> None:
+    """Check every checksum; raises StoreError with the number of findings after listing them."""
+    store = _open(config)
+    ids = store.ids()
+    findings = []
+    with _progress(f"verify {config.name}", len(ids)) as advance:
+        for id in ids:
+            findings += store.verify([id])
+            advance()
+    for finding in findings:
+        print(finding)
+    if findings:
+        raise StoreError(
+            f"{len(findings)} findings in dataset '{config.name}'",
+            remedy=f"Run: robot-rl dataset repair name={config.name}",
+        )
+    print(f"{len(ids)} episodes are as they were written")
+
+
+def repair(config: Any) -> None:
+    """Finish what a crash interrupted: journals become episodes, temporary files go, the index is made anew."""
+    store = _open(config)
+    done = store.repair()
+    print("nothing to repair" if not done else "\n".join(str(item) for item in done))
+    print(f"{len(store.ids())} episodes in {store.root}")
+
+
+SUBCOMMANDS: dict[str, Callable[[Any], None]] = {
+    "import": import_dataset,
+    "export": export_dataset,
+    "info": info,
+    "report": report,
+    "verify": verify,
+    "repair": repair,
+}
+
+
+def _required(config: Any, key: str, what: str) -> str:
+    value = config.get(key)
+    if not value:
+        raise ConfigError(f"dataset {config.subcommand} needs {key}= ({what})")
+    return str(value)
+
+
+def _folder(config: Any) -> Path:
+    return Path(config.root) / "data" / _required(config, "name", "the dataset's name")
+
+
+def _format(config: Any) -> Any:
+    if config.get("format") is None:
+        raise ConfigError(
+            f"dataset {config.subcommand} needs format=",
+            remedy="Valid: diffusion_policy, robomimic, robosuite_demos (import only)",
+        )
+    return instantiate(config.format)
+
+
+def _open(config: Any) -> Any:
+    from robot_rl.data.store import EpisodeStore
+
+    folder = _folder(config)
+    if not folder.exists():
+        there = [path.name for path in folder.parent.glob("*/") if path.is_dir()]
+        raise StoreError(f"no dataset '{config.name}' below {folder.parent}", remedy=valid_choices(config.name, there))
+    return EpisodeStore.open(folder)
+
+
+def _quality(config: Any) -> Any:
+    from robot_rl.data.quality import dataset_quality
+
+    store = _open(config)
+    infos = store.infos()
+    if not infos:
+        raise StoreError(f"dataset '{config.name}' holds no episodes", remedy="Record or import some first")
+    with _progress(f"read {config.name}", len(infos)) as advance:
+        return dataset_quality(
+            config.name,
+            store.spec,
+            ((store.read(item.id), item.success) for item in infos),
+            return_random=config.return_random,
+            return_expert=config.return_expert,
+            advance=advance,
+        )
+
+
+def _dataset_table(folder: Path) -> Any:
+    from rich.table import Table
+
+    from robot_rl.data.store import EpisodeStore
+
+    table = Table(title=f"datasets in {folder}", title_justify="left")
+    for column in ("name", "robot", "task", "episodes", "steps"):
+        table.add_column(column, justify="right" if column in ("episodes", "steps") else "left")
+    for path in sorted(folder.glob("*/dataset.json")):
+        store = EpisodeStore.open(path.parent, recover=False)
+        robot, task = (store.spec.robot, store.spec.task) if store.spec else ("", "")
+        infos = store.infos()
+        table.add_row(path.parent.name, robot, task, str(len(infos)), str(sum(item.length for item in infos)))
+    return table
+
+
+class _progress:
+    """A progress bar as a context that hands out ``advance``."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns)
+        self._task = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Callable[[], None]:
+        self._bar.start()
+        return lambda: self._bar.advance(self._task)
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()

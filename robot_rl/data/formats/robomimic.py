@@ -1,0 +1,342 @@
+"""robomimic HDF5: ``data/demo_<i>/{actions, rewards, dones, obs/<key>}``, ``data.attrs['env_args']``, ``mask/<key>``.
+
+Names of robosuite's observations become ours and back (arm0/tcp_pose is robot0_eef_pos and robot0_eef_quat). Files of
+ours carry, in a group that robomimic does not look at, whatever it has no name for, so nothing is lost on the way back
+but the pixels' last bits (frames are decoded to uint8 arrays and encoded again).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl.data.episode import CameraTrack, Episode
+from robot_rl.data.episode_id import new_id
+from robot_rl.data.formats.camera_tracks import decoded_steps, jpeg_track, to_uint8
+from robot_rl.data.formats.columns import flat_name, names_in, select
+from robot_rl.data.formats.interchange import (
+    Recording,
+    RecordingSet,
+    complete_or_nothing,
+    content_id,
+    episode_arrays,
+    import_metadata,
+    require,
+    with_last,
+)
+from robot_rl.errors import StoreError
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
+
+NAME = "robomimic"
+SPLITS = ("train", "valid", "test")
+_OURS = "robot_rl"  # group of a demonstration, and prefix of attributes, for what only we read
+_IMAGE = "_image"
+
+# ours (of arm i) -> expression over robosuite's keys (of robot i), unit
+_ROBOSUITE = {
+    "arm{}/joint_position": ("robot{}_joint_pos", "rad"),
+    "arm{}/joint_velocity": ("robot{}_joint_vel", "rad/s"),
+    "arm{}/tcp_pose": ("robot{}_eef_pos + robot{}_eef_quat", "m, quat_xyzw"),
+    "arm{}/finger_position": ("robot{}_gripper_qpos", "m"),
+    "arm{}/finger_velocity": ("robot{}_gripper_qvel", "m/s"),
+    "object/state": ("object", ""),
+}
+
+
+@dataclass(frozen=True)
+class RobomimicFormat:
+    """``images=false`` leaves cameras out; ``next_obs`` also writes the observations after each step, as some learners
+    want them (it doubles the file); ``env_args`` is JSON for robomimic to build its environment from, when the episodes
+    did not come with one.
+    """
+
+    images: bool = True
+    next_obs: bool = False
+    env_args: str = ""
+    step_rate_hz: float = 20.0
+    overwrite: bool = False
+
+    def read(self, source: Path) -> RecordingSet:
+        """The demonstrations of a file. Raises StoreError where it is none or holds no observations."""
+        require(source, "HDF5 file")
+        with opened(source) as file:
+            demos = demo_names(file, source)
+            first = file["data"][demos[0]]
+            if "obs" not in first:
+                raise StoreError(
+                    f"'{source}' has no observations in data/{demos[0]}",
+                    limit="data/demo_<i>/obs/<key>",
+                    remedy="Raw demonstrations of robosuite come in with format=robosuite_demos",
+                )
+            env_args = json.loads(file["data"].attrs.get("env_args", "{}"))
+            spec = self._spec(file, first, env_args)
+            masks = _masks(file)
+            recordings = [
+                self._recording(source, spec, env_args, index, name, file["data"][name], masks.get(name, ()))
+                for index, name in enumerate(demos)
+            ]
+            dropped = [] if _OURS in first else [key for key in ("states", "next_obs") if key in first]
+        return RecordingSet(spec, recordings, dropped)
+
+    def write(self, recordings: RecordingSet, target: Path) -> Sequence[str]:
+        """One HDF5 file."""
+        import h5py
+
+        if not recordings.recordings:
+            raise StoreError("no episodes to export", remedy="Check the filter, or record some first")
+        masks: dict[str, list[str]] = {}
+        env_args = self.env_args
+        with complete_or_nothing(target, overwrite=self.overwrite) as part, h5py.File(part, "w") as file:
+            data = file.create_group("data")
+            for index, recording in enumerate(recordings.recordings):
+                name, episode = f"demo_{index}", recording.load()
+                self._write_demo(data.create_group(name), episode, recordings.spec)
+                for key in {recording.split, *episode.metadata.get("filter_keys", ())} - {""}:
+                    masks.setdefault(key, []).append(name)
+                env_args = env_args or json.dumps(episode.metadata.get("env_args", {}))
+            data.attrs.update({"total": recordings.steps, "env_args": env_args})
+            data.attrs[f"{_OURS}_spec"] = json.dumps(recordings.spec.to_json())
+            for key, names in sorted(masks.items()):
+                file.create_dataset(f"mask/{key}", data=np.array(names, dtype="S"))
+        return [] if self.images or not recordings.spec.cameras else ["images"]
+
+    # --- reading
+
+    def _spec(self, file: Any, demo: Any, env_args: Mapping[str, Any]) -> EnvSpec:
+        if f"{_OURS}_spec" in file["data"].attrs:
+            spec = EnvSpec.from_json(json.loads(file["data"].attrs[f"{_OURS}_spec"]))
+            return spec if self.images else replace(spec, cameras={})
+        rate_hz = float(env_args.get("env_kwargs", {}).get("control_freq", self.step_rate_hz))
+        shapes = {key: value.shape[1:] for key, value in demo["obs"].items()}
+        robots = env_args.get("env_kwargs", {}).get("robots", "unknown")
+        return EnvSpec(
+            robot=(robots if isinstance(robots, str) else "+".join(robots)).lower(),
+            task=str(env_args.get("env_name", "")).lower(),
+            step_rate_hz=rate_hz,
+            observation={
+                name: ArraySpec(
+                    (_width(expression, shapes),), unit=_unit(name), frame="world", privileged=name.startswith("object")
+                )
+                for name, expression in observation_names(shapes).items()
+            },
+            action=ActionSpec((_raw_action(file),)),
+            cameras={
+                key.removesuffix(_IMAGE): CameraSpec(shape[0], shape[1], rate_hz, shape[2])
+                for key, shape in shapes.items()
+                if len(shape) == 3 and self.images
+            },
+        )
+
+    def _recording(
+        self,
+        source: Path,
+        spec: EnvSpec,
+        env_args: Mapping[str, Any],
+        index: int,
+        name: str,
+        demo: Any,
+        filter_keys: Sequence[str],
+    ) -> Recording:
+        content = {"actions": demo["actions"][:]}
+        content |= {key: value[:] for key, value in demo["obs"].items() if value.ndim <= 2}
+        source_id = content_id(NAME, index, content)
+
+        def load() -> Episode:
+            with opened(source) as file:
+                return _load(file["data"][name], spec, source, source_id, env_args, filter_keys)
+
+        split = next((key for key in SPLITS if key in filter_keys), "")
+        return Recording(source_id, len(content["actions"]), load, split)
+
+    # --- writing
+
+    def _write_demo(self, group: Any, episode: Episode, spec: EnvSpec) -> None:
+        steps, arrays = episode.steps, episode.arrays
+        group.attrs["num_samples"] = steps
+        group.attrs[f"{_OURS}_metadata"] = json.dumps(dict(episode.metadata))
+        group["actions"] = arrays["action/commanded"][:steps]
+        group["rewards"] = arrays["rl/reward"][:steps]
+        group["dones"] = (arrays["rl/terminated"] | arrays["rl/truncated"])[:steps].astype(np.int64)
+        columns = robomimic_columns(spec, arrays)
+        for key, value in columns.items():
+            group[f"obs/{key}"] = value[:steps]
+            if self.next_obs:
+                group[f"next_obs/{key}"] = value[1:]
+        for name, track in episode.cameras.items() if self.images else ():
+            images = decoded_steps(track, episode.rows if self.next_obs else steps, name)
+            _write_images(group, f"obs/{flat_name(name)}{_IMAGE}", images[:steps])
+            if self.next_obs:
+                _write_images(group, f"next_obs/{flat_name(name)}{_IMAGE}", images[1:])
+            group[f"{_OURS}/images/{name}/t_ns"] = track.t_ns
+            group[f"{_OURS}/images/{name}/frame_of_step"] = track.frame_of_step
+        for path, value in arrays.items():
+            if not path.startswith("obs/"):
+                group[f"{_OURS}/arrays/{path}"] = value
+        for name in spec.observation:
+            group[f"{_OURS}/final/{name}"] = arrays[f"obs/{name}"][-1]
+
+
+# --- files and names --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(source: Path) -> Iterator[Any]:
+    """The HDF5 file ``source`` for reading. Raises StoreError when it is none, or truncated."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise StoreError("HDF5 files need h5py", remedy="Install it: pip install 'robot-rl[formats]'") from error
+    try:
+        file = h5py.File(source, "r")
+    except OSError as error:
+        raise StoreError(f"'{source}' cannot be opened as HDF5: {str(error).splitlines()[0]}") from error
+    with file:
+        yield file
+
+
+def demo_names(file: Any, source: Path) -> list[str]:
+    """Demonstrations in the order of their numbers. Raises StoreError when there are none."""
+    names = [name for name in file.get("data", ()) if re.fullmatch(r"demo_\d+", name)]
+    if not names:
+        raise StoreError(f"'{source}' holds no demonstrations", limit="groups data/demo_<i>")
+    return sorted(names, key=lambda name: int(name[5:]))
+
+
+def observation_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Our name -> expression over the file's low-dimensional keys; keys that nothing matches keep their name."""
+    keys = [key for key, shape in shapes.items() if len(shape) <= 1]
+    names, used = {}, set()
+    for arm in range(4):
+        for name, (expression, _) in _ROBOSUITE.items():
+            wanted = expression.replace("{}", str(arm))
+            if used.isdisjoint(names_in(wanted)) and set(names_in(wanted)) <= set(keys):
+                names[name.replace("{}", str(arm))] = wanted
+                used |= set(names_in(wanted))
+    return names | {key: key for key in keys if key not in used}
+
+
+def robomimic_columns(spec: EnvSpec, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The file's keys [N, ...] from our arrays: robosuite's names where there are any, else ours made flat."""
+    columns = {}
+    for name in spec.observation:
+        value = arrays[f"obs/{name}"]
+        known = _ROBOSUITE.get(re.sub(r"^arm(\d)/", "arm{}/", name))
+        if known is None:
+            columns[flat_name(name)] = value
+            continue
+        keys = names_in(known[0].replace("{}", name[3:4]))
+        parts = [value] if len(keys) == 1 else [value[:, :3], value[:, 3:]]
+        columns |= dict(zip(keys, parts, strict=True))
+    return columns
+
+
+def _unit(name: str) -> str:
+    return _ROBOSUITE.get(re.sub(r"^arm(\d)/", "arm{}/", name), ("", ""))[1]
+
+
+def _width(expression: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(int(np.prod(shapes[key])) for key in names_in(expression))
+
+
+def _raw_action(file: Any) -> ActionPart:
+    """The environment's own action; limits -1 to 1 where the data keep to them, else the range of the data."""
+    stacked = [file["data"][name]["actions"][:] for name in file["data"]]
+    low = np.minimum(np.min([a.min(axis=0) for a in stacked], axis=0), -1.0)
+    high = np.maximum(np.max([a.max(axis=0) for a in stacked], axis=0), 1.0)
+    return ActionPart("action", ActionKind.RAW, tuple(low.tolist()), tuple(high.tolist()))
+
+
+def _masks(file: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in file.get("mask", ()):
+        for name in file["mask"][key][:]:
+            found.setdefault(name.decode() if isinstance(name, bytes) else str(name), []).append(key)
+    return found
+
+
+def _write_images(group: Any, key: str, images: Array) -> None:
+    group.create_dataset(key, data=images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=1)
+
+
+# --- one demonstration ------------------------------------------------------------------------------------------------
+
+
+def _load(
+    demo: Any,
+    spec: EnvSpec,
+    source: Path,
+    source_id: str,
+    env_args: Mapping[str, Any],
+    filter_keys: Sequence[str],
+) -> Episode:
+    low = {key: value[:] for key, value in demo["obs"].items() if value.ndim <= 2}
+    if f"{_OURS}_metadata" in demo.attrs:
+        arrays = _restored_arrays(demo, spec, low)
+        more = json.loads(demo.attrs[f"{_OURS}_metadata"])
+    else:
+        arrays, more = _foreign_arrays(demo, spec, low)
+    if filter_keys:
+        more["filter_keys"] = list(filter_keys)
+    if env_args:
+        more["env_args"] = env_args
+    about = import_metadata(NAME, source, source_id, spec, **more)
+    return Episode(new_id(), arrays, about, {name: _track(demo, name, arrays) for name in spec.cameras})
+
+
+def _restored_arrays(demo: Any, spec: EnvSpec, low: Mapping[str, Array]) -> dict[str, Array]:
+    import h5py
+
+    arrays: dict[str, Array] = {}
+    stored = demo[f"{_OURS}/arrays"]
+    stored.visititems(
+        lambda path, node: arrays.update({path: node[:]}) if isinstance(node, h5py.Dataset) else None  # type: ignore[func-returns-value]
+    )
+    for name, value in spec.observation.items():
+        known = _ROBOSUITE.get(re.sub(r"^arm(\d)/", "arm{}/", name))
+        expression = known[0].replace("{}", name[3:4]) if known else flat_name(name)
+        rows = select(expression, low).reshape(-1, *value.shape)
+        arrays[f"obs/{name}"] = with_last(rows, demo[f"{_OURS}/final/{name}"][()])
+    return arrays
+
+
+def _foreign_arrays(demo: Any, spec: EnvSpec, low: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays of a file that is not ours. Rewards are 0/1 by robomimic's convention: a positive one is a success."""
+    rewards = demo["rewards"][:] if "rewards" in demo else np.zeros(len(demo["actions"]))
+    success = bool(rewards.max(initial=0.0) > 0.0) if "rewards" in demo else None
+    arrays = episode_arrays(
+        demo["actions"][:], rewards, period_ns=spec.step_period_ns, terminated=bool(success and rewards[-1] > 0)
+    )
+    after = demo.get("next_obs", demo["obs"])
+    last = {key: after[key][-1:] for key in low}
+    names = observation_names({key: value.shape[1:] for key, value in low.items()})
+    for name, expression in names.items():
+        rows = select(expression, low).astype(np.float32)
+        arrays[f"obs/{name}"] = np.concatenate((rows, select(expression, last).astype(np.float32)))
+    return arrays, {
+        "success": success,
+        "judged_by": "reward",
+        "end_reason": "success" if success else "end of recording",
+        "total_reward": float(rewards.sum()),
+        "final_observation": "from next_obs" if "next_obs" in demo else "repeated: the source has no next_obs",
+    }
+
+
+def _track(demo: Any, name: str, arrays: Mapping[str, Array]) -> CameraTrack:
+    """A camera; frames that rows shared when the file was written are shared again, with their stamps."""
+    images, stamps = demo[f"obs/{flat_name(name)}{_IMAGE}"], arrays["time/t_ns"]
+    kept = demo.get(f"{_OURS}/images/{name}")
+    steps, rows = len(images), len(stamps)
+    if kept is None:
+        frame_of_step = np.minimum(np.arange(rows), steps - 1)
+        return jpeg_track(to_uint8(images[:], 1.0), stamps[:steps], frame_of_step)
+    original = kept["frame_of_step"][:]
+    frames, first = np.unique(original[:steps], return_index=True)
+    frame_of_step = np.minimum(np.searchsorted(frames, original), len(frames) - 1)
+    return jpeg_track(images[:][first], kept["t_ns"][:][frames], frame_of_step)
