@@ -1,0 +1,254 @@
+"""Diffusion policy (Chi et al. 2023): chunks denoised from noise under a window of observations.
+
+Implements Policy, ChunkSampler and Denoiser. Deterministic in its noise, which is drawn by counter and recorded with
+every decision. Row 0 of a chunk is the current step, and training windows are cut the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from policies.denoising_plan import DenoisingPlan
+from policies.encoders import FEATURES, ObservationEncoder
+from policies.features import Feature, every_feature, named_features
+from policies.image_encoder import ImageEncoder
+from policies.noise_schedules import NoiseSchedule
+from policies.row_noise import RowNoise
+from policies.samplers import Sampler
+from robot_rl.data.normalizer import Normalizer
+from robot_rl.errors import CheckpointError
+from robot_rl.interfaces import SamplerSpec
+from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, Offsets, Pad, PolicySpec, WindowSpec
+
+ACTION = "action/commanded"
+OBSERVATION = "obs/"  # array paths of an episode: obs/<name>, images/<camera>
+
+
+class DiffusionPolicy:
+    """A denoising network behind the contracts of a policy.
+
+    Args:
+        env_spec: what is observed and commanded; kept in checkpoints.
+        network: constructor of the denoiser (ChunkMlp, ChunkUnet), called with horizon, action_size, condition_size.
+        sampler: constructor of the sampler (DDIM, DDPM), called with ``schedule``.
+        schedule: noise schedule of training and sampling.
+        observation: {key: raw | position | rot6d}; features for more than that; None and no features: all observed.
+        cameras: {camera: constructor of its ImageEncoder}.
+        history, horizon, execute: T_o, T_p and T_a in control steps.
+        pad_after: how far a training window may reach past the episode's end [steps]; the loss is masked there.
+        normalization: ``range`` or ``gaussian``, fitted from data.
+        noise_samples: draws of (timestep, noise) per training window; they share the observation's encoding.
+        snr_clip: weight of the x0 loss, min(SNR, snr_clip) (Hang et al. 2023); for prediction ``sample`` only.
+        training_precision, precision: float32 or bfloat16, in training and in acting.
+        compiled: compile the sampling loop, and the loss.
+        batch_rows: pad every batch to this many rows: a row's chunk is then bit-equal in any batch.
+        seed: of the initial weights and of the acting noise.
+    """
+
+    def __init__(
+        self,
+        env_spec: EnvSpec,
+        network: Callable[..., nn.Module],
+        sampler: Callable[..., Sampler],
+        schedule: NoiseSchedule,
+        *,
+        observation: Mapping[str, str] | None = None,
+        features: Sequence[Feature] = (),
+        cameras: Mapping[str, Callable[[], ImageEncoder]] | None = None,
+        history: int = 2,
+        horizon: int = 16,
+        execute: int = 8,
+        pad_after: int | None = None,
+        normalization: str = "range",
+        noise_samples: int = 1,
+        snr_clip: float = 5.0,
+        training_precision: str = "float32",
+        precision: str = "float32",
+        compiled: bool = False,
+        batch_rows: int | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        chosen = [*named_features(observation or {}, env_spec.observation), *features]
+        if observation is None and not features:
+            chosen = every_feature(env_spec.observation)
+        self.env_spec, self.schedule, self.device = env_spec, schedule, torch.device(device)
+        self.history, self.horizon, self.execute = history, horizon, execute
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = ObservationEncoder(env_spec, history, chosen, cameras or {})
+            denoiser = network(horizon=horizon, action_size=env_spec.action.size, condition_size=encoder.size)
+        self.module = nn.ModuleDict({"encoder": encoder, "network": denoiser}).to(self.device)
+        self.encoder, self.network = encoder, denoiser
+        self.sampler: Sampler = sampler(schedule=schedule)
+        self.normalization, self.normalizer = normalization, Normalizer({}, {})
+        self.noise_samples, self.snr_clip, self.training_precision = noise_samples, snr_clip, training_precision
+        self.precision, self.compiled, self.batch_rows = precision, compiled, batch_rows
+        self.pad_after = horizon - 1 if pad_after is None else pad_after
+        self.spec = PolicySpec(encoder.inputs, env_spec.action, history, horizon, execute)
+        self._noise = RowNoise(seed)
+        self._plan: DenoisingPlan | None = None
+        self._alphas = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=self.device)
+
+    # --- Policy
+
+    def reset(self, rows: Array, seeds: Array) -> None:
+        """Restart the noise of batch rows ``rows`` [R] at decision 0 of the episodes ``seeds`` [R]."""
+        self._noise.reset(rows, seeds)
+
+    def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+        """Windows {key: [B, T_o, ...]} -> chunks [B, T_p, A] from the current step on, their noise in ``decision``."""
+        rows = len(context.step)
+        noise = self._noise.draw(rows, self.noise_shape)
+        observation = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in self.spec.observation}
+        actions = self.sample(self._padded(observation), self._padded({"noise": torch.from_numpy(noise)})["noise"])
+        return ActionChunk(actions[:rows].cpu().numpy(), self.execute, decision={"noise": noise})
+
+    def _padded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        def pad(value: Tensor) -> Tensor:
+            missing = (self.batch_rows or 0) - len(value)
+            return value if missing <= 0 else torch.cat((value, value[-1:].expand(missing, *value.shape[1:])))
+
+        return {key: pad(value) for key, value in tensors.items()}
+
+    # --- ChunkSampler
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the noise of one chunk."""
+        return self.sampler.noise_shape((self.horizon, self.env_spec.action.size))
+
+    @property
+    def sampler_spec(self) -> SamplerSpec:
+        """What this policy tells of itself as a black-box ChunkSampler."""
+        return SamplerSpec(
+            self.spec.observation, self.spec.action, self.history, self.horizon, self.execute,
+            self.noise_shape, "normal", self.env_spec.step_rate_hz, self.sha256(),
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def sample(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
+        """[B, T_o, ...] observations and [B, *noise_shape] noise -> chunks [B, T_p, A] in physical units."""
+        self.module.eval()
+        if self._plan is None:
+            self._plan = DenoisingPlan(self.network, self.sampler, self.precision, self.compiled)
+        chunk = self._plan(self.encode(obs), noise.to(self.device))
+        return self.normalizer.denormalize("action", chunk)
+
+    # --- Denoiser
+
+    @property
+    def action_normalizer(self) -> Normalizer:
+        """Statistics under the key 'action'."""
+        return self.normalizer
+
+    def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Observations [B, T_o, ...] -> conditioning vectors [B, C]."""
+        return self.encoder({key: obs[key].to(self.device) for key in self.spec.observation}, self.normalizer)
+
+    def predict(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        """Network output for noisy normalised chunks x [B, T_p, A] at timesteps t [B] under cond [B, C]."""
+        return self.network(x, t, cond)
+
+    # --- training
+
+    @property
+    def windows(self) -> WindowSpec:
+        """The training windows: history of every input, actions from the current step on."""
+        history = Offsets(1 - self.history, 1)
+        keys = {key if key.startswith("images/") else f"{OBSERVATION}{key}": history for key in self.spec.observation}
+        return WindowSpec({**keys, ACTION: Offsets(0, self.horizon)}, Pad.MASK, self.history - 1, self.pad_after)
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) that training images may be brought to beforehand; None when cameras differ or lack."""
+        sizes = {tuple(camera.image) for camera in self.encoder.cameras.values()}  # type: ignore[arg-type]
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def fit_normalizer(self, rows: Arrays) -> None:
+        """Statistics from rows {array path: [N, D]} of the demonstrations. Raises InvalidArrayError for none."""
+        fitted = {"action": rows[ACTION]}
+        if self.encoder.features:
+            values = {k: torch.from_numpy(rows[f"{OBSERVATION}{k}"]) for f in self.encoder.features for k in f.keys}
+            fitted[FEATURES] = self.encoder.vector(values).numpy()
+        self.normalizer = Normalizer.fit(fitted, self.normalization)
+        self._plan = None
+
+    def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+        """Denoising error (Ho et al. 2020, eq. 14) of windows {array path: [B, L, ...]} as ``windows`` cuts them.
+
+        Timesteps, noise and crops come from ``generator`` (CPU), so that every device sees the same draws. ``mask``
+        [B, T_p], if there, drops steps beyond the episode's end.
+        """
+        self.module.train()
+        action = batch[ACTION].to(self.device)
+        repeats = self.noise_samples
+        clean = self.normalizer.normalize("action", action).repeat_interleave(repeats, dim=0)
+        t = torch.randint(0, self.schedule.steps, (len(clean),), generator=generator).to(self.device)
+        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        observation = {
+            key: batch[key if key.startswith("images/") else f"{OBSERVATION}{key}"].to(self.device)
+            for key in self.spec.observation
+        }
+        cond = self.encoder(observation, self.normalizer, generator)
+        mask = batch["mask"].to(self.device) if "mask" in batch else torch.ones(action.shape[:2], device=self.device)
+        weight = mask.float().repeat_interleave(repeats, dim=0).unsqueeze(-1)
+        return self._denoising_error(clean, noise, t, cond, weight)
+
+    def _denoising_error(self, clean: Tensor, noise: Tensor, t: Tensor, cond: Tensor, weight: Tensor) -> Tensor:
+        alpha = self._alphas[t][:, None, None]
+        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+        x = signal * clean + sigma * noise
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training_precision == "bfloat16"):
+            output = self.network.denoise(x, self._modulation(t, cond))  # type: ignore[operator]
+        prediction: str = self.sampler.prediction  # type: ignore[attr-defined]
+        target = {"epsilon": noise, "sample": clean, "velocity": signal * noise - sigma * clean}[prediction]
+        error = (output.float() - target).square()
+        if prediction == "sample":
+            error = error * (alpha / (1 - alpha)).clamp(max=self.snr_clip)
+        return (error * weight).sum() / (weight.sum() * error.shape[-1]).clamp(min=1)
+
+    def _modulation(self, t: Tensor, cond: Tensor) -> Tensor:
+        """As the network's own sum, with every timestep embedded once and every observation encoded once."""
+        network: Any = self.network
+        condition = network.condition(cond).repeat_interleave(self.noise_samples, dim=0)
+        if len(t) < self.schedule.steps:
+            return network.time(t) + condition
+        table = network.time(torch.arange(self.schedule.steps, device=self.device))
+        chosen = nn.functional.one_hot(t, self.schedule.steps).to(table.dtype)
+        return chosen @ table + condition  # a product: its gradient is quicker than that of indexing
+
+    # --- weights
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights by name and the normaliser under 'normalizer.'."""
+        statistics = {f"normalizer.{k}": torch.from_numpy(v) for k, v in self.normalizer.state_dict().items()}
+        return {**{f"module.{k}": v for k, v in self.module.state_dict().items()}, **statistics}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of ``state_dict``. Raises CheckpointError when names or shapes differ."""
+        weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
+        statistics = {k.removeprefix("normalizer."): v for k, v in state.items() if k.startswith("normalizer.")}
+        try:
+            self.module.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(f"weights do not fit the policy: {reason}") from error
+        self.normalizer = Normalizer.from_state_dict(statistics)
+        if "action" not in self.normalizer.offset:
+            raise CheckpointError("the normaliser lacks statistics of 'action'")
+        self._plan = None
+
+    def sha256(self) -> str:
+        """Of weights and statistics."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,76 @@
+"""Observation window -> conditioning vector: normalised low-dimensional features and camera embeddings, over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from policies.features import Feature, check_keys
+from policies.image_encoder import ImageEncoder
+from robot_rl.data.normalizer import Normalizer
+from robot_rl.errors import ConfigError, SpecMismatchError, valid_choices
+from robot_rl.types import ArraySpec, EnvSpec
+
+FEATURES = "features"  # key of the feature vector's statistics
+
+
+class ObservationEncoder(nn.Module):
+    """Features of T_o steps, then one embedding per step and camera, concatenated.
+
+    Args:
+        spec: of the env; raises SpecMismatchError where a feature or camera reads what it does not offer.
+        history: T_o.
+        features: low-dimensional features in order.
+        cameras: {camera: constructor of its ImageEncoder}.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        history: int,
+        features: Sequence[Feature],
+        cameras: Mapping[str, Callable[[], ImageEncoder]],
+    ) -> None:
+        super().__init__()
+        if not features and not cameras:
+            raise ConfigError("a policy without observation", remedy="Name features or cameras")
+        check_keys(features, spec.observation)
+        for camera in cameras:
+            if camera not in spec.cameras:
+                raise SpecMismatchError(f"no camera '{camera}'", remedy=valid_choices(camera, spec.cameras))
+        self.history, self.features = history, list(features)
+        self.cameras = nn.ModuleDict({camera: make() for camera, make in cameras.items()})
+        state = {key: spec.observation[key] for feature in features for key in feature.keys}
+        self.inputs: dict[str, ArraySpec] = {**state, **{image_key(c): _image(spec, c) for c in cameras}}
+        zeros = {key: torch.zeros(value.shape) for key, value in state.items()}
+        self.feature_size = sum(feature(zeros).shape[-1] for feature in features)
+        embeddings = sum(int(encoder.size) for encoder in self.cameras.values())  # type: ignore[arg-type]
+        self.size = history * (self.feature_size + embeddings)
+
+    def vector(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """{key: [..., D]} -> features in physical units [..., F]."""
+        return torch.cat([feature(observation) for feature in self.features], dim=-1)
+
+    def forward(
+        self, observation: Mapping[str, Tensor], normalizer: Normalizer, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """{key: [B, T_o, ...]} -> [B, size]; ``generator`` draws random crops (training), None crops the centre."""
+        parts = []
+        if self.features:
+            parts.append(normalizer.normalize(FEATURES, self.vector(observation)).flatten(1))
+        for camera, encoder in self.cameras.items():
+            images = observation[image_key(camera)]
+            parts.append(encoder(images.flatten(0, 1), generator).view(len(images), -1))
+        return torch.cat(parts, dim=-1)
+
+
+def image_key(camera: str) -> str:
+    """Name of a camera's decoded images in a window."""
+    return f"images/{camera}"
+
+
+def _image(spec: EnvSpec, camera: str) -> ArraySpec:
+    source = spec.cameras[camera]
+    return ArraySpec((source.height, source.width, source.channels), "uint8", frame=source.frame)

@@ -1,0 +1,178 @@
+"""robot-rl train algorithm=... data=...: a policy from stored episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.main import instantiate
+from robot_rl.errors import CheckpointError, ConfigError, StoreError, valid_choices
+
+
+@dataclass
+class Config:
+    """Types of the keys in conf/train.yaml."""
+
+    root: str
+    data: str
+    name: str | None
+    resume: bool
+    seed: int
+    threads: int
+    steps: int
+    batch: int
+    group: int
+    log_every: int
+    checkpoint_every: int
+    keep: int
+    evaluate_every: int
+    evaluate_episodes: int
+    evaluate_seed: int
+
+
+def run(config: Any) -> None:
+    """Train ``config.policy`` with ``config.algorithm`` on dataset ``config.data``; ends with a table."""
+    import torch
+
+    from robot_rl.data.windows import WindowSampler
+    from robot_rl.learning.offline_training import OfflineSchedule, OfflineTraining, Provenance
+    from robot_rl.learning.targets import build
+    from robot_rl.learning.training_plots import plot_losses, plot_samples
+    from robot_rl.learning.training_run import TrainingRun
+
+    torch.set_num_threads(config.threads)
+    store = _store(config)
+    spec = store.spec
+    policy_config = _plain(config.policy)
+    policy, acting = (build(policy_config, env_spec=spec) for _ in range(2))
+    sampler = WindowSampler(store, policy.windows, batch=config.batch, seed=config.seed, images=_images(policy))
+    augmentation = instantiate(config.augmentation) if config.augmentation else None
+    learner = instantiate(config.algorithm)(policy)
+    folder = Path(config.root) / "runs" / (config.name or f"{config.data}-seed{config.seed}")
+    training_run = TrainingRun(folder, resume=config.resume, keep=config.keep)
+    training = OfflineTraining(
+        learner,
+        sampler,
+        training_run,
+        OfflineSchedule(
+            config.steps, config.group, config.log_every, config.checkpoint_every, config.evaluate_every
+        ),
+        Provenance(policy_config, spec, _meta(config, sampler)),
+        augment=augmentation,
+        evaluate=_evaluation(config, acting) if config.evaluate_every else None,
+    )
+    if config.resume and training_run.resumable:
+        _resume(training, policy, policy_config, spec)
+    else:
+        policy.fit_normalizer(_rows(sampler, augmentation))
+    parameters = sum(value.numel() for value in policy.module.parameters())
+    print(f"{len(sampler.episodes)} episodes, {len(sampler)} windows, {parameters / 1e6:.1f} M parameters -> {folder}")
+    checkpoint = training.train()
+    acting.load_state_dict(learner.acting_state())
+    plot_losses(folder)
+    plot_samples(acting, sampler, folder / "samples.png")
+    _report(folder, checkpoint)
+
+
+def _store(config: Any) -> Any:
+    from robot_rl.data.store import EpisodeStore
+
+    data = Path(config.root) / "data"
+    folder = data / config.data
+    if not folder.exists():
+        names = [path.parent.name for path in data.glob("*/dataset.json")]
+        raise StoreError(f"no dataset '{config.data}' in {data}", remedy=valid_choices(config.data, names))
+    store = EpisodeStore.open(folder)
+    if store.spec is None:
+        raise StoreError(f"dataset {folder} does not describe its arrays", remedy="Record or import it again")
+    return store
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    """The resolved ``_target_`` configuration that goes into checkpoints."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(node, resolve=True)
+    if not isinstance(plain, dict):
+        raise ConfigError("'policy' must be a configuration with _target_", remedy="Choose one with policy=")
+    return {str(key): value for key, value in plain.items() if key != "_partial_"}
+
+
+def _images(policy: Any) -> Any:
+    from robot_rl.data.frames import ImageOptions
+
+    return ImageOptions(size=policy.image_size, threads=1) if policy.image_size else None
+
+
+def _rows(sampler: Any, augmentation: Any) -> Mapping[str, Any]:
+    """Rows for the normaliser: steps that act, and their images under the symmetry."""
+    import numpy as np
+
+    acts = sampler.table["action_valid"]
+    keys = [key for key in sampler.spec.keys if not key.startswith("images/")]
+    rows = {key: sampler.table[key][acts] for key in keys}
+    if augmentation is None:
+        return rows
+    return {key: np.concatenate((rows[key], value)) for key, value in augmentation.image(rows).items()}
+
+
+def _meta(config: Any, sampler: Any) -> dict[str, Any]:
+    """Which data and which configuration made the checkpoint."""
+    import hashlib
+
+    from omegaconf import OmegaConf
+
+    digest = hashlib.sha256("\n".join(sampler.episodes).encode()).hexdigest()
+    data = {"dataset": config.data, "episodes": len(sampler.episodes), "windows": len(sampler), "sha256": digest}
+    plain = OmegaConf.to_container(config, resolve=True)
+    return {"data": data, "config": {key: value for key, value in plain.items() if key not in ("root", "env", "task")}}
+
+
+def _resume(training: Any, policy: Any, policy_config: Mapping[str, Any], spec: Any) -> None:
+    """Weights, statistics and step of the newest checkpoint, if it is of this policy and data."""
+    from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, read_config
+
+    folder = training.run.folder
+    saved = load_checkpoint(folder, spec)
+    if read_config(find_checkpoint(folder)) != policy_config:
+        raise CheckpointError(
+            f"run {folder} was started with another policy configuration", remedy="Resume with the same one"
+        )
+    policy.load_state_dict(saved.state_dict())  # the statistics stay; the learner brings its own weights
+    print(f"resuming at step {training.resume()}")
+
+
+def _evaluation(config: Any, acting: Any) -> Any:
+    """Score of averaged weights on the seeds for choosing."""
+    from robot_rl.runtime.evaluation import evaluate
+
+    if "env" not in config:
+        raise ConfigError("evaluate_every needs an env", remedy="Choose a task=, or set evaluate_every=0")
+    env = instantiate(config.env)
+    seeds = range(config.evaluate_seed, config.evaluate_seed + config.evaluate_episodes)
+
+    def score(step: int, state: Mapping[str, Any]) -> dict[str, float]:
+        acting.load_state_dict(state)
+        report = evaluate(env, acting, list(seeds))
+        return {"score": report.best_reward_mean, "success": report.success_rate}
+
+    return score
+
+
+def _report(folder: Path, checkpoint: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from robot_rl.learning.training_run import read_rows
+
+    table = Table("step", "loss", "steps/s", "minutes", title="training")
+    rows = read_rows(folder / "metrics.jsonl")
+    for row in rows[-1:]:
+        table.add_row(
+            str(row["step"]), f"{row['loss']:.4f}", f"{row['steps_per_s']:.1f}", f"{row['wall_s'] / 60:.1f}"
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"checkpoint {checkpoint}\nplots      {folder / 'loss.png'}, {folder / 'samples.png'}", soft_wrap=True)

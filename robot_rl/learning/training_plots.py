@@ -1,0 +1,75 @@
+"""Pictures of a run: the loss, and sampled chunks beside what the demonstrator did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl.learning.training_run import read_rows
+from robot_rl.types import ActContext, Array
+
+ACTION = "action/commanded"
+SAMPLES = 8
+
+
+def plot_losses(folder: Path) -> Path:
+    """loss.png: training loss, and evaluation scores if there are any, over gradient steps."""
+    rows, scores = read_rows(folder / "metrics.jsonl"), read_rows(folder / "evaluations.jsonl")
+    figure, axes = _subplots(1, 2 if scores else 1, (6.0 * (2 if scores else 1), 4.0))
+    axes[0].plot([row["step"] for row in rows], [row["loss"] for row in rows], linewidth=0.8)
+    axes[0].set(xlabel="gradient step", ylabel="loss", yscale="log", title="training loss")
+    if scores:
+        for name in sorted({key for row in scores for key in row} - {"step", "wall_s"}):
+            told = [row for row in scores if name in row]
+            axes[1].plot([row["step"] for row in told], [row[name] for row in told], marker=".", label=name)
+        axes[1].set(xlabel="gradient step", ylim=(0, 1), title="evaluation on the seeds for choosing")
+        axes[1].legend()
+    return _save(figure, folder / "loss.png")
+
+
+def plot_samples(policy: Any, sampler: Any, path: Path, windows: int = 6) -> Path:
+    """Chunks sampled for ``windows`` windows (lines) beside the demonstrated actions (dots).
+
+    Planar actions are drawn in their plane, others component by component over the chunk.
+    """
+    chosen = np.linspace(0, len(sampler) - 1, windows + 2).astype(np.int64)[1:-1]
+    batch = sampler.gather(chosen)
+    mask = batch.get("mask", np.ones(batch[ACTION].shape[:2], dtype=bool))
+    planar = batch[ACTION].shape[-1] == 2
+    columns = 3 if planar else min(batch[ACTION].shape[-1], 4)
+    rows = -(-windows // 3) if planar else windows
+    figure, axes = _subplots(rows, columns, (3.2 * columns, 2.6 * rows))
+    for place in range(windows):
+        window = {key: _repeated(batch, key, place) for key in policy.spec.observation}
+        policy.reset(np.arange(SAMPLES), np.arange(SAMPLES))
+        chunks = policy.act(window, ActContext.start(SAMPLES)).actions
+        shown = batch[ACTION][place][mask[place]]
+        if planar:
+            axes[place].plot(*chunks.transpose(2, 1, 0), color="tab:blue", linewidth=0.8)
+            axes[place].plot(*shown.T, "k.", markersize=4)
+            continue
+        for component in range(columns):
+            axis = axes[place * columns + component]
+            axis.plot(chunks[:, :, component].T, color="tab:blue", linewidth=0.8)
+            axis.plot(shown[:, component], "k.", markersize=4)
+    figure.suptitle("sampled chunks (lines), demonstration (dots)")
+    return _save(figure, path)
+
+
+def _repeated(batch: dict[str, Array], key: str, place: int) -> Array:
+    value = batch[key if key.startswith("images/") else f"obs/{key}"][place]
+    return np.repeat(value[None], SAMPLES, axis=0)
+
+
+def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    figure.savefig(path, dpi=110)
+    return path
