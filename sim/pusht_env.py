@@ -18,10 +18,11 @@ from robot_rl.errors import CommandRefusedError, ConfigError, RobotError
 from robot_rl.interfaces import Clock
 from robot_rl.runtime.action_targets import integrate
 from robot_rl.runtime.clock import SimulatedClock
-from robot_rl.runtime.frame_codec import encode_jpeg
+from robot_rl.runtime.frame_codec import compressed
 from robot_rl.types import (
     ActionRecord,
     Array,
+    Arrays,
     CommandReport,
     EnvSpec,
     Frame,
@@ -73,6 +74,7 @@ class PushTEnv:
             visualization_width=_VIDEO_PX,
             visualization_height=_VIDEO_PX,
         )
+        self._physics.reset()
         self._observation: Observation | None = None
         self._running = False
         self._frames = 0
@@ -99,6 +101,18 @@ class PushTEnv:
         self._running = True
         self._observation = self._observe(0, None)
         return self._observation
+
+    def restore(self, state: Arrays) -> Observation:
+        """Start from recorded ``agent/position`` [2] and ``tee/pose`` [3]: the start of a demonstration without a seed.
+
+        The original's placement turns the tee about its centre of mass after putting its origin somewhere, so the
+        place asked for is moved by what that turn will move it.
+        """
+        pose = np.asarray(state["tee/pose"], dtype=np.float64)
+        centre = np.array(self._physics.block.center_of_gravity)
+        cosine, sine = np.cos(pose[2]), np.sin(pose[2])
+        turned = np.array([cosine * centre[0] - sine * centre[1], sine * centre[0] + cosine * centre[1]])
+        return self.reset_to(np.array([*state["agent/position"], *(pose[:2] - centre + turned), pose[2]]))
 
     def anchor(self, actions: Array, observation: Observation) -> TargetChunk:
         """Actions are absolute already: clipped to the board, [H, 2] px."""
@@ -169,6 +183,6 @@ class PushTEnv:
         if self._image_size_px is None:
             return observation
         image = _pixels(self._physics._render())
-        frame = Frame(encode_jpeg(image), observation.stamp_ns, self._frames, *image.shape[:2])
+        frame = Frame(image.tobytes(), observation.stamp_ns, self._frames, *image.shape[:2], codec="raw")
         self._frames += 1
-        return replace(observation, frames={CAMERA: frame})
+        return replace(observation, frames={CAMERA: compressed(frame)})

@@ -10,6 +10,7 @@ import numpy as np
 
 from robot_rl.interfaces import Env, Listener, Policy
 from robot_rl.runtime.chunk_execution import ChunkExecution
+from robot_rl.runtime.tally import EpisodeTally
 from robot_rl.runtime.window import ObservationWindow, check_inputs
 from robot_rl.types import (
     ActContext,
@@ -43,7 +44,7 @@ def run_episode(
     check_inputs(policy.spec, env.spec)
     planner = _Planner(env, policy, source, explore)
     audience = _Audience(listeners)
-    tally = _Tally()
+    tally = EpisodeTally()
     observation: Observation | None = None
     try:
         policy.reset(np.array([0]), np.array([seed]))
@@ -106,7 +107,8 @@ class _Planner:
         execution.accept(chunk, observation)
         self._decisions += 1
         extras = {name: value[0] for name, value in chunk.decision.items()}
-        return Decision(self._decisions - 1, observation.step, chunk.actions[0], extras, latency_s)
+        planned = np.asarray(chunk.actions[0], dtype=np.float32)
+        return Decision(self._decisions - 1, observation.step, planned, extras, latency_s)
 
     def row(self, observation: Observation, result: StepResult, ready_ns: int, sent_ns: int) -> StepRow:
         """Row t: what was seen and done in the step that ``result`` tells of."""
@@ -146,33 +148,6 @@ def _final_row(
     nothing: Array = np.zeros(action_size, dtype=np.float32)
     action = ActionRecord(nothing, nothing, nothing, source=Phase.HOLD, valid=False)
     return StepRow(observation, action, 0.0, terminated=False, truncated=killed, obs_ready_ns=ready_ns, extras=extras)
-
-
-@dataclass
-class _Tally:
-    """How the episode goes."""
-
-    length: int = 0
-    total_reward: float = 0.0
-    success: bool = False
-    reason: str = ""
-
-    def add(self, result: StepResult) -> None:
-        self.length += 1
-        self.total_reward += result.reward
-        self.success |= result.success
-        if result.terminated:
-            self.reason = "success" if result.success else "failure"
-        elif result.truncated:
-            self.reason = f"fault: {result.info['fault']}" if "fault" in result.info else "time_limit"
-
-    def end(self) -> EpisodeEnd:
-        return EpisodeEnd(self.reason, self.success, self.length, self.total_reward)
-
-    def broken_off(self, error: BaseException) -> EpisodeEnd:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        reason = "operator" if interrupted else f"fault: {type(error).__name__}: {error}"
-        return EpisodeEnd(reason, self.success or None, self.length, self.total_reward)
 
 
 @dataclass

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-import cv2
 import numpy as np
 
 from robot_rl.errors import SpecMismatchError, StaleObservationError, valid_choices
-from robot_rl.runtime.frame_codec import decode
+from robot_rl.runtime.frame_codec import decode, scaled
 from robot_rl.types import Array, EnvSpec, Observation, PolicySpec
 
 _IMAGES = "images/"
@@ -59,15 +58,8 @@ class ObservationWindow:
             )
         key = (camera, frame.sequence)
         if key not in self._images:
-            self._images[key] = _scaled(decode(frame), self._spec.observation[name].shape)
+            self._images[key] = scaled(decode(frame), self._spec.observation[name].shape)
         return self._images[key]
-
-
-def _scaled(image: Array, shape: tuple[int, ...]) -> Array:
-    if image.shape == shape:
-        return image
-    scaled = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-    return scaled.reshape(shape)
 
 
 def check_inputs(policy: PolicySpec, env: EnvSpec) -> None:

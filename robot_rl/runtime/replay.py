@@ -1,0 +1,77 @@
+"""Stored actions as a policy, and how far a replay strays from its recording."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from robot_rl.errors import InvalidArrayError
+from robot_rl.types import (
+    ActContext,
+    ActionChunk,
+    Array,
+    Arrays,
+    Decision,
+    EnvSpec,
+    EpisodeEnd,
+    Observation,
+    PolicySpec,
+    StepRow,
+)
+
+
+class ReplayPolicy:
+    """Plays ``actions`` [N, A] from step 0 on; the last one is repeated beyond their end."""
+
+    def __init__(self, actions: Array, spec: EnvSpec) -> None:
+        if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != spec.action.size:
+            raise InvalidArrayError(f"actions have shape {list(actions.shape)}", limit=f"[N, {spec.action.size}]")
+        self._actions = actions
+        self.spec = PolicySpec({}, spec.action, horizon=len(actions), execute=len(actions))
+
+    def reset(self, rows: Array, seeds: Array) -> None:
+        """Nothing is remembered."""
+
+    def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+        """All that is left from the step on, in one chunk."""
+        start = min(int(context.step[0]), len(self._actions) - 1)
+        rest = self._actions[start:]
+        return ActionChunk(np.repeat(rest[None], len(context.step), axis=0), execute=len(rest))
+
+
+@runtime_checkable
+class Restoring(Protocol):
+    """An env that can start from a recorded observation instead of a seed."""
+
+    def restore(self, state: Arrays) -> Observation:
+        """Start where the observation ``state`` {name: [...]} was made."""
+        ...
+
+
+class Deviation:
+    """Listener: the largest difference per observation between a replay and what was recorded, {name: [N, ...]}."""
+
+    def __init__(self, recorded: Arrays) -> None:
+        self._recorded = dict(recorded)
+        self.largest: dict[str, float] = {}
+        self.at_step: dict[str, int] = {}
+
+    def on_reset(self, observation: Observation, spec: EnvSpec, seed: int) -> None:
+        self.largest, self.at_step = {}, {}
+
+    def on_decision(self, decision: Decision) -> None: ...
+
+    def on_step(self, row: StepRow) -> None:
+        self._compare(row.observation)
+
+    def on_end(self, final: StepRow, end: EpisodeEnd) -> None:
+        self._compare(final.observation)
+
+    def _compare(self, observation: Observation) -> None:
+        for name, rows in self._recorded.items():
+            if name not in observation.state or observation.step >= len(rows):
+                continue
+            difference = float(np.abs(observation.state[name] - rows[observation.step]).max())
+            if difference > self.largest.get(name, -1.0):
+                self.largest[name], self.at_step[name] = difference, observation.step
