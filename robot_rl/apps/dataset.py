@@ -43,8 +43,12 @@ def import_dataset(config: Any) -> None:
     foreign = _format(config).read(source)
     folder = _folder(config)
     store = EpisodeStore.open_or_create(folder, spec=foreign.spec, name=config.name)
-    with _progress(f"import {source.name}", len(foreign.recordings)) as advance:
-        summary = import_recordings(store, foreign, advance)
+    try:
+        with _progress(f"import {source.name}", len(foreign.recordings)) as advance:
+            summary = import_recordings(store, foreign, advance)
+    except KeyboardInterrupt:
+        print(f"{len(store.ids())} of {len(foreign.recordings)} episodes are safe in {folder}; run again to continue")
+        raise
     print(f"{summary.imported} episodes, {summary.steps} steps imported into {folder}")
     if summary.skipped:
         print(f"{summary.skipped} episodes were there already and were left alone")
@@ -62,7 +66,7 @@ def export_dataset(config: Any) -> None:
     with _progress(f"export {target.name}", len(store.ids())) as advance:
         left = form.write(stored_recordings(store, advance=advance), target)
     print(f"{len(store.ids())} episodes exported to {target}")
-    print(f"not exported: {', '.join(left)}")
+    print(f"not exported: {', '.join(left) or 'nothing was left behind'}")
 
 
 def info(config: Any) -> None:
@@ -94,14 +98,14 @@ def report(config: Any) -> None:
 def verify(config: Any) -> None:
     """Check every checksum; raises StoreError with the number of findings after listing them."""
     store = _open(config)
-    ids = store.ids()
-    findings = []
+    ids = store.ids(excluded=True)
+    findings = dict.fromkeys(store.verify([]))
     with _progress(f"verify {config.name}", len(ids)) as advance:
         for id in ids:
-            findings += store.verify([id])
+            findings |= dict.fromkeys(store.verify([id]))
             advance()
     for finding in findings:
-        print(finding)
+        print(f"{finding.file}: {finding.problem}")
     if findings:
         raise StoreError(
             f"{len(findings)} findings in dataset '{config.name}'",

@@ -37,7 +37,7 @@ def summary(quality: DatasetQuality) -> Mapping[str, str]:
         "episodes": str(len(episodes)),
         "steps": f"{steps.sum()}",
         "duration": f"{sum(episode.duration_s for episode in episodes) / 60:.1f} min",
-        "length [steps]": _spread(steps, ".0f"),
+        "length, steps": _spread(steps, ".0f"),
         "return": _spread([episode.total_reward for episode in episodes], ".2f"),
         "best reward": _spread([episode.best_reward for episode in episodes], ".3f"),
         "success": f"{sum(judged)} of {len(judged)} judged" if judged else "nobody judged",
@@ -84,7 +84,7 @@ def episode_table(quality: DatasetQuality, most: int) -> Table:
     motion = next(iter(quality.episodes[0].log_dimensionless_jerk), "")
     table = Table(title=f"the {min(most, len(quality.episodes))} episodes to look at first", title_justify="left")
     for column in ("episode", "steps", "return", "best reward", "success", f"log jerk {motion}"):
-        table.add_column(column, justify="left" if column == "episode" else "right")
+        table.add_column(column, justify="left" if column == "episode" else "right", no_wrap=column == "episode")
     ranked = sorted(quality.episodes, key=lambda e: (e.best_reward, e.log_dimensionless_jerk.get(motion) or 0.0))
     for episode in ranked[:most]:
         jerk = episode.log_dimensionless_jerk.get(motion)

@@ -28,6 +28,7 @@ from robot_rl.data.formats.interchange import (
     episode_arrays,
     import_metadata,
     require,
+    synthetic_stamps,
     with_last,
 )
 from robot_rl.errors import StoreError
@@ -169,11 +170,12 @@ class _Reader:
             select(self.layout.action, low), rewards, period_ns=spec.step_period_ns, terminated=bool(more["success"])
         )
         arrays |= {name: with_last(value, value[-1]) for name, value in observation.items()}
+        more |= synthetic_stamps(spec)
         more |= {"final_observation": "repeated: the source ends with the last action", "source_index": index}
         return Episode(
             id=new_id(),
             arrays=arrays,
-            metadata=import_metadata(NAME, self.source, source_id, spec, **more),
+            metadata=import_metadata(NAME, self.source, source_id, spec, more),
             cameras={
                 name: self._track(key, start, end, arrays["time/t_ns"]) for name, key in self.layout.cameras.items()
             },

@@ -94,18 +94,24 @@ def content_id(format_name: str, index: int, arrays: Mapping[str, Array]) -> str
     return f"{format_name}/{index}/{digest.hexdigest()[:24]}"
 
 
-def import_metadata(format_name: str, source: Path, source_id: str, spec: EnvSpec, **more: Any) -> dict[str, Any]:
-    """Metadata that every imported episode carries."""
+def import_metadata(
+    format_name: str, source: Path, source_id: str, spec: EnvSpec, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Metadata of an imported episode: ``about`` it, and where it came from."""
     return {
+        "task": spec.task,
+        "robot": spec.robot,
+        **about,
         "source": "imported",
         "source_format": format_name,
         "source_file": source.name,
         "source_id": source_id,
-        "task": spec.task,
-        "robot": spec.robot,
-        "stamps": f"synthetic, {spec.step_rate_hz:g} Hz: the source has none",
-        **more,
     }
+
+
+def synthetic_stamps(spec: EnvSpec) -> dict[str, str]:
+    """Metadata that says that the stamps were not measured."""
+    return {"stamps": f"synthetic, {spec.step_rate_hz:g} Hz: the source has none"}
 
 
 @contextmanager

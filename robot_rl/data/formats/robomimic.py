@@ -29,6 +29,7 @@ from robot_rl.data.formats.interchange import (
     episode_arrays,
     import_metadata,
     require,
+    synthetic_stamps,
     with_last,
 )
 from robot_rl.errors import StoreError
@@ -38,6 +39,7 @@ NAME = "robomimic"
 SPLITS = ("train", "valid", "test")
 _OURS = "robot_rl"  # group of a demonstration, and prefix of attributes, for what only we read
 _IMAGE = "_image"
+_OF_THE_STORE = ("schema", "schema_version", "id", "part", "length", "rows", "spec")  # it writes them itself
 
 # ours (of arm i) -> expression over robosuite's keys (of robot i), unit
 _ROBOSUITE = {
@@ -160,7 +162,8 @@ class RobomimicFormat:
     def _write_demo(self, group: Any, episode: Episode, spec: EnvSpec) -> None:
         steps, arrays = episode.steps, episode.arrays
         group.attrs["num_samples"] = steps
-        group.attrs[f"{_OURS}_metadata"] = json.dumps(dict(episode.metadata))
+        about = {key: value for key, value in episode.metadata.items() if key not in _OF_THE_STORE}
+        group.attrs[f"{_OURS}_metadata"] = json.dumps(about)
         group["actions"] = arrays["action/commanded"][:steps]
         group["rewards"] = arrays["rl/reward"][:steps]
         group["dones"] = (arrays["rl/terminated"] | arrays["rl/truncated"])[:steps].astype(np.int64)
@@ -286,7 +289,7 @@ def _load(
         more["filter_keys"] = list(filter_keys)
     if env_args:
         more["env_args"] = env_args
-    about = import_metadata(NAME, source, source_id, spec, **more)
+    about = import_metadata(NAME, source, source_id, spec, more)
     return Episode(new_id(), arrays, about, {name: _track(demo, name, arrays) for name in spec.cameras})
 
 
@@ -320,6 +323,7 @@ def _foreign_arrays(demo: Any, spec: EnvSpec, low: Mapping[str, Array]) -> tuple
         rows = select(expression, low).astype(np.float32)
         arrays[f"obs/{name}"] = np.concatenate((rows, select(expression, last).astype(np.float32)))
     return arrays, {
+        **synthetic_stamps(spec),
         "success": success,
         "judged_by": "reward",
         "end_reason": "success" if success else "end of recording",
