@@ -1,28 +1,227 @@
-"""Camera frames for sampling, decoded on demand or from a cache."""
+"""Camera frames for sampling: decoded on demand, or once into a cache that all processes share.
+
+Which of the two is chosen by bytes: when the decoded frames fit the free memory, or at least the disk, they are cached.
+Needs OpenCV for encoded frames, imported on first use.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-from robot_rl.data.tables import EpisodeSource, EpisodeTable
+import numpy as np
+
+from robot_rl.data.episode import CameraTrack
+from robot_rl.data.frame_cache import FrameCache
+from robot_rl.data.tables import EpisodeTable
+from robot_rl.errors import ConfigError, CorruptEpisodeError, EpisodeError, RobotRlError, valid_choices
 from robot_rl.types import Array
+
+TIERS = ("auto", "cache", "decode")
+_CODECS = ("jpeg", "png", "webp")  # what OpenCV decodes; raw needs no decoder
+_FRAMES_PER_THREAD = 8  # fewer are not worth a hand-over
+_SHARE_OF_MEMORY = 0.7  # of what is free, for decoded frames in the page cache
 
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How frames reach a batch."""
+    """How frames reach a batch.
+
+    ``crop`` (top, left, height, width) in recorded pixels comes before ``size`` (height, width), which resizes by area;
+    None leaves them as recorded. ``tier`` auto, cache or decode; ``cache`` is the folder of the decoded frames
+    (default: cache/frames beside the store's episodes), which may be deleted at any time. ``threads`` decode and
+    gather (default: one per core).
+    """
 
     size: tuple[int, int] | None = None
+    crop: tuple[int, int, int, int] | None = None
+    tier: str = "auto"
+    cache: Path | str | None = None
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        if self.tier not in TIERS:
+            raise ConfigError(f"unknown image tier '{self.tier}'", remedy=valid_choices(self.tier, TIERS))
+        if self.threads < 1 or (self.size is not None and min(self.size) < 1):
+            raise ConfigError("image options need at least one thread and a size of at least one pixel")
+
+    def shape_of(self, track: CameraTrack) -> tuple[int, int, int]:
+        """[h, w, c] of a frame as it reaches the batch."""
+        height, width = self.size or (self.crop[2:] if self.crop else (track.height, track.width))
+        return height, width, track.channels
+
+
+def decode_frame(track: CameraTrack, index: int) -> Array:
+    """Frame ``index`` as uint8 [H, W, C], RGB or grey. Raises EpisodeError for bytes that are no such image."""
+    encoded = track.data[track.offset[index] : track.offset[index + 1]]
+    shape = track.height, track.width, track.channels
+    if track.codec == "raw":
+        if encoded.size != np.prod(shape):
+            raise CorruptEpisodeError(f"frame {index} has {encoded.size} bytes", limit=f"{list(shape)}")
+        return encoded.reshape(shape)
+    if track.codec not in _CODECS:
+        raise EpisodeError(f"codec '{track.codec}' cannot be decoded", remedy=f"Valid: raw, {', '.join(_CODECS)}")
+    cv2 = _opencv()
+    flag = cv2.IMREAD_COLOR_RGB if track.channels == 3 else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(np.asarray(encoded), flag) if encoded.size else None
+    if image is None or image.shape[:2] != shape[:2]:
+        found = "nothing that can be decoded" if image is None else f"{list(image.shape[:2])} pixels"
+        raise CorruptEpisodeError(f"frame {index} holds {found}", limit=f"{track.codec} of {list(shape)}")
+    return image.reshape(shape)
+
+
+def decode_into(track: CameraTrack, index: int, options: ImageOptions, out: Array) -> None:
+    """Frame ``index``, cropped and resized, into uint8 [h, w, c]."""
+    image = decode_frame(track, index)
+    if options.crop is not None:
+        top, left, height, width = options.crop
+        if min(top, left) < 0 or top + height > track.height or left + width > track.width:
+            raise ConfigError(f"crop {options.crop} leaves the image", limit=f"{track.height}x{track.width}")
+        image = image[top : top + height, left : left + width]
+    if image.shape[:2] != out.shape[:2]:
+        cv2 = _opencv()
+        image = cv2.resize(image, (out.shape[1], out.shape[0]), interpolation=cv2.INTER_AREA).reshape(out.shape)
+    out[:] = image
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise RobotRlError(
+            "encoded camera frames need OpenCV, which is not installed", remedy="pip install 'robot-rl[learn]'"
+        ) from error
+    return cv2
 
 
 class Images:
-    def __init__(self, table: EpisodeTable, source: EpisodeSource, options: ImageOptions) -> None:
-        self.table = table
+    """Frames of the cameras of a table, by the numbers in its ``images/<camera>`` columns."""
 
-    def refresh(self) -> None: ...
+    def __init__(self, table: EpisodeTable, options: ImageOptions, store_root: Path | None) -> None:
+        self.table, self.options = table, options
+        self.folder = _cache_folder(options, store_root)
+        self.tier = options.tier
+        if self.tier == "cache" and self.folder is None:
+            raise ConfigError("a frame cache needs a folder", remedy="Name one with cache=, or use tier=decode")
+        self.cold = False  # cached frames exceed the free memory: announce reads with ``will_need``
+        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="frames")
+        self._caches: dict[str, FrameCache] = {}
+        self._shapes: dict[str, tuple[int, int, int]] = {}
 
-    def shape(self, camera: str) -> tuple[int, ...]:
-        raise NotImplementedError
+    def refresh(self) -> None:
+        """Decode what is new into the cache, if there is one."""
+        if not self.table.ids:
+            return
+        for camera in self.table.cameras:
+            self._check_shapes(camera)
+        if self.tier == "auto":
+            self.tier = self._choose()
+        if self.tier == "cache":
+            for camera in self.table.cameras:
+                self._extend(camera)
+
+    def shape(self, camera: str) -> tuple[int, int, int]:
+        """[h, w, c] of its frames."""
+        return self._shapes[camera]
 
     def read(self, camera: str, frames: Array, out: Array) -> None:
-        raise NotImplementedError
+        """Frames with these numbers [...] into uint8 [..., h, w, c]."""
+        flat, target = frames.reshape(-1), out.reshape(-1, *self._shapes[camera])
+        if self.tier == "cache":
+            self._caches[camera].read(flat, target)  # one core saturates the memory
+        else:
+            self._in_parts(partial(self._decode, camera), flat, target)
+
+    def _in_parts(self, read: Callable[[Array, Array], None], frames: Array, out: Array) -> None:
+        """``read(frames, out)`` on all threads; decoding and copying run without the interpreter lock."""
+        threads = min(self.options.threads, len(frames) // _FRAMES_PER_THREAD)
+        if threads < 2:
+            read(frames, out)
+            return
+        borders = [len(frames) * i // threads for i in range(threads + 1)]
+        parts = [self._pool.submit(read, frames[a:b], out[a:b]) for a, b in pairwise(borders)]
+        for part in parts:
+            part.result()
+
+    def will_need(self, camera: str, frames: Array) -> None:
+        """Have the kernel start reading cached frames that a later ``read`` asks for."""
+        if self.cold:
+            self._caches[camera].will_need(frames.reshape(-1))
+
+    def _decode(self, camera: str, frames: Array, out: Array) -> None:
+        first = self.table.first_frame[camera]
+        episodes = np.searchsorted(first, frames, side="right") - 1
+        for i, (frame, episode) in enumerate(zip(frames.tolist(), episodes.tolist(), strict=True)):
+            if i and frame == frames[i - 1]:
+                out[i] = out[i - 1]  # a window repeats frames at edges and where the camera is slower than the steps
+            else:
+                self._decode_one(camera, episode, frame - first[episode], out[i])
+
+    def _decode_one(self, camera: str, episode: int, index: int, out: Array) -> None:
+        try:
+            decode_into(self.table.tracks[camera][episode], index, self.options, out)
+        except EpisodeError as error:
+            raise type(error)(
+                error.what,
+                episode=self.table.ids[episode],
+                array=f"images/{camera}",
+                limit=error.limit,
+                remedy=error.remedy,
+            ) from error
+
+    def _check_shapes(self, camera: str) -> None:
+        """Every episode must give frames of one shape; those of other recorded sizes need ``size``."""
+        for id, track in zip(self.table.ids, self.table.tracks[camera], strict=True):
+            shape = self.options.shape_of(track)
+            want = self._shapes.setdefault(camera, shape)
+            if shape != want:
+                raise EpisodeError(
+                    f"frames of {list(shape)}",
+                    episode=id,
+                    array=f"images/{camera}",
+                    limit=f"{list(want)}",
+                    remedy="Give all frames one size with ImageOptions(size=...)",
+                )
+
+    def _choose(self) -> str:
+        if self.folder is None:
+            return "decode"
+        needed = sum(self.table.first_frame[camera][-1] * int(np.prod(shape)) for camera, shape in self._shapes.items())
+        self.cold = needed > _SHARE_OF_MEMORY * _free_memory()
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        return "cache" if needed < _SHARE_OF_MEMORY * shutil.disk_usage(existing).free else "decode"
+
+    def _extend(self, camera: str) -> None:
+        if camera not in self._caches:
+            assert self.folder is not None
+            self._caches[camera] = FrameCache(self.folder, camera, self._shapes[camera], self.options.crop)
+        first = self.table.first_frame[camera]
+
+        def decode(episode: int, out: Array) -> None:
+            self._in_parts(partial(self._decode, camera), np.arange(first[episode], first[episode + 1]), out)
+
+        keys = list(zip(self.table.ids, self.table.checksums, strict=True))
+        self._caches[camera].extend(keys, np.diff(first).tolist(), decode)
+
+
+def _cache_folder(options: ImageOptions, store_root: Path | None) -> Path | None:
+    if options.cache is not None:
+        return Path(options.cache)
+    return store_root / "cache" / "frames" if store_root is not None else None
+
+
+def _free_memory() -> int:
+    """Bytes that may be used without swapping."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

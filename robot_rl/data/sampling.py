@@ -12,11 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from robot_rl.data.tables import EpisodeTable
 from robot_rl.errors import ConfigError, StoreError
 from robot_rl.types import Array
 
 _MASK = (1 << 64) - 1
 _ROUNDS = 6
+_BLOCK = 4096
 _GOLDEN = 0x9E3779B97F4A7C15  # odd, so that successive keys differ in many bits
 
 
@@ -64,18 +66,36 @@ def _feistel(x: Array, high: int, low: int, key: Array) -> Array:
     return left * b + right
 
 
-def draw(first: int, count: int, size: int, seed: int, cumulative: Array | None = None) -> Array:
-    """Items number ``first`` ... ``first + count - 1`` of the endless stream over ``size`` items, int64 [count].
+class Stream:
+    """An endless stream of item numbers below ``size``.
 
     Without weights every item comes once per epoch of ``size`` draws, in an order of its own each epoch. With
     ``cumulative`` weights [size] items are drawn with replacement in proportion to their weight.
     """
-    counter = np.arange(first, first + count, dtype=np.int64)
-    if cumulative is None:
-        epoch, position = np.divmod(counter, size)
-        return permute(position, size, counter_bits(seed, epoch))
-    wanted = counter_uniform(seed, counter, stream=1) * cumulative[-1]
-    return np.minimum(np.searchsorted(cumulative, wanted, side="right"), size - 1)
+
+    def __init__(self, size: int, seed: int, cumulative: Array | None = None) -> None:
+        self.size, self.seed, self.cumulative = size, seed, cumulative
+        self._block: tuple[int, Array] = (-1, np.zeros(0, dtype=np.int64))
+
+    def draw(self, first: int, count: int) -> Array:
+        """Items number ``first`` ... ``first + count - 1`` of the stream, int64 [count]."""
+        start, stop = first // _BLOCK, -(-(first + count) // _BLOCK)
+        items = np.concatenate([self._drawn(block) for block in range(start, stop)])
+        return items[first - start * _BLOCK :][:count]
+
+    def _drawn(self, number: int) -> Array:
+        """Items of one block, the latest of which is kept: drawing few at a time would cost as much each time."""
+        kept = self._block  # read once: a prefetch thread may share this stream
+        if kept[0] != number:
+            kept = self._block = number, self._compute(np.arange(number * _BLOCK, (number + 1) * _BLOCK))
+        return kept[1]
+
+    def _compute(self, counter: Array) -> Array:
+        if self.cumulative is None:
+            epoch, position = np.divmod(counter, self.size)
+            return permute(position, self.size, counter_bits(self.seed, epoch))
+        wanted = counter_uniform(self.seed, counter, stream=1) * self.cumulative[-1]
+        return np.minimum(np.searchsorted(self.cumulative, wanted, side="right"), self.size - 1)
 
 
 def return_weights(returns: Array, temperature: float = 0.1) -> Array:
@@ -92,34 +112,59 @@ def return_weights(returns: Array, temperature: float = 0.1) -> Array:
 Weights = None | str | Sequence[float] | Array | Callable[[Any], float]
 
 
-def episode_weights(weights: Weights, infos: Sequence[Any], returns: Array) -> Array | None:
-    """Weight per episode [E]: None (all equal), 'return', an array, or a function of the episode's summary.
+def table_weights(table: EpisodeTable, weights: Weights) -> Array | None:
+    """Weight of each episode of ``table`` [E], 0 where it is no longer listed; None when all are equal.
 
-    Raises ConfigError for another name, a wrong length, a negative weight or weights that are all zero.
+    ``weights`` is None, 'return', an array over the listed episodes or a function of an episode's summary. Raises
+    ConfigError for another name, a wrong length, a negative weight or weights that are all zero.
     """
-    if weights is None:
+    if weights is None or not table.ids:
         return None
+    listed = table.listed
+    summaries = [summary for summary in table.summaries if summary is not None]
     if isinstance(weights, str):
         if weights != "return":
             raise ConfigError(f"unknown episode weighting '{weights}'", remedy="Valid: return, an array, a function")
-        return return_weights(returns)
-    values = np.array([weights(info) for info in infos]) if callable(weights) else np.asarray(weights, dtype=float)
-    if values.shape != (len(infos),):
+        values = return_weights(np.add.reduceat(table["rl/reward"].astype(np.float64), table.first[:-1])[listed])
+    elif callable(weights):
+        values = np.array([weights(summary) for summary in summaries], dtype=float)
+    else:
+        values = np.asarray(weights, dtype=float)
+    if values.shape != (len(summaries),):
         raise ConfigError(
             f"{list(values.shape)} episode weights",
-            limit=f"one for each of {len(infos)} episodes",
+            limit=f"one for each of {len(summaries)} episodes",
             remedy="Give a function of the episode's summary when the data grows",
         )
-    if len(infos) and not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+    if summaries and not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
         raise ConfigError("episode weights must be finite, not negative and not all zero")
-    return values
+    result = np.zeros(len(listed))
+    result[listed] = values
+    return result
+
+
+class BatchSource(Protocol):
+    """Numbered batches: a WindowSampler, a ReplaySampler or a mix of them."""
+
+    def allocate(self) -> dict[str, Array]:
+        """Arrays that ``batch`` fills."""
+        ...
+
+    def batch(self, step: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Batch number ``step``, a pure function of (snapshot, seed, step), into ``out`` when given."""
+        ...
+
+    def prepare(self, step: int) -> None:
+        """Announce that batch ``step`` will be asked for soon."""
+        ...
+
+    def refresh(self) -> int:
+        """Take in what has been committed since; returns the number of new episodes."""
+        ...
 
 
 class Sampler(Protocol):
     """A stream of items that can be read at any place."""
-
-    @property
-    def batch_size(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -131,7 +176,13 @@ class Sampler(Protocol):
         """Items number ``first`` ... ``first + count - 1`` of the stream, into ``out`` when given."""
         ...
 
-    def refresh(self) -> int: ...
+    def prepare(self, step: int, count: int | None = None) -> None:
+        """Announce that batch ``step`` of ``count`` items will be taken soon."""
+        ...
+
+    def refresh(self) -> int:
+        """Take in what has been committed since; returns the number of new episodes."""
+        ...
 
 
 class MixedSampler:
@@ -158,12 +209,13 @@ class MixedSampler:
         for name, sampler, count in zip(self.names, self._samplers, self.counts, strict=True):
             if count and not len(sampler):
                 raise StoreError(f"source '{name}' of the mix is empty", remedy="Wait until it holds data")
-        parts = [sampler.allocate(1) for sampler in self._samplers]
+        used = [i for i, count in enumerate(self.counts) if count]
+        parts = [self._samplers[i].allocate(1) for i in used]
         shapes = [{key: (value.shape[1:], value.dtype) for key, value in part.items()} for part in parts]
-        for name, shape in zip(self.names, shapes, strict=True):
+        for name, shape in zip([self.names[i] for i in used], shapes, strict=True):
             if shape != shapes[0]:
                 differing = sorted(key for key in set(shape) | set(shapes[0]) if shape.get(key) != shapes[0].get(key))
-                raise ConfigError(f"'{self.names[0]}' and '{name}' give different arrays: {', '.join(differing)}")
+                raise ConfigError(f"'{self.names[used[0]]}' and '{name}' give different arrays: {', '.join(differing)}")
         out = {key: np.zeros((self.batch_size, *value.shape[1:]), value.dtype) for key, value in parts[0].items()}
         out["source"] = np.repeat(np.arange(len(self.counts), dtype=np.int64), self.counts)
         return out
@@ -178,6 +230,11 @@ class MixedSampler:
                 sampler.take(step * count, count, part)
             start += count
         return filled
+
+    def prepare(self, step: int) -> None:
+        """Announce that batch ``step`` will be asked for soon."""
+        for sampler, count in zip(self._samplers, self.counts, strict=True):
+            sampler.prepare(step, count)
 
     def refresh(self) -> int:
         """Take in what has been committed since; returns the number of new episodes."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from robot_rl.data.checksum import crc32c
 from robot_rl.data.episode import CameraTrack, Episode
 from robot_rl.errors import EpisodeError, valid_choices
 from robot_rl.types import Array
@@ -48,16 +49,33 @@ class EpisodeSource(Protocol):
 
     def read(self, id: str) -> Episode: ...
 
+    def refresh(self) -> None:
+        """Take note of what others have committed since."""
+        ...
+
 
 @dataclass(frozen=True)
 class MemoryInfo:
     """EpisodeSummary of an episode in memory."""
 
-    id: str
-    crc32c: int
+    episode: Episode
     success: bool | None
-    rows: int
-    metadata: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.episode.id
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return self.episode.metadata
+
+    @property
+    def crc32c(self) -> int:
+        """Of the camera bytes."""
+        checksum = 0
+        for track in self.episode.cameras.values():
+            checksum = crc32c(track.data, checksum)
+        return checksum
 
 
 class MemoryEpisodes:
@@ -69,15 +87,16 @@ class MemoryEpisodes:
 
     def infos(self, where: Callable[[MemoryInfo], bool] | None = None) -> list[MemoryInfo]:
         infos = [
-            MemoryInfo(
-                id, 0, self.labels.get(id, episode.metadata.get("success")), episode.rows, dict(episode.metadata)
-            )
+            MemoryInfo(episode, self.labels.get(id, episode.metadata.get("success")))
             for id, episode in self.episodes.items()
         ]
         return [info for info in infos if where is None or where(info)]
 
     def read(self, id: str) -> Episode:
         return self.episodes[id]
+
+    def refresh(self) -> None:
+        """Nothing to do: ``episodes`` and ``labels`` are read anew each time."""
 
 
 def as_source(source: EpisodeSource | Iterable[Episode]) -> EpisodeSource:
@@ -119,6 +138,10 @@ class EpisodeTable:
         self.keys = tuple(dict.fromkeys(keys))
         self.cameras = tuple(dict.fromkeys(cameras))
         self.ids: list[str] = []
+        self.checksums: list[int] = []
+        self.summaries: list[Any] = []
+        self.revision = 0  # grows when ``update`` found episodes or labels changed
+        self._labels: list[Any] = []
         self.metadata: list[Mapping[str, Any]] = []
         self.tracks: dict[str, list[CameraTrack]] = {name: [] for name in self.cameras}
         self.first_frame: dict[str, list[int]] = {name: [0] for name in self.cameras}
@@ -145,8 +168,31 @@ class EpisodeTable:
     def __contains__(self, key: str) -> bool:
         return key in self._columns
 
-    def append(self, episode: Episode) -> None:
-        """Copy the columns of one episode. Raises EpisodeError for a missing array or another shape than before."""
+    def update(self, source: EpisodeSource, where: Callable[[Any], bool] | None = None) -> int:
+        """Append the episodes of ``source`` that are not here yet; returns how many. ``summaries`` then tells of all:
+        what is no longer listed stays in the columns, with None as its summary."""
+        source.refresh()
+        listed = {info.id: info for info in source.infos(where)}
+        known = set(self.ids)
+        new = [info for id, info in listed.items() if id not in known]
+        for info in new:
+            self.append(source.read(info.id), info.crc32c)
+        self.summaries = [listed.get(id) for id in self.ids]
+        labels = [(summary is not None, summary and summary.success) for summary in self.summaries]
+        self.revision += labels != self._labels
+        self._labels = labels
+        return len(new)
+
+    @property
+    def listed(self) -> Array:
+        """bool [E]: which episodes the source still lists."""
+        return np.array([summary is not None for summary in self.summaries], dtype=bool)
+
+    def append(self, episode: Episode, checksum: int) -> None:
+        """Copy the columns of one episode whose file has this CRC32C.
+
+        Raises EpisodeError for a missing array or another shape than before; nothing is added then.
+        """
         values = {key: _values(episode, key) for key in self.keys}
         decisions = {len(value) for key, value in values.items() if key.startswith("decision/")}
         if len(decisions) > 1:
@@ -158,6 +204,7 @@ class EpisodeTable:
         for name, track in tracks.items():
             self._append_frames(episode, name, track)
         self.ids.append(episode.id)
+        self.checksums.append(checksum)
         self.metadata.append(episode.metadata)
         self._first.append(self.rows + episode.rows)
         self._first_decision.append(self._first_decision[-1] + (decisions.pop() if decisions else 0))
@@ -190,7 +237,15 @@ def _values(episode: Episode, key: str) -> Array:
         return np.asarray(episode.arrays[key])
     if key in ZERO_WHEN_ABSENT:
         return np.zeros(episode.rows, dtype=ZERO_WHEN_ABSENT[key])
+    if key == "rl/success":
+        return _success_from_reward(episode)
     raise EpisodeError("missing", episode=episode.id, array=key, remedy=valid_choices(key, episode.arrays))
+
+
+def _success_from_reward(episode: Episode) -> Array:
+    """Success per step where it was not stored: a sparse 0/1 reward is success, a dense one tells nothing."""
+    reward = np.asarray(episode.arrays["rl/reward"])
+    return (reward == 1) & np.isin(reward, (0, 1)).all()
 
 
 def _track(episode: Episode, name: str) -> CameraTrack:

@@ -15,7 +15,7 @@ import numpy as np
 
 from robot_rl.data.episode import Episode
 from robot_rl.data.frames import ImageOptions, Images
-from robot_rl.data.sampling import Weights, draw, episode_weights
+from robot_rl.data.sampling import Stream, Weights, table_weights
 from robot_rl.data.tables import EpisodeSource, EpisodeTable, as_source
 from robot_rl.errors import ConfigError, StoreError
 from robot_rl.types import Array, Offsets, Pad, WindowSpec
@@ -70,6 +70,22 @@ class WindowIndex:
         return WindowIndex(start[segment] + place, segment)
 
 
+@dataclass(frozen=True)
+class _Snapshot:
+    """What a batch is drawn from; replaced as a whole."""
+
+    first: Array  # [E + 1] first row of each episode, and the total
+    segments: Segments
+    index: WindowIndex
+    stream: Stream
+
+    def bounds(self, segment: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """First and last acting row, first and last row of the episode, [M, 1] each, of segments [M]."""
+        episode = self.segments.episode[segment]
+        acting = self.segments.first[segment][:, None], self.segments.last[segment][:, None]
+        return acting, (self.first[episode][:, None], self.first[episode + 1][:, None] - 1)
+
+
 class WindowSampler:
     """Batches of windows over an EpisodeStore, or over episodes in memory.
 
@@ -109,15 +125,17 @@ class WindowSampler:
         cameras = [key.removeprefix("images/") for key in spec.keys if key.startswith("images/")]
         low_dim = [key for key in spec.keys if not key.startswith("images/")]
         self.table = EpisodeTable([*low_dim, "action_valid", "rl/reward"], cameras)
-        self.images = Images(self.table, self._source, images or ImageOptions()) if cameras else None
+        root = getattr(self._source, "root", None)
+        self.images = Images(self.table, images or ImageOptions(), root) if cameras else None
         self._mask_key = _mask_key(spec)
+        self._snapshot = self._take_snapshot()
         self.refresh()
         if not len(self) and not allow_empty:
             raise self._nothing_fits()
 
     def __len__(self) -> int:
         """Windows in the snapshot."""
-        return len(self._index.row)
+        return len(self._snapshot.index.row)
 
     @property
     def episodes(self) -> list[str]:
@@ -126,37 +144,27 @@ class WindowSampler:
 
     def refresh(self) -> int:
         """Take in episodes committed since; returns how many. Between two calls the snapshot does not change."""
-        infos = {info.id: info for info in self._source.infos(self._where)}
-        new = [id for id in infos if id not in set(self.table.ids)]
-        for id in new:
-            self.table.append(self._source.read(id))
-        if self.images is not None:
-            self.images.refresh()
-        self._first = self.table.first
-        acting = self.table["action_valid"].copy() if self.table.rows else np.zeros(0, dtype=bool)
-        listed = np.array([id in infos for id in self.table.ids], dtype=bool)
-        acting &= np.repeat(listed, np.diff(self._first))
-        self._segments = Segments.of(acting, self._first)
-        self._index = WindowIndex.of(self._segments, self.spec)
-        self._cumulative = self._cumulated_weights([infos[id] for id in self.table.ids if id in infos], listed)
-        return len(new)
+        known = self.table.revision
+        new = self.table.update(self._source, self._where)
+        if known != self.table.revision:
+            if self.images is not None:
+                self.images.refresh()
+            self._snapshot = self._take_snapshot()
+        return new
 
-    def _cumulated_weights(self, infos: list[Any], listed: Array) -> Array | None:
-        if not len(self._index.row):
-            return None
-        returns = np.add.reduceat(self.table["rl/reward"].astype(np.float64), self._first[:-1])
-        weights = episode_weights(self._weights, infos, returns[listed])
-        if weights is None:
-            return None
-        per_episode = np.zeros(len(listed))
-        per_episode[listed] = weights
-        cumulative = np.cumsum(per_episode[self._segments.episode[self._index.segment]])
-        if cumulative[-1] <= 0:
-            raise ConfigError("every episode that has a window has weight 0")
-        return cumulative
+    def _take_snapshot(self) -> _Snapshot:
+        first = self.table.first
+        acting = self.table["action_valid"] if self.table.rows else np.zeros(0, dtype=bool)
+        segments = Segments.of(acting & np.repeat(self.table.listed, np.diff(first)), first)
+        index = WindowIndex.of(segments, self.spec)
+        weights = table_weights(self.table, self._weights)
+        cumulative = None if weights is None else np.cumsum(weights[segments.episode[index.segment]])
+        return _Snapshot(first, segments, index, Stream(len(index.row), self.seed, cumulative))
 
     def allocate(self, count: int | None = None) -> dict[str, Array]:
         """Arrays that ``take`` of ``count`` windows (default: a batch) fills; reuse them to spare allocation."""
+        if not self.table.ids:
+            raise self._nothing_fits()
         count = self.batch_size if count is None else count
         out: dict[str, Array] = {}
         for key, offsets in self.spec.keys.items():
@@ -182,15 +190,27 @@ class WindowSampler:
         """Windows number ``first`` ... ``first + count - 1`` of the endless stream, into ``out`` when given."""
         if not len(self):
             raise self._nothing_fits()
-        return self.gather(draw(first, count, len(self), self.seed, self._cumulative), out)
+        snapshot = self._snapshot  # read once: a prefetch thread goes on while another refreshes
+        return self._gather(snapshot, snapshot.stream.draw(first, count), out)
 
-    def gather(self, windows: Array, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """The windows with these numbers, int64 [M] below ``len(self)``."""
+    def prepare(self, step: int, count: int | None = None) -> None:
+        """Have the kernel start reading the cached frames of batch ``step``, where they do not all fit the memory."""
+        if self.images is None or not self.images.cold or not len(self):
+            return
+        snapshot = self._snapshot
+        count = self.batch_size if count is None else count
+        windows = snapshot.stream.draw(step * count, count)
+        t = snapshot.index.row[windows]
+        _, whole = snapshot.bounds(snapshot.index.segment[windows])
+        for key, offsets in self.spec.keys.items():
+            if key.startswith("images/"):
+                frames = self.table[key][np.clip(_rows(t, offsets), *whole)]
+                self.images.will_need(key.removeprefix("images/"), frames)
+
+    def _gather(self, snapshot: _Snapshot, windows: Array, out: Mapping[str, Array] | None) -> dict[str, Array]:
         filled = self.allocate(len(windows)) if out is None else dict(out)
-        t, segment = self._index.row[windows], self._index.segment[windows]
-        episode = self._segments.episode[segment]
-        acting = self._segments.first[segment][:, None], self._segments.last[segment][:, None]
-        whole = self._first[episode][:, None], self._first[episode + 1][:, None] - 1
+        t, segment = snapshot.index.row[windows], snapshot.index.segment[windows]
+        acting, whole = snapshot.bounds(segment)
         rows: dict[tuple[Offsets, bool], Array] = {}
         for key, offsets in self.spec.keys.items():
             place = offsets, is_step_key(key)
@@ -200,7 +220,7 @@ class WindowSampler:
         if self.spec.pad is Pad.MASK:
             asked = _rows(t, self.spec.keys[self._mask_key])
             np.logical_and(asked >= acting[0], asked <= acting[1], out=filled["mask"])
-        filled["episode"][:] = episode
+        filled["episode"][:] = snapshot.segments.episode[segment]
         np.subtract(t, whole[0][:, 0], out=filled["row"])
         return filled
 
@@ -213,7 +233,8 @@ class WindowSampler:
     def _nothing_fits(self) -> StoreError:
         if not self.table.ids:
             return StoreError("the dataset has no episode to draw windows from", remedy="Record or import one first")
-        lengths = self._segments.last - self._segments.first + 1
+        segments = self._snapshot.segments
+        lengths = segments.last - segments.first + 1
         return StoreError(
             f"no window fits: the longest of {len(self.table.ids)} episodes acts for {lengths.max(initial=0)} steps",
             limit=f"windows of {_span(self.spec)} steps, less padding of {self.spec.pad_before} before and "

@@ -1,0 +1,155 @@
+"""Decoded frames of one camera in one growing file, mapped by every process that samples from it.
+
+    <folder>/<camera>-<h>x<w>x<c>-<crop>/frames.u8    uint8 [F, h, w, c], without a header
+    <folder>/<camera>-<h>x<w>x<c>-<crop>/episodes.log  a line {id, crc32c, first, frames} per episode, with its own CRC
+
+An episode is believed only when its line is there, and a line is written only after its frames are on disk: what a
+killed writer left behind is decoded again and overwritten. The folder can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from robot_rl.data.file_lock import locked
+from robot_rl.data.line_log import append_lines, read_lines
+from robot_rl.errors import DiskFullError
+from robot_rl.types import Array
+
+FORMAT = 1  # part of the folder's name: another layout or another way of resizing is another cache
+_FLUSH_BYTES = 256 << 20  # decoded between two syncs: what a kill costs at most
+
+Key = tuple[str, int]  # episode id and the CRC32C of its file
+
+
+class FrameCache:
+    """Frames [h, w, c] of one ``camera``, cropped and resized the same way.
+
+    ``extend`` makes the given episodes available; ``read`` then gathers by frame numbers, which count through these
+    episodes in the order they were given.
+    """
+
+    def __init__(
+        self, folder: Path, camera: str, shape: tuple[int, int, int], crop: tuple[int, int, int, int] | None
+    ) -> None:
+        variant = hashlib.sha256(f"{FORMAT} {crop}".encode()).hexdigest()[:8]
+        size = "x".join(str(n) for n in shape)
+        self.folder = folder / f"{camera.replace('/', '.')}-{size}-{variant}"
+        self.shape = shape
+        self._frame_bytes = int(np.prod(shape))
+        self._log, self._read_to = self.folder / "episodes.log", 0
+        self._known: dict[Key, tuple[int, int]] = {}  # -> first frame in the file, frames
+        self._place = np.zeros(0, dtype=np.int64)  # where each frame lies in the file
+        self._mapped: mmap.mmap
+        self._frames = np.zeros((0, *shape), dtype=np.uint8)
+
+    def extend(self, episodes: Sequence[Key], counts: Sequence[int], decode: Callable[[int, Array], None]) -> int:
+        """Make ``episodes`` with ``counts`` frames each readable; returns how many had to be decoded.
+
+        ``decode(e, out)`` fills uint8 [counts[e], h, w, c]. Waits while another process is decoding, then uses what
+        that one did. Raises DiskFullError; what was decoded before remains.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._learn()
+        missing = [e for e, key in enumerate(episodes) if not self._holds(key, counts[e])]
+        if missing:
+            with locked(self.folder / "lock"):
+                self._learn()
+                missing = [e for e in missing if not self._holds(episodes[e], counts[e])]
+                self._write(missing, episodes, counts, decode)
+            self._learn()
+        self._map()
+        places = [np.arange(counts[e]) + self._known[key][0] for e, key in enumerate(episodes)]
+        self._place = np.concatenate([np.zeros(0, dtype=np.int64), *places])
+        return len(missing)
+
+    def read(self, frames: Array, out: Array) -> None:
+        """Gather frames with these numbers [M] into uint8 [M, h, w, c]."""
+        np.take(self._frames, self._place[frames], axis=0, out=out, mode="clip")
+
+    def will_need(self, frames: Array) -> None:
+        """Ask the kernel to read these frames [M] from disk in the background."""
+        page = mmap.ALLOCATIONGRANULARITY
+        for place in np.unique(self._place[frames]).tolist():
+            start = place * self._frame_bytes // page * page
+            stop = min((place + 1) * self._frame_bytes, len(self._mapped))
+            self._mapped.madvise(mmap.MADV_WILLNEED, start, stop - start)
+
+    def _holds(self, key: Key, count: int) -> bool:
+        return self._known.get(key, (0, -1))[1] == count
+
+    def _learn(self) -> None:
+        """Believe the lines written since the last look whose frames the file really has."""
+        records, self._read_to = read_lines(self._log, self._read_to)
+        path = self.folder / "frames.u8"
+        available = path.stat().st_size // self._frame_bytes if path.exists() else 0
+        for record in records:
+            first, frames = record["first"], record["frames"]
+            if first + frames <= available:
+                self._known[record["id"], record["crc32c"]] = first, frames
+
+    def _write(
+        self,
+        missing: Sequence[int],
+        episodes: Sequence[Key],
+        counts: Sequence[int],
+        decode: Callable[[int, Array], None],
+    ) -> None:
+        """Append groups of episodes: reserve, decode, sync, and only then say so in the log."""
+        file = os.open(self.folder / "frames.u8", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            end = max((first + frames for first, frames in self._known.values()), default=0)
+            for group in _groups(missing, counts, max(1, _FLUSH_BYTES // self._frame_bytes)):
+                lines, start = [], end
+                for e in group:
+                    id, crc = episodes[e]
+                    lines.append({"id": id, "crc32c": crc, "first": end, "frames": counts[e]})
+                    end += counts[e]
+                target = self._reserve(file, start, end)
+                for e, line in zip(group, lines, strict=True):
+                    decode(e, target[line["first"] - start : line["first"] - start + line["frames"]])
+                os.fdatasync(file)
+                append_lines(self._log, lines)
+        finally:
+            os.close(file)
+
+    def _reserve(self, file: int, first: int, end: int) -> Array:
+        """Writable frames [end - first, h, w, c] of the file, with their blocks set aside: a full disk is an error
+        here, not a bus error while decoding."""
+        start, stop = first * self._frame_bytes, end * self._frame_bytes
+        try:
+            os.posix_fallocate(file, start, stop - start)
+        except OSError as error:
+            raise DiskFullError(
+                f"the frame cache {self.folder} cannot grow by {(stop - start) / 1e6:.0f} MB: {error.strerror}",
+                remedy="Free disk space, name another folder with cache=, or use tier=decode",
+            ) from error
+        page_start = start - start % mmap.ALLOCATIONGRANULARITY
+        mapped = mmap.mmap(file, stop - page_start, offset=page_start)
+        return np.frombuffer(mapped, np.uint8, stop - start, start - page_start).reshape(-1, *self.shape)
+
+    def _map(self) -> None:
+        """Map the file as it is now; older maps stay valid for whoever holds them."""
+        with (self.folder / "frames.u8").open("rb") as file:
+            size = os.fstat(file.fileno()).st_size // self._frame_bytes * self._frame_bytes
+            self._mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+        self._frames = np.frombuffer(self._mapped, np.uint8).reshape(-1, *self.shape)
+
+
+def _groups(episodes: Sequence[int], counts: Sequence[int], limit: int) -> list[list[int]]:
+    """Episodes in order, in groups of about ``limit`` frames."""
+    groups: list[list[int]] = []
+    size = limit
+    for e in episodes:
+        if size >= limit:
+            groups.append([])
+            size = 0
+        groups[-1].append(e)
+        size += counts[e]
+    return groups

@@ -1,0 +1,222 @@
+"""Transitions for reinforcement learning: per-step, chunked and noise MDPs as views of the same stored rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robot_rl.data.episode import Episode
+from robot_rl.data.frames import ImageOptions, Images
+from robot_rl.data.replay_index import (
+    DECISION_PREFIX,
+    ROW_KEYS,
+    Steps,
+    TransitionIndex,
+    check_view,
+    shaped_rewards,
+)
+from robot_rl.data.sampling import Stream, Weights, table_weights
+from robot_rl.data.tables import EpisodeSource, EpisodeTable, as_source
+from robot_rl.errors import ConfigError, StoreError
+from robot_rl.types import Array, ReplayView
+
+NEXT = "next/"  # before a key: the same at the state that follows
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """What a batch is drawn from; replaced as a whole."""
+
+    steps: Steps
+    reward: Array  # float64 [R] shaped
+    index: TransitionIndex
+    stream: Stream
+
+
+class ReplaySampler:
+    """Batches of transitions of ``view`` over an EpisodeStore, or over episodes in memory.
+
+    A transition starts at row t and spans k control steps: horizon * n_step, fewer where the episode ends, where an
+    action was not valid or where the cut says so; for a decision view (action ``decision/...``) up to the decision
+    n_step later. It ends at a real observation always, so a truncation bootstraps from the final row.
+
+    ``weights``, ``where`` and ``images`` are as for WindowSampler. A source without data is accepted, for online
+    learning: ``len`` is 0 and a batch raises StoreError until ``refresh`` has found some.
+    """
+
+    def __init__(
+        self,
+        source: EpisodeSource | Iterable[Episode],
+        view: ReplayView,
+        *,
+        batch: int,
+        seed: int = 0,
+        weights: Weights = None,
+        where: Callable[[Any], bool] | None = None,
+        images: ImageOptions | None = None,
+    ) -> None:
+        check_view(view)
+        if batch < 1:
+            raise ConfigError(f"batch is {batch}", limit="at least 1")
+        self.view, self.batch_size, self.seed = view, batch, seed
+        self._source, self._where, self._weights = as_source(source), where, weights
+        self._decides = view.action.startswith(DECISION_PREFIX)
+        paths = [*view.observation, *view.extras]
+        cameras = [path.removeprefix("images/") for path in paths if path.startswith("images/")]
+        keys = [path for path in paths if not path.startswith("images/")]
+        keys += [view.action, *ROW_KEYS, "policy/version", *(["decision/step"] if self._decides else [])]
+        self.table = EpisodeTable(keys, cameras)
+        root = getattr(self._source, "root", None)
+        self.images = Images(self.table, images or ImageOptions(), root) if cameras else None
+        self._snapshot: _Snapshot | None = None
+        self.refresh()
+
+    def __len__(self) -> int:
+        """Transitions in the snapshot."""
+        return 0 if self._snapshot is None else len(self._snapshot.index.start)
+
+    @property
+    def episodes(self) -> list[str]:
+        """Episode ids; ``episode`` of a batch counts into them."""
+        return self.table.ids
+
+    @property
+    def head(self) -> int:
+        """Rows visible, the final ones included: to be logged with each update."""
+        return self.table.rows
+
+    def refresh(self) -> int:
+        """Take in new episodes and new labels; returns how many episodes are new."""
+        known = self.table.revision
+        new = self.table.update(self._source, self._where)
+        if known != self.table.revision:
+            if self.images is not None:
+                self.images.refresh()
+            self._snapshot = self._take_snapshot()
+        return new
+
+    def _take_snapshot(self) -> _Snapshot:
+        steps = Steps.of(self.table)
+        index = TransitionIndex.of(steps, self.view, self._decision_rows() if self._decides else None)
+        weights = table_weights(self.table, self._weights)
+        cumulative = None if weights is None else np.cumsum(weights[steps.episode[index.start]])
+        stream = Stream(len(index.start), self.seed, cumulative)
+        return _Snapshot(steps, shaped_rewards(steps, self.view), index, stream)
+
+    def _decision_rows(self) -> Array:
+        """Row of the table at which each decision starts, [D]."""
+        first, first_decision = self.table.first, self.table.first_decision
+        episode = np.repeat(np.arange(len(self.table.ids)), np.diff(first_decision))
+        return np.minimum(first[episode] + self.table["decision/step"], first[episode + 1] - 1)
+
+    def allocate(self, count: int | None = None) -> dict[str, Array]:
+        """Arrays that ``take`` of ``count`` transitions (default: a batch) fills."""
+        if not self.table.ids:
+            raise self._nothing()
+        count, view = self.batch_size if count is None else count, self.view
+        out: dict[str, Array] = {}
+        for prefix in ("", NEXT):
+            for key in view.observation:
+                out[prefix + key] = self._zeros(key, (count, view.history))
+            for key in view.extras:
+                if not (prefix and key.startswith(DECISION_PREFIX)):
+                    out[prefix + key] = self._zeros(key, (count,))
+        steps = () if self._decides else (view.horizon,)
+        out["action"] = self._zeros(view.action, (count, *steps))
+        out["action_mask"] = np.ones((count, *(steps or (1,))), dtype=bool)
+        out |= {name: np.zeros(count, dtype=np.float32) for name in ("reward", "bootstrap")}
+        out |= {name: np.zeros(count, dtype=np.int64) for name in ("episode", "row", "version")}
+        out["intervention"] = np.zeros(count, dtype=np.uint8)
+        return out
+
+    def _zeros(self, key: str, leading: tuple[int, ...]) -> Array:
+        if key.startswith("images/") and self.images is not None:
+            return np.zeros((*leading, *self.images.shape(key.removeprefix("images/"))), dtype=np.uint8)
+        return np.zeros((*leading, *self.table[key].shape[1:]), self.table[key].dtype)
+
+    def batch(self, step: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Batch number ``step``, a pure function of (snapshot, seed, step).
+
+        Returns, with T_o = view.history and h = view.horizon,
+        {observation key: [B, T_o, ...], next/<key>: the same at the state that follows},
+        {extra: [B, ...], next/<extra>} at t and at the state that follows (decisions: at t only),
+        ``action`` [B, h, A], the last valid one repeated where ``action_mask`` [B, h] is False; [B, ...] for decisions,
+        ``reward`` [B] = sum of gamma^i r'(t + i) over i < k, ``bootstrap`` [B] = gamma^k * (1 - terminated), and
+        ``episode``, ``row``, ``intervention``, ``version`` [B] of row t.
+        """
+        return self.take(step * self.batch_size, self.batch_size, out)
+
+    def take(self, first: int, count: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Transitions number ``first`` ... ``first + count - 1`` of the endless stream, into ``out`` when given."""
+        snapshot = self._snapshot
+        if snapshot is None or not len(snapshot.index.start):
+            raise self._nothing()
+        chosen = snapshot.stream.draw(first, count)
+        filled = self.allocate(count) if out is None else dict(out)
+        start, end = snapshot.index.start[chosen], snapshot.index.end[chosen]
+        episode = snapshot.steps.episode[start]
+        begin = snapshot.steps.first[episode][:, None]
+        for prefix, row in (("", start), (NEXT, end)):
+            self._take_state(prefix, row, begin, snapshot.index.decision[chosen], filled)
+        self._take_action(start, end, snapshot.index.decision[chosen], filled)
+        self._take_return(snapshot, start, end, filled)
+        filled["episode"][:] = episode
+        filled["row"][:] = start - begin[:, 0]
+        filled["intervention"][:] = snapshot.steps.intervention[start]
+        filled["version"][:] = self.table["policy/version"][start]
+        return filled
+
+    def prepare(self, step: int, count: int | None = None) -> None:
+        """Have the kernel start reading the cached frames of batch ``step``, where they do not all fit the memory."""
+        snapshot = self._snapshot
+        if self.images is None or not self.images.cold or snapshot is None or not len(snapshot.index.start):
+            return
+        count = self.batch_size if count is None else count
+        chosen = snapshot.stream.draw(step * count, count)
+        rows = np.concatenate([snapshot.index.start[chosen], snapshot.index.end[chosen]])
+        for camera in self.table.cameras:
+            self.images.will_need(camera, self.table[f"images/{camera}"][rows])
+
+    def _take_state(self, prefix: str, row: Array, begin: Array, decision: Array, out: Mapping[str, Array]) -> None:
+        history = np.maximum(row[:, None] + np.arange(1 - self.view.history, 1), begin)
+        for key in self.view.observation:
+            self._gather(key, history, out[prefix + key])
+        for key in self.view.extras:
+            if not key.startswith(DECISION_PREFIX):
+                self._gather(key, row, out[prefix + key])
+            elif not prefix:
+                self._gather(key, decision, out[key])
+
+    def _take_action(self, start: Array, end: Array, decision: Array, out: Mapping[str, Array]) -> None:
+        if self._decides:
+            self._gather(self.view.action, decision, out["action"])
+            return
+        rows = start[:, None] + np.arange(self.view.horizon)
+        np.less(rows, end[:, None], out=out["action_mask"])
+        self._gather(self.view.action, np.minimum(rows, end[:, None] - 1), out["action"])
+
+    def _take_return(self, snapshot: _Snapshot, start: Array, end: Array, out: Mapping[str, Array]) -> None:
+        """Discounted sum over the real k and gamma^k, with gamma per control step."""
+        discount, length = self.view.discount_per_control_step, end - start
+        ahead = np.arange(length.max())
+        rewards = np.take(snapshot.reward, start[:, None] + ahead, mode="clip") * discount**ahead
+        out["reward"][:] = np.where(ahead < length[:, None], rewards, 0.0).sum(axis=1)
+        out["bootstrap"][:] = discount**length * ~snapshot.steps.terminated[end - 1]
+
+    def _gather(self, key: str, rows: Array, out: Array) -> None:
+        if key.startswith("images/") and self.images is not None:
+            self.images.read(key.removeprefix("images/"), self.table[key][rows], out)
+        else:
+            np.take(self.table[key], rows, axis=0, out=out, mode="clip")
+
+    def _nothing(self) -> StoreError:
+        if not self.table.ids:
+            return StoreError("the replay data has no episode yet", remedy="Refresh once one has been committed")
+        return StoreError(
+            f"no transition in {len(self.table.ids)} episodes fits the view",
+            limit=f"cut={self.view.cut.value}, action={self.view.action}",
+            remedy="Check flags/intervention and action_valid of the episodes, or choose another cut",
+        )
