@@ -18,7 +18,7 @@ from robot_rl.types import Array
 
 _MASK = (1 << 64) - 1
 _ROUNDS = 6
-_BLOCK = 4096
+_BLOCK = 2048
 _GOLDEN = 0x9E3779B97F4A7C15  # odd, so that successive keys differ in many bits
 
 
@@ -75,12 +75,13 @@ class Stream:
 
     def __init__(self, size: int, seed: int, cumulative: Array | None = None) -> None:
         self.size, self.seed, self.cumulative = size, seed, cumulative
-        self._block: tuple[int, Array] = (-1, np.zeros(0, dtype=np.int64))
+        self._empty = np.zeros(0, dtype=np.int64)
+        self._block: tuple[int, Array] = (-1, self._empty)
 
     def draw(self, first: int, count: int) -> Array:
         """Items number ``first`` ... ``first + count - 1`` of the stream, int64 [count]."""
         start, stop = first // _BLOCK, -(-(first + count) // _BLOCK)
-        items = np.concatenate([self._drawn(block) for block in range(start, stop)])
+        items = np.concatenate([self._empty, *(self._drawn(block) for block in range(start, stop))])
         return items[first - start * _BLOCK :][:count]
 
     def _drawn(self, number: int) -> Array:

@@ -220,6 +220,8 @@ class WindowSampler:
         if self.spec.pad is Pad.MASK:
             asked = _rows(t, self.spec.keys[self._mask_key])
             np.logical_and(asked >= acting[0], asked <= acting[1], out=filled["mask"])
+        else:
+            filled["mask"].fill(True)
         filled["episode"][:] = snapshot.segments.episode[segment]
         np.subtract(t, whole[0][:, 0], out=filled["row"])
         return filled
