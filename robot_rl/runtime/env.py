@@ -96,8 +96,8 @@ class RobotEnv:
             self._robot.stop()
             raise
         self._grid.start(observation.stamp_ns)
-        measured = measured_targets(self._spec.action, observation)
-        self._observation, self._last = observation, _Targets(measured, measured)
+        in_force = targets_in_force(self._spec.action, observation)
+        self._observation, self._last = observation, _Targets(in_force, in_force)
         return observation
 
     def anchor(self, actions: Array, observation: Observation) -> TargetChunk:
@@ -194,8 +194,8 @@ def measured_targets(action: ActionSpec, observation: Observation) -> dict[str, 
 def targets_in_force(action: ActionSpec, observation: Observation) -> dict[str, Array]:
     """What the robot is held at when ``observation`` is made: {part: [k]}.
 
-    The safety chain's last set points, so that a limited command does not wind up; the measured state after a reset
-    and after a step that a human commanded.
+    The safety chain's last set points, so that a limited command does not wind up; the measured state after a step
+    that a human commanded, and after a reset whose set points are not reported.
     """
     report = observation.report
     if report is None or report.source is Phase.HUMAN:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from robot_rl.errors import InvalidArrayError
+from robot_rl.errors import InvalidArrayError, ResetError
+from robot_rl.interfaces import Env
 from robot_rl.types import (
     ActContext,
     ActionChunk,
@@ -49,6 +50,32 @@ class Restoring(Protocol):
         ...
 
 
+def from_recording(env: Env, seed: int | None, state: Arrays) -> tuple[Env, int]:
+    """The env and the seed that start where a recording did: by its seed, or at its first observation ``state``.
+
+    Raises ResetError when the recording has no seed and the env cannot start from an observation.
+    """
+    if seed is not None:
+        return env, int(seed)
+    if isinstance(env, Restoring):
+        return _Restored(env, state), 0
+    raise ResetError("the recording has no reset seed", remedy="Only simulators that can restore a state replay it")
+
+
+class _Restored:
+    """An env whose resets all go to one recorded observation."""
+
+    def __init__(self, env: Any, state: Arrays) -> None:
+        self._env, self._state = env, state
+        self.spec, self.max_steps, self.clock = env.spec, env.max_steps, env.clock
+        self.anchor, self.step, self.hold = env.anchor, env.step, env.hold
+        self.stop, self.close = env.stop, env.close
+
+    def reset(self, seed: int) -> Observation:
+        """The recorded start, whatever the seed."""
+        return self._env.restore(self._state)
+
+
 class Deviation:
     """Listener: the largest difference per observation between a replay and what was recorded, {name: [N, ...]}."""
 
@@ -56,9 +83,11 @@ class Deviation:
         self._recorded = dict(recorded)
         self.largest: dict[str, float] = {}
         self.at_step: dict[str, int] = {}
+        self._sum: dict[str, float] = {}
+        self._rows = 0
 
     def on_reset(self, observation: Observation, spec: EnvSpec, seed: int) -> None:
-        self.largest, self.at_step = {}, {}
+        self.largest, self.at_step, self._sum, self._rows = {}, {}, {}, 0
 
     def on_decision(self, decision: Decision) -> None: ...
 
@@ -68,10 +97,16 @@ class Deviation:
     def on_end(self, final: StepRow, end: EpisodeEnd) -> None:
         self._compare(final.observation)
 
+    def mean(self, name: str) -> float:
+        """Mean over the steps of the largest difference within an observation."""
+        return self._sum[name] / self._rows
+
     def _compare(self, observation: Observation) -> None:
+        self._rows += 1
         for name, rows in self._recorded.items():
             if name not in observation.state or observation.step >= len(rows):
                 continue
             difference = float(np.abs(observation.state[name] - rows[observation.step]).max())
+            self._sum[name] = self._sum.get(name, 0.0) + difference
             if difference > self.largest.get(name, -1.0):
                 self.largest[name], self.at_step[name] = difference, observation.step

@@ -12,6 +12,8 @@ import av.error
 import numpy as np
 
 from robot_rl.errors import ConfigError, InvalidArrayError, valid_choices
+from robot_rl.interfaces import Env
+from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.frame_codec import decode
 from robot_rl.types import Array, Decision, EnvSpec, EpisodeEnd, Frame, Observation, StepRow
 
@@ -85,6 +87,15 @@ class VideoListener:
         for picture, caption in zip(self._pictures, self._captions, strict=True):
             image = decode(picture) if isinstance(picture, Frame) else picture
             yield _captioned(image, caption) if self._overlay else image
+
+
+def video_of(env: Env, path: Path) -> VideoListener | None:
+    """A video of what ``env`` or its robot draws of itself, else of its first camera; None when there is neither."""
+    drawn = env.robot if isinstance(env, RobotEnv) else env
+    if isinstance(drawn, Rendering):
+        return VideoListener(path, render=drawn.render)
+    camera = next(iter(env.spec.cameras), None)
+    return None if camera is None else VideoListener(path, camera)
 
 
 def write_mp4(path: Path, images: Iterable[Array], rate_hz: float) -> None:

@@ -1,0 +1,61 @@
+"""robot-rl compare first=... second=...: two policies on the same seeds, with an exact paired test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.environment import checkpoint_spec, env_config
+from robot_rl.apps.evaluate import evaluate_checkpoint
+
+
+@dataclass
+class Config:
+    """Types of the keys in conf/compare.yaml."""
+
+    root: str
+    first: str
+    second: str
+    episodes: int
+    first_seed: int
+    batch: int | None
+    accept: list[str]
+    first_changes: dict[str, Any]
+    second_changes: dict[str, Any]
+    name: str
+    threads: int
+
+
+def run(config: Any) -> None:
+    """Evaluate both where no report is given, print the tables and write JSON."""
+    from rich.console import Console
+
+    from robot_rl.runtime.evaluation import compare
+    from robot_rl.runtime.score_table import comparison_table, score_table
+
+    folder = Path(config.root) / "runs" / config.name
+    first = _report(config, config.first, dict(config.first_changes), folder)
+    second = _report(config, config.second, dict(config.second_changes), folder)
+    result = compare(first, second)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "comparison.json"
+    path.write_text(json.dumps(result.to_json(), indent=1) + "\n")
+    console = Console()
+    console.print(score_table(first, second), comparison_table(result))
+    console.print(f"results {path}", soft_wrap=True)
+
+
+def _report(config: Any, source: str, changes: Mapping[str, Any], folder: Path) -> Any:
+    """The report in a JSON file, or of a checkpoint evaluated now."""
+    from robot_rl.runtime.scores import EvaluationReport
+
+    if source.endswith(".json"):
+        return EvaluationReport.load(Path(source))
+    checkpoint, spec = checkpoint_spec(source)
+    node = env_config(config, "compare", spec.task)
+    report = evaluate_checkpoint(config, node, checkpoint, changes, folder)
+    report.save(folder / f"{report.meta['label']}.json")
+    return report

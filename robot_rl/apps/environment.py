@@ -1,0 +1,94 @@
+"""The env and the policies that several apps build alike from their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.main import compose, instantiate
+from robot_rl.errors import ConfigError, StoreError, valid_choices
+from robot_rl.interfaces import Env, Policy
+from robot_rl.types import EnvSpec
+
+
+def env_config(config: Any, command: str, task: str) -> Any:
+    """The env of the configuration; without one that of ``task``, for which checkpoint or episode were made."""
+    if config.get("env"):
+        return config.env
+    if not task:
+        raise ConfigError("the task is not recorded", remedy=f"Name it: robot-rl {command} task=... ...")
+    return compose(command, [f"task={task}"]).env
+
+
+def make_teleop(config: Any, spec: EnvSpec) -> Policy:
+    """The teleop device or expert; an option with ``_partial_`` is given the env's spec."""
+    made = instantiate(config.teleop)
+    return made(spec=spec) if isinstance(made, partial) else made
+
+
+def load_policy(checkpoint: str, spec: EnvSpec, accept: list[str], changes: Mapping[str, Any]) -> Policy:
+    """The policy of a checkpoint, checked against the env at hand. Raises CheckpointError."""
+    from robot_rl.learning.checkpoint import load_checkpoint
+
+    return load_checkpoint(Path(checkpoint), spec, accept=accept, changes=dotted(changes))
+
+
+def checkpoint_spec(checkpoint: str) -> tuple[Path, EnvSpec]:
+    """Folder and EnvSpec of a checkpoint. Raises CheckpointError when there is none."""
+    from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint
+
+    folder = find_checkpoint(Path(checkpoint))
+    return folder, load_checkpoint(folder).env_spec
+
+
+def open_dataset(root: str, name: str) -> Any:
+    """The EpisodeStore ``name`` below ``root``/data. Raises StoreError naming those there are."""
+    from robot_rl.data.store import EpisodeStore
+
+    data = Path(root) / "data"
+    if not (data / name).exists():
+        names = [path.parent.name for path in data.glob("*/dataset.json")]
+        raise StoreError(f"no dataset '{name}' in {data}", remedy=valid_choices(name, names))
+    return EpisodeStore.open(data / name)
+
+
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'sampler': {'steps': 8}} -> {'sampler.steps': 8}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= dotted(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+@contextmanager
+def closing(*envs: Env) -> Iterator[None]:
+    """Close all of them on the way out, whatever happened."""
+    try:
+        yield
+    finally:
+        for env in envs:
+            env.close()
+
+
+@contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """A progress bar; the yielded function counts one more and shows a text beside the bar."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task("", total=total, completed=done, note="")
+        yield lambda note: bar.update(task, advance=1, note=note)

@@ -1,0 +1,122 @@
+"""robot-rl evaluate checkpoint=...: success and reward on fixed seeds, with intervals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.environment import checkpoint_spec, closing, dotted, env_config, load_policy, progress
+from robot_rl.apps.main import instantiate
+from robot_rl.errors import ConfigError
+
+_LOCKSTEP_ENVS = 50
+
+
+@dataclass
+class Config:
+    """Types of the keys in conf/evaluate.yaml."""
+
+    root: str
+    checkpoint: str
+    episodes: int
+    first_seed: int
+    batch: int | None
+    videos: int
+    accept: list[str]
+    changes: dict[str, Any]
+    name: str | None
+    threads: int
+
+
+def run(config: Any) -> None:
+    """Evaluate, write JSON and videos, print a table and where they are."""
+    from rich.console import Console
+
+    from robot_rl.runtime.score_table import score_table
+
+    checkpoint, spec = checkpoint_spec(config.checkpoint)
+    folder = results_folder(config.root, config.name, checkpoint)
+    node = env_config(config, "evaluate", spec.task)
+    report = evaluate_checkpoint(config, node, checkpoint, dict(config.changes), folder)
+    path = folder / f"{report.meta['label']}.json"
+    report.save(path)
+    videos = _film(config, node, checkpoint, folder)
+    console = Console()
+    console.print(score_table(report))
+    console.print(f"results {path}", *(f"\nvideo   {video}" for video in videos), soft_wrap=True)
+
+
+def results_folder(root: str, name: str | None, checkpoint: Path) -> Path:
+    """``root``/runs/``name``, else the folder ``evaluation`` of the run that the checkpoint belongs to."""
+    if name:
+        return Path(root) / "runs" / name
+    run_folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return run_folder / "evaluation"
+
+
+def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mapping[str, Any], folder: Path) -> Any:
+    """EvaluationReport of a checkpoint in the env of ``node``; an interrupted one goes on where it stopped."""
+    import torch
+
+    from robot_rl.runtime.env import RobotEnv
+    from robot_rl.runtime.evaluation import evaluate
+    from robot_rl.runtime.scores import ScoreLog
+
+    if config.episodes < 1:
+        raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
+    torch.set_num_threads(config.threads)
+    envs = [instantiate(node)]
+    lockstep = 1 if isinstance(envs[0], RobotEnv) else min(_LOCKSTEP_ENVS, config.episodes)
+    envs += [instantiate(node) for _ in range((config.batch or lockstep) - 1)]
+    with closing(*envs):
+        policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes)
+        key = _key(node, checkpoint, changes, len(envs))
+        label = f"{checkpoint.name}-seed{config.first_seed}-{key[:8]}"
+        log = ScoreLog(folder / f"{label}.jsonl", key)
+        seeds = range(config.first_seed, config.first_seed + config.episodes)
+        finished = {seed: score for seed, score in log.read().items() if seed in seeds}
+        log.start(finished.values())
+        with progress("evaluate", config.episodes, len(finished)) as advance:
+
+            def on_episode(score: Any) -> None:
+                log.append(score)
+                advance(f"seed {score.seed}: {score.reason}, best reward {score.best_reward:.3f}")
+
+            meta = {"checkpoint": str(checkpoint), "changes": dotted(changes), "envs": len(envs), "label": label}
+            name = checkpoint.name + "".join(f" {key}={value}" for key, value in dotted(changes).items())
+            return evaluate(
+                envs if len(envs) > 1 else envs[0], policy, seeds,
+                name=name, finished=finished, on_episode=on_episode, meta=meta,
+            )  # fmt: skip
+
+
+def _film(config: Any, node: Any, checkpoint: Path, folder: Path) -> list[Path]:
+    """The first ``config.videos`` seeds once more, with a camera running."""
+    from robot_rl.runtime.rollout import run_episode
+    from robot_rl.runtime.video import video_of
+
+    if config.videos < 1:
+        return []
+    env = instantiate(node)
+    with closing(env):
+        policy = load_policy(str(checkpoint), env.spec, list(config.accept), dict(config.changes))
+        video = video_of(env, folder / f"{checkpoint.name}-seed{{seed}}.mp4")
+        if video is None:
+            print("no video: the env has no camera and cannot draw itself")
+            return []
+        for seed in range(config.first_seed, config.first_seed + min(config.videos, config.episodes)):
+            run_episode(env, policy, [video], seed=seed)
+        return video.written
+
+
+def _key(node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int) -> str:
+    """Names exactly what is evaluated: the checkpoint's content, what was changed, the env, the batch."""
+    from omegaconf import OmegaConf
+
+    manifest = (checkpoint / "manifest.json").read_text()
+    parts = [manifest, json.dumps(dotted(changes)), OmegaConf.to_yaml(node, resolve=True), str(envs)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

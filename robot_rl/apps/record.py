@@ -1,0 +1,78 @@
+"""robot-rl record task=... teleop=...: demonstrations into a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.environment import closing, make_teleop, progress
+from robot_rl.apps.main import instantiate
+from robot_rl.errors import ConfigError, RobotRlError
+
+
+@dataclass
+class Config:
+    """Types of the keys in conf/record.yaml."""
+
+    root: str
+    name: str | None
+    episodes: int
+    first_seed: int
+    keep_failures: bool
+    attempts: int | None
+    operator: str
+
+
+def run(config: Any) -> None:
+    """Record until the dataset holds ``config.episodes``; an interrupted recording goes on where it stopped."""
+    from robot_rl.data.store import EpisodeStore
+    from robot_rl.runtime.recorder import EpisodeRecorder
+
+    if config.episodes < 1:
+        raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
+    env = instantiate(config.env)
+    with closing(env):
+        policy = make_teleop(config, env.spec)
+        name = config.name or env.spec.task
+        folder = Path(config.root) / "data" / name
+        store = EpisodeStore.open_or_create(folder, spec=env.spec, name=name)
+        recorder = EpisodeRecorder(
+            store, _metadata(config, env.spec.task), extras=policy.spec.record, keep_failures=config.keep_failures
+        )
+        kept, tried = _record(config, env, policy, recorder, store)
+    print(f"{kept} episodes recorded in {tried} attempts; {folder} holds {len(store.ids())}")
+
+
+def _record(config: Any, env: Any, policy: Any, recorder: Any, store: Any) -> tuple[int, int]:
+    """Run seed after seed; returns (kept, tried)."""
+    from robot_rl.runtime.rollout import run_episode
+    from robot_rl.types import Phase
+
+    infos = store.infos()
+    missing = config.episodes - len(infos)
+    seed = max([config.first_seed, *(int(info.metadata.get("seed", -1)) + 1 for info in infos)])
+    attempts = config.attempts or 3 * max(missing, 0)
+    kept = tried = 0
+    with progress("record", config.episodes, len(infos)) as advance:
+        while kept < missing:
+            if tried == attempts:
+                raise RobotRlError(
+                    f"{kept} of {missing} missing episodes were recorded in {tried} attempts",
+                    limit=f"attempts={attempts}",
+                    remedy="Allow more attempts, keep_failures=true, or look at the task with robot-rl view",
+                )
+            end = run_episode(env, policy, [recorder], seed=seed, source=Phase.SCRIPTED)
+            seed, tried = seed + 1, tried + 1
+            if recorder.kept is not None:
+                kept += 1
+                advance(f"{end.length} steps, {end.reason}, {tried - kept} dropped")
+    return kept, tried
+
+
+def _metadata(config: Any, task: str) -> dict[str, Any]:
+    """What is stored with every episode, the configuration included."""
+    from omegaconf import OmegaConf
+
+    made_by = {key: OmegaConf.to_container(config[key], resolve=True) for key in ("env", "teleop")}
+    return {"task": task, "source": "scripted", "operator": config.operator, "config": made_by}

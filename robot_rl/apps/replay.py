@@ -1,0 +1,96 @@
+"""robot-rl replay data=... episode=...: stored actions played back from the same start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.environment import closing, env_config, open_dataset
+from robot_rl.apps.main import instantiate
+from robot_rl.errors import ConfigError, SpecMismatchError, StoreError, valid_choices
+
+
+@dataclass
+class Config:
+    """Types of the keys in conf/replay.yaml."""
+
+    root: str
+    data: str
+    episode: str
+    action: str
+    video: bool
+
+
+def run(config: Any) -> None:
+    """Play an episode back and print how far it strays from what was recorded."""
+    from robot_rl.runtime.replay import Deviation, ReplayPolicy, from_recording
+    from robot_rl.runtime.rollout import run_episode
+    from robot_rl.runtime.video import video_of
+
+    store = open_dataset(config.root, config.data)
+    episode = store.read(_find(store, config.episode))
+    if config.action not in ("executed", "commanded"):
+        raise ConfigError(f"action={config.action}", remedy=valid_choices(config.action, ("executed", "commanded")))
+    if episode.steps == 0:
+        raise StoreError(f"episode {episode.id} has no action to play")
+    node = env_config(config, "replay", str(episode.metadata.get("task", "")))
+    with_limit = {"max_steps": episode.steps}
+    env = instantiate(node, **with_limit)
+    with closing(env):
+        _check(store, env)
+        recorded = {path[4:]: value for path, value in episode.arrays.items() if path.startswith("obs/")}
+        commanded = episode.arrays["action/commanded"]
+        actions = episode.arrays.get(f"action/{config.action}", commanded)[: episode.steps]
+        start, seed = from_recording(env, episode.metadata.get("seed"), {k: v[0] for k, v in recorded.items()})
+        deviation = Deviation(recorded)
+        path = Path(config.root) / "runs" / "replay" / f"{episode.id}.mp4"
+        video = video_of(env, path) if config.video else None
+        listeners = [deviation] if video is None else [deviation, video]
+        end = run_episode(start, ReplayPolicy(actions, env.spec), listeners, seed=seed)
+    _report(episode, end, deviation, video)
+
+
+def _find(store: Any, wanted: str) -> str:
+    """The id that ``wanted`` means: an id, the beginning of one, or a number counted from 0 (from the end: -1)."""
+    ids = store.ids(excluded=True)
+    begins = [id for id in ids if id.startswith(wanted)]
+    if len(begins) == 1:
+        return begins[0]
+    if wanted.lstrip("-").isdigit() and -len(ids) <= int(wanted) < len(ids):
+        return ids[int(wanted)]
+    raise StoreError(
+        f"no episode '{wanted}' in {store.root}",
+        limit=f"{len(ids)} episodes",
+        remedy=f"Valid: a number from 0 to {len(ids) - 1}, or an id such as {', '.join(ids[:3])}",
+    )
+
+
+def _check(store: Any, env: Any) -> None:
+    from robot_rl.types import compare_specs
+
+    refused = compare_specs(store.spec, env.spec)[0] if store.spec is not None else []
+    refused = [difference for difference in refused if not difference.startswith("camera")]
+    if refused:
+        raise SpecMismatchError(
+            f"dataset {store.root} was recorded in another env: {'; '.join(refused)}",
+            remedy="Give the options it was recorded with",
+        )
+
+
+def _report(episode: Any, end: Any, deviation: Any, video: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("observation", "mean difference", "largest", "at step", title=f"replay of episode {episode.id}")
+    for name, largest in deviation.largest.items():
+        table.add_row(name, f"{deviation.mean(name):.6g}", f"{largest:.6g}", str(deviation.at_step[name]))
+    console = Console()
+    console.print(table)
+    recorded = float(episode.arrays["rl/reward"].sum())
+    console.print(
+        f"recorded {episode.steps} steps, reward {recorded:.4g}, success {episode.metadata.get('success')}\n"
+        f"replayed {end.length} steps, reward {end.total_reward:.4g}, success {end.success}"
+    )
+    if video is not None:
+        console.print(f"video {video.written[0]}", soft_wrap=True)

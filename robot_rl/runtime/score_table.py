@@ -1,0 +1,45 @@
+"""Evaluations and their comparison as tables for the terminal; rates always with their interval."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from robot_rl.runtime.evaluation import PairedComparison
+from robot_rl.runtime.scores import EvaluationReport
+
+
+def score_table(*reports: EvaluationReport) -> Table:
+    """One row per report."""
+    table = Table("policy", "task", "episodes", "success", "95 %", "best reward", "95 %", "steps", title="evaluation")
+    for report in reports:
+        table.add_row(
+            report.policy,
+            report.task,
+            str(len(report.episodes)),
+            f"{report.success_rate:.3f}",
+            _interval(report.success_interval),
+            f"{report.best_reward_mean:.4f}",
+            _interval(report.best_reward_interval),
+            f"{report.mean_length:.0f}",
+        )
+    return table
+
+
+def comparison_table(result: PairedComparison) -> Table:
+    """Differences, first minus second, over the seeds both ran."""
+    title = f"{result.first} minus {result.second}, {result.pairs} paired seeds"
+    table = Table("", "difference", "95 %", "p", "test", title=title)
+    discordant = f"exact McNemar, {result.only_first} : {result.only_second}"
+    table.add_row("success", f"{result.success_difference:+.3f}", "", f"{result.p_success:.4f}", discordant)
+    table.add_row(
+        "best reward",
+        f"{result.best_reward_difference:+.4f}",
+        _interval(result.best_reward_interval_95),
+        f"{result.p_best_reward:.4f}",
+        "sign flips",
+    )
+    return table
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
