@@ -7,7 +7,6 @@ and what cannot be written is listed. Exports carry our spec as an attribute, so
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +30,20 @@ from robot_rl.data.formats.interchange import (
     synthetic_stamps,
     with_last,
 )
+from robot_rl.data.formats.replay_buffer import (
+    LOW_DIM_CHUNK_ROWS,
+    check_lengths,
+    create_array,
+    create_image_array,
+    episode_ends,
+    open_buffer,
+    read_all,
+    zip_folder,
+)
 from robot_rl.errors import StoreError
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
 
 _SPEC_ATTRIBUTE = "robot_rl_spec"
-_LOW_DIM_CHUNK_ROWS = 1024
 NAME = "diffusion_policy"
 
 
@@ -71,12 +79,12 @@ class DiffusionPolicyFormat:
     def read(self, source: Path) -> RecordingSet:
         """The episodes of a replay buffer. Raises StoreError where there is none."""
         require(source, "replay buffer")
-        group = _open(source)
-        ends = _episode_ends(group, source)
+        group = open_buffer(source)
+        ends = episode_ends(group, source)
         arrays = {name: array for name, array in group["data"].arrays() if array.shape}
-        low = {name: _all(array, source) for name, array in arrays.items() if array.ndim < 4}
+        low = {name: read_all(array, source) for name, array in arrays.items() if array.ndim < 4}
         layout = self._layout(group, arrays, low)
-        _check_lengths(arrays, int(ends[-1]), source)
+        check_lengths(arrays, int(ends[-1]), source)
         starts = np.concatenate(([0], ends[:-1]))
         reader = _Reader(source, layout, low, arrays)
         return RecordingSet(
@@ -95,7 +103,7 @@ class DiffusionPolicyFormat:
             folder = part.with_name("store") if target.suffix == ".zip" else part
             _write_folder(folder, recordings, layout)
             if target.suffix == ".zip":
-                _zip_folder(folder, part)
+                zip_folder(folder, part)
         left = [
             "stamps",
             "rewards and ends",
@@ -207,59 +215,6 @@ def _outcome(spec: EnvSpec, observation: Mapping[str, Array]) -> tuple[Array, di
     return np.zeros(steps, dtype=np.float32), {"success": None, "judged_by": "nobody", "end_reason": "end of recording"}
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _open(source: Path) -> Any:
-    import zarr
-    from zarr.storage import ZipStore
-
-    try:
-        store = ZipStore(source, mode="r") if source.is_file() else source
-        group = zarr.open_group(store, mode="r")
-        _ = group["data"], group["meta/episode_ends"]
-        return group
-    except Exception as error:  # zarr, zipfile and numcodecs raise a dozen kinds for what is simply another file
-        raise StoreError(
-            f"'{source}' is no replay buffer: {_first_line(error)}",
-            limit="a Zarr group with data/<key> and meta/episode_ends",
-            remedy="Pass the folder or zip that holds these two",
-        ) from error
-
-
-def _episode_ends(group: Any, source: Path) -> Array:
-    ends = np.asarray(group["meta/episode_ends"][:], dtype=np.int64)
-    if len(ends) == 0:
-        raise StoreError(f"'{source}' holds no episodes", remedy="Nothing to import")
-    if (np.diff(ends, prepend=0) <= 0).any():
-        episode = int(np.argmax(np.diff(ends, prepend=0) <= 0))
-        raise StoreError(
-            f"'{source}': meta/episode_ends does not rise at episode {episode}", limit="rising row numbers"
-        )
-    return ends
-
-
-def _all(array: Any, source: Path) -> Array:
-    try:
-        return np.asarray(array[:])
-    except Exception as error:
-        raise StoreError(f"'{source}': array '{array.path}' cannot be read: {_first_line(error)}") from error
-
-
-def _check_lengths(arrays: Mapping[str, Any], rows: int, source: Path) -> None:
-    for name, array in arrays.items():
-        if array.shape[0] != rows:
-            raise StoreError(
-                f"'{source}': array '{name}' has {array.shape[0]} rows",
-                limit=f"{rows}, the end of the last episode",
-                remedy="A recording that was killed leaves such a store; cut it with its own tools first",
-            )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def _camera(array: Any, rate_hz: float) -> CameraSpec:
     _, height, width, channels = array.shape
     return CameraSpec(height=height, width=width, rate_hz=rate_hz, channels=channels)
@@ -317,7 +272,8 @@ def _write_folder(folder: Path, recordings: RecordingSet, layout: Layout) -> Non
     group.attrs[_SPEC_ATTRIBUTE] = layout.spec.to_json()
     low = {key: np.empty((total, *shape), dtype=np.float32) for key, (_, shape) in layout.keys.items()}
     images = {
-        name: _image_array(group, layout.cameras[name], total, layout.spec.cameras[name]) for name in layout.cameras
+        name: create_image_array(group, layout.cameras[name], total, layout.spec.cameras[name])
+        for name in layout.cameras
     }
     start, ends = 0, []
     for episode in _loaded(recordings):
@@ -329,8 +285,8 @@ def _write_folder(folder: Path, recordings: RecordingSet, layout: Layout) -> Non
         start += episode.steps
         ends.append(start)
     for key, value in low.items():
-        _create(group, f"data/{key}", value, (min(_LOW_DIM_CHUNK_ROWS, total), *value.shape[1:]))
-    _create(group, "meta/episode_ends", np.asarray(ends, dtype=np.int64), (len(ends),))
+        create_array(group, f"data/{key}", value, (min(LOW_DIM_CHUNK_ROWS, total), *value.shape[1:]))
+    create_array(group, "meta/episode_ends", np.asarray(ends, dtype=np.int64), (len(ends),))
 
 
 def _loaded(recordings: RecordingSet) -> Iterator[Episode]:
@@ -341,35 +297,3 @@ def _loaded(recordings: RecordingSet) -> Iterator[Episode]:
         if episode.steps != recording.steps:
             raise StoreError(f"episode {episode.id} has {episode.steps} steps", limit=f"{recording.steps} as listed")
         yield episode
-
-
-def _create(group: Any, path: str, value: Array, chunks: tuple[int, ...]) -> None:
-    array = group.create_array(
-        path, shape=value.shape, chunks=chunks, dtype=value.dtype, compressors=_compressor(), fill_value=0
-    )
-    array[:] = value
-
-
-def _image_array(group: Any, key: str, total: int, camera: CameraSpec) -> Any:
-    """One frame per chunk, so that a training run reads the frames it needs and no more."""
-    shape = (camera.height, camera.width, camera.channels)
-    return group.create_array(
-        f"data/{key}", shape=(total, *shape), chunks=(1, *shape), dtype="uint8", compressors=_compressor(), fill_value=0
-    )
-
-
-def _compressor() -> Any:
-    from numcodecs import Blosc
-
-    return Blosc(cname="zstd", clevel=5, shuffle=Blosc.BITSHUFFLE)
-
-
-def _zip_folder(folder: Path, target: Path) -> None:
-    """Stored, not deflated: chunks are compressed already, and ZipStore readers then map them directly."""
-    import zipfile
-
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(folder).as_posix())
-    shutil.rmtree(folder)

@@ -20,7 +20,7 @@ import numpy as np
 from robot_rl.data.episode import CameraTrack, Episode
 from robot_rl.data.episode_id import new_id
 from robot_rl.data.formats.camera_tracks import decoded_steps, jpeg_track, to_uint8
-from robot_rl.data.formats.columns import flat_name, names_in, select
+from robot_rl.data.formats.columns import flat_name, select
 from robot_rl.data.formats.interchange import (
     Recording,
     RecordingSet,
@@ -32,6 +32,13 @@ from robot_rl.data.formats.interchange import (
     synthetic_stamps,
     with_last,
 )
+from robot_rl.data.formats.robosuite_names import (
+    expression_for,
+    foreign_columns,
+    observation_names,
+    unit_of,
+    width_of,
+)
 from robot_rl.errors import StoreError
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
 
@@ -40,16 +47,6 @@ SPLITS = ("train", "valid", "test")
 _OURS = "robot_rl"  # group of a demonstration, and prefix of attributes, for what only we read
 _IMAGE = "_image"
 _OF_THE_STORE = ("schema", "schema_version", "id", "part", "length", "rows", "spec")  # it writes them itself
-
-# ours (of arm i) -> expression over robosuite's keys (of robot i), unit
-_ROBOSUITE = {
-    "arm{}/joint_position": ("robot{}_joint_pos", "rad"),
-    "arm{}/joint_velocity": ("robot{}_joint_vel", "rad/s"),
-    "arm{}/tcp_pose": ("robot{}_eef_pos + robot{}_eef_quat", "m, quat_xyzw"),
-    "arm{}/finger_position": ("robot{}_gripper_qpos", "m"),
-    "arm{}/finger_velocity": ("robot{}_gripper_qvel", "m/s"),
-    "object/state": ("object", ""),
-}
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,10 @@ class RobomimicFormat:
             step_rate_hz=rate_hz,
             observation={
                 name: ArraySpec(
-                    (_width(expression, shapes),), unit=_unit(name), frame="world", privileged=name.startswith("object")
+                    (width_of(expression, shapes),),
+                    unit=unit_of(name),
+                    frame="world",
+                    privileged=name.startswith("object"),
                 )
                 for name, expression in observation_names(shapes).items()
             },
@@ -167,7 +167,7 @@ class RobomimicFormat:
         group["actions"] = arrays["action/commanded"][:steps]
         group["rewards"] = arrays["rl/reward"][:steps]
         group["dones"] = (arrays["rl/terminated"] | arrays["rl/truncated"])[:steps].astype(np.int64)
-        columns = robomimic_columns(spec, arrays)
+        columns = foreign_columns(spec, arrays)
         for key, value in columns.items():
             group[f"obs/{key}"] = value[:steps]
             if self.next_obs:
@@ -210,42 +210,6 @@ def demo_names(file: Any, source: Path) -> list[str]:
     if not names:
         raise StoreError(f"'{source}' holds no demonstrations", limit="groups data/demo_<i>")
     return sorted(names, key=lambda name: int(name[5:]))
-
-
-def observation_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-    """Our name -> expression over the file's low-dimensional keys; keys that nothing matches keep their name."""
-    keys = [key for key, shape in shapes.items() if len(shape) <= 1]
-    names, used = {}, set()
-    for arm in range(4):
-        for name, (expression, _) in _ROBOSUITE.items():
-            wanted = expression.replace("{}", str(arm))
-            if used.isdisjoint(names_in(wanted)) and set(names_in(wanted)) <= set(keys):
-                names[name.replace("{}", str(arm))] = wanted
-                used |= set(names_in(wanted))
-    return names | {key: key for key in keys if key not in used}
-
-
-def robomimic_columns(spec: EnvSpec, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The file's keys [N, ...] from our arrays: robosuite's names where there are any, else ours made flat."""
-    columns = {}
-    for name in spec.observation:
-        value = arrays[f"obs/{name}"]
-        known = _ROBOSUITE.get(re.sub(r"^arm(\d)/", "arm{}/", name))
-        if known is None:
-            columns[flat_name(name)] = value
-            continue
-        keys = names_in(known[0].replace("{}", name[3:4]))
-        parts = [value] if len(keys) == 1 else [value[:, :3], value[:, 3:]]
-        columns |= dict(zip(keys, parts, strict=True))
-    return columns
-
-
-def _unit(name: str) -> str:
-    return _ROBOSUITE.get(re.sub(r"^arm(\d)/", "arm{}/", name), ("", ""))[1]
-
-
-def _width(expression: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    return sum(int(np.prod(shapes[key])) for key in names_in(expression))
 
 
 def _raw_action(file: Any) -> ActionPart:
@@ -302,9 +266,7 @@ def _restored_arrays(demo: Any, spec: EnvSpec, low: Mapping[str, Array]) -> dict
         lambda path, node: arrays.update({path: node[:]}) if isinstance(node, h5py.Dataset) else None  # type: ignore[func-returns-value]
     )
     for name, value in spec.observation.items():
-        known = _ROBOSUITE.get(re.sub(r"^arm(\d)/", "arm{}/", name))
-        expression = known[0].replace("{}", name[3:4]) if known else flat_name(name)
-        rows = select(expression, low).reshape(-1, *value.shape)
+        rows = select(expression_for(name), low).reshape(-1, *value.shape)
         arrays[f"obs/{name}"] = with_last(rows, demo[f"{_OURS}/final/{name}"][()])
     return arrays
 
