@@ -1,0 +1,320 @@
+"""The last thing before the arm: layers that change a command until it is within limits, and count what they changed.
+
+At step rate a set point (TCP pose, opening) passes finite -> workspace -> jump; at control rate the reference between
+set points passes motion (speed, acceleration, and the workspace box again), the torque passes joint -> torque. The
+order is fixed here and no configuration leaves a layer out: limits have names and can only be made tighter.
+
+Limits on vectors act per axis at 1/sqrt(3) of the limit on the norm, which keeps the axes independent: an axis that
+brakes in front of a wall is never slowed in braking by what another axis wants.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from controllers import rotation
+from controllers.compiled import kernel
+from robot_rl.errors import ConfigError, valid_choices
+from robot_rl.geometry import quat_xyzw_normalize
+from robot_rl.types import Array
+
+LAYERS = ("finite", "workspace", "jump", "motion", "joint", "torque")
+FINITE, WORKSPACE, JUMP, MOTION, JOINT, TORQUE = range(len(LAYERS))
+_AXIS = 1.0 / math.sqrt(3.0)
+_ROUNDING = 1e-9  # changes below it are not interventions
+
+
+class LimitArrays(NamedTuple):
+    """Limits as kernels read them."""
+
+    box: Array  # [2, 3] m
+    upright: Array  # [4] reference rotation of the workspace
+    tilt: Array  # [1] rad, geodesic
+    jump: Array  # [2] m, rad per step
+    speed: Array  # [6] per axis
+    acceleration: Array  # [6] per axis
+    joint: Array  # [2, n] rad, margin taken off
+    torque: Array  # [2, n] N m and N m/s
+
+
+@dataclass(frozen=True)
+class SafetyLimits:
+    """Limits of one arm. Positions and rotations are of the TCP in the base frame."""
+
+    box_lower_m: tuple[float, float, float]
+    box_upper_m: tuple[float, float, float]
+    upright_quat_xyzw: tuple[float, float, float, float]
+    joint_lower_rad: tuple[float, ...]
+    joint_upper_rad: tuple[float, ...]
+    torque_n_m: tuple[float, ...]
+    max_rotation_rad: float = 2.0
+    max_jump_m: float = 0.1
+    max_jump_rad: float = 0.5
+    max_speed_m_s: float = 1.5
+    max_acceleration_m_s2: float = 15.0
+    max_speed_rad_s: float = 4.0
+    max_acceleration_rad_s2: float = 100.0
+    joint_margin_rad: float = 0.05
+    torque_rate_n_m_s: float = 8000.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = np.asarray(getattr(self, field.name), dtype=np.float64)
+            if not np.isfinite(value).all():
+                raise ConfigError(f"safety limit {field.name} is {value.tolist()}", limit="finite")
+            if value.ndim == 0 and value <= 0.0:
+                raise ConfigError(f"safety limit {field.name} is {value}", limit="> 0")
+            if value.ndim == 1:
+                object.__setattr__(self, field.name, tuple(value.tolist()))
+        if not np.less(self.box_lower_m, self.box_upper_m).all():
+            raise ConfigError(f"workspace box {self.box_lower_m} to {self.box_upper_m} m is empty")
+        if not len(self.joint_lower_rad) == len(self.joint_upper_rad) == len(self.torque_n_m):
+            raise ConfigError("joint and torque limits differ in length")
+        span = np.subtract(self.joint_upper_rad, self.joint_lower_rad) - 2.0 * self.joint_margin_rad
+        if not (span > 0.0).all() or min(self.torque_n_m) <= 0.0:
+            raise ConfigError("joint limits leave no room, or a torque limit is not positive")
+        if not 0.0 < self.max_rotation_rad <= math.pi:
+            raise ConfigError(f"max_rotation_rad is {self.max_rotation_rad}", limit="0 to pi")
+
+    def tightened(self, **limits: float | tuple[float, ...]) -> SafetyLimits:
+        """These limits with some made tighter. Raises ConfigError for an unknown name or a looser value."""
+        names = [field.name for field in fields(self) if field.name != "upright_quat_xyzw"]
+        for name, value in limits.items():
+            if name not in names:
+                raise ConfigError(f"no safety limit '{name}'", remedy=valid_choices(name, names))
+            given, ours = np.asarray(value, dtype=np.float64), np.asarray(getattr(self, name), dtype=np.float64)
+            if given.shape != ours.shape:
+                raise ConfigError(f"safety limit {name} is {value}", limit=f"{ours.size} numbers")
+            larger_is_tighter = "lower" in name or name == "joint_margin_rad"
+            loosened = given < ours if larger_is_tighter else given > ours
+            if loosened.any() or not np.isfinite(given).all():
+                raise ConfigError(
+                    f"safety limit {name} is {value}",
+                    limit=f"{'at least' if larger_is_tighter else 'at most'} {ours.tolist()}",
+                    remedy="Limits of the arm can only be made tighter",
+                )
+        return replace(self, **{name: _frozen(value) for name, value in limits.items()})  # type: ignore[arg-type]
+
+    def scalars(self) -> dict[str, float]:
+        """The scalar limits and the box by name, for EnvSpec.limits."""
+        result = {f.name: float(getattr(self, f.name)) for f in fields(self) if f.type == "float"}
+        for side, box in (("lower", self.box_lower_m), ("upper", self.box_upper_m)):
+            result |= {f"box_{side}_{axis}_m": float(value) for axis, value in zip("xyz", box, strict=True)}
+        return result
+
+    def arrays(self) -> LimitArrays:
+        n = len(self.torque_n_m)
+        return LimitArrays(
+            np.array([self.box_lower_m, self.box_upper_m]),
+            quat_xyzw_normalize(self.upright_quat_xyzw),
+            np.array([self.max_rotation_rad]),
+            np.array([self.max_jump_m, self.max_jump_rad]),
+            np.repeat([self.max_speed_m_s, self.max_speed_rad_s], 3) * _AXIS,
+            np.repeat([self.max_acceleration_m_s2, self.max_acceleration_rad_s2], 3) * _AXIS,
+            np.array([self.joint_lower_rad, self.joint_upper_rad])
+            + np.array([[self.joint_margin_rad], [-self.joint_margin_rad]]),
+            np.array([self.torque_n_m, np.full(n, self.torque_rate_n_m_s)]),
+        )
+
+
+def _frozen(value: float | tuple[float, ...]) -> float | tuple[float, ...]:
+    return float(value) if np.ndim(value) == 0 else tuple(float(v) for v in value)  # type: ignore[union-attr]
+
+
+class SafetyChain:
+    """The step-rate part: what comes in is a wish, what comes out is executed."""
+
+    def __init__(self, limits: SafetyLimits) -> None:
+        self.limits = limits
+        self.arrays = limits.arrays()
+        self.counts = np.zeros(len(LAYERS), dtype=np.int64)
+        self._last = np.zeros(8)
+
+    def reset(self, pose: Array, opening: float) -> None:
+        """Latch onto the pose [7] and opening the arm is at; it is put into the workspace first."""
+        self._last[:7], self._last[7] = pose, min(max(opening, 0.0), 1.0)
+        workspace_layer(self.arrays, self._last[:7])
+        self.counts[:] = 0
+
+    def latch(self, pose: Array) -> None:
+        """What the motion layer made of the last set point: jumps are measured from there."""
+        self._last[:7] = pose
+
+    @property
+    def last(self) -> tuple[Array, float]:
+        """The last set point: pose [7] and opening."""
+        return self._last[:7].copy(), float(self._last[7])
+
+    def set_point(self, pose: Array, opening: float) -> tuple[Array, float]:
+        """The set point nearest to the wish that is finite, within the workspace and within one jump of the last."""
+        checked = np.empty(8)
+        checked[:7], checked[7] = pose, opening
+        check_set_point(self.arrays, self._last, checked, self.counts)
+        self._last[:] = checked
+        return self.last
+
+    def take_counts(self) -> dict[str, int]:
+        """Interventions by layer since the last call; layers that changed nothing are left out."""
+        found = {name: int(count) for name, count in zip(LAYERS, self.counts, strict=True) if count}
+        self.counts[:] = 0
+        return found
+
+
+# --- step rate ------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def check_set_point(limits: LimitArrays, last: Array, wish: Array, counts: Array) -> None:
+    """Change ``wish`` [8] (pose, opening) in place; ``last`` [8] is the set point in force, within limits itself."""
+    counts[FINITE] += finite_layer(last, wish)
+    counts[WORKSPACE] += workspace_layer(limits, wish[:7])
+    counts[JUMP] += jump_layer(limits, last[:7], wish[:7])
+
+
+@kernel
+def finite_layer(last: Array, wish: Array) -> bool:
+    """A part with a number that is not finite, or a quaternion without direction, keeps its last value."""
+    changed = False
+    if not (math.isfinite(wish[0]) and math.isfinite(wish[1]) and math.isfinite(wish[2])):
+        wish[:3] = last[:3]
+        changed = True
+    if not rotation.normalize(wish[3:7]):
+        wish[3:7] = last[3:7]
+        changed = True
+    if not math.isfinite(wish[7]):
+        wish[7] = last[7]
+        changed = True
+    bounded = min(max(wish[7], 0.0), 1.0)
+    if abs(bounded - wish[7]) > _ROUNDING:
+        changed = True
+    wish[7] = bounded
+    return changed
+
+
+@kernel
+def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
+    """Position into the box; rotation onto the geodesic ball around the upright one."""
+    changed = False
+    for i in range(3):
+        inside = min(max(pose[i], limits.box[0, i]), limits.box[1, i])
+        changed |= abs(inside - pose[i]) > _ROUNDING
+        pose[i] = inside
+    turn = np.empty(3)
+    rotation.difference(limits.upright, pose[3:7], turn)
+    angle = math.sqrt(turn[0] ** 2 + turn[1] ** 2 + turn[2] ** 2)
+    if angle > limits.tilt[0]:
+        changed |= angle - limits.tilt[0] > _ROUNDING
+        for i in range(3):
+            turn[i] *= limits.tilt[0] / angle
+        rotation.rotate_by(turn, limits.upright, pose[3:7])
+    return changed
+
+
+@kernel
+def jump_layer(limits: LimitArrays, last: Array, pose: Array) -> bool:
+    """At most one jump away from the last set point, in the wished direction."""
+    changed = False
+    step, turn = np.empty(3), np.empty(3)
+    for i in range(3):
+        step[i] = pose[i] - last[i]
+    distance = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+    if distance > limits.jump[0]:
+        changed |= distance - limits.jump[0] > _ROUNDING
+        for i in range(3):
+            pose[i] = last[i] + step[i] * (limits.jump[0] / distance)
+    rotation.difference(last[3:7], pose[3:7], turn)
+    angle = math.sqrt(turn[0] ** 2 + turn[1] ** 2 + turn[2] ** 2)
+    if angle > limits.jump[1]:
+        changed |= angle - limits.jump[1] > _ROUNDING
+        for i in range(3):
+            turn[i] *= limits.jump[1] / angle
+        rotation.rotate_by(turn, last[3:7], pose[3:7])
+    return changed
+
+
+# --- control rate ---------------------------------------------------------------------------------------------------
+
+
+@kernel
+def braking_speed(distance: float, acceleration: float, dt: float) -> float:
+    """Largest speed from which steps of ``dt`` that slow by ``acceleration`` end within ``distance``."""
+    half = 0.5 * acceleration * dt
+    return math.sqrt(half * half + 2.0 * acceleration * max(distance, 0.0)) - half
+
+
+@kernel
+def motion_layer(limits: LimitArrays, before: Array, after: Array, pose: Array, twist: Array, dt: float) -> bool:
+    """Move ``pose`` [7] with rate ``twist`` [6] on by ``dt`` after a path that went from ``before`` to ``after`` [7].
+
+    A path within the limits is followed exactly. Otherwise the reference keeps to speed and acceleration, brakes in
+    front of the walls of the box, and catches up with the path at a pace from which it can still brake.
+    """
+    lag, wanted, turn = np.empty(6), np.empty(6), np.empty(3)
+    for i in range(3):
+        lag[i] = before[i] - pose[i]
+        wanted[i] = (after[i] - before[i]) / dt
+    rotation.difference(pose[3:], before[3:], lag[3:])
+    rotation.difference(before[3:], after[3:], turn)
+    for i in range(3):
+        wanted[3 + i] = turn[i] / dt
+    for i in range(6):
+        gap = abs(lag[i])
+        if gap > 0.0:
+            catch_up = min(gap / dt, braking_speed(gap, 0.5 * limits.acceleration[i], dt))
+            wanted[i] += math.copysign(catch_up, lag[i])
+        rate = min(max(wanted[i], -limits.speed[i]), limits.speed[i])
+        if i < 3:
+            rate = min(rate, braking_speed(limits.box[1, i] - pose[i], limits.acceleration[i], dt))
+            rate = max(rate, -braking_speed(pose[i] - limits.box[0, i], limits.acceleration[i], dt))
+        most = limits.acceleration[i] * dt
+        rate = min(max(rate, twist[i] - most), twist[i] + most)
+        twist[i] = rate
+        if i < 3:
+            pose[i] += rate * dt
+        else:
+            turn[i - 3] = rate * dt
+    rotation.rotate_by(turn, pose[3:], pose[3:])
+    rotation.difference(pose[3:], after[3:], turn)
+    off_path = 0.0
+    for i in range(3):
+        off_path = max(off_path, abs(after[i] - pose[i]), abs(turn[i]))
+    if off_path <= _ROUNDING:
+        pose[:] = after  # the exact path, free of rounding that would add up
+        return False
+    workspace_layer(limits, pose)
+    return True
+
+
+@kernel
+def joint_layer(limits: LimitArrays, q: Array, dq: Array, mass: Array, bias: Array, torque: Array) -> bool:
+    """Bound each joint's torque so that its acceleration keeps q within limits and margin.
+
+    The bound is the barrier a <= k (q_limit - q) - d dq with k = 900 1/s^2 and d = 60 1/s (critically damped): far
+    away it does not bind, near a limit it brakes, beyond one it pushes back.
+    """
+    changed = False
+    for i in range(q.shape[0]):
+        most = bias[i] + mass[i, i] * (900.0 * (limits.joint[1, i] - q[i]) - 60.0 * dq[i])
+        least = bias[i] + mass[i, i] * (900.0 * (limits.joint[0, i] - q[i]) - 60.0 * dq[i])
+        bounded = min(max(torque[i], least), most)
+        changed |= abs(bounded - torque[i]) > _ROUNDING
+        torque[i] = bounded
+    return changed
+
+
+@kernel
+def torque_layer(limits: LimitArrays, last: Array, torque: Array, dt: float) -> bool:
+    """Clip torque [n] and its rate; one that is not finite becomes the last one. ``last`` is updated."""
+    changed = False
+    for i in range(torque.shape[0]):
+        wanted = torque[i] if math.isfinite(torque[i]) else last[i]
+        most = limits.torque[1, i] * dt
+        bounded = min(max(wanted, last[i] - most), last[i] + most)
+        bounded = min(max(bounded, -limits.torque[0, i]), limits.torque[0, i])
+        changed |= not (abs(bounded - torque[i]) <= _ROUNDING)
+        torque[i] = last[i] = bounded
+    return changed

@@ -1,0 +1,134 @@
+"""The law that runs at control rate: path between set points -> motion limits -> operational space -> torque limits.
+
+One compiled ``servo_tick`` on preallocated arrays, so that a simulator can call it between two halves of a physics
+step without touching Python, and a driver once per cycle.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from controllers.compiled import kernel
+from controllers.interpolation import (
+    Segment,
+    advance_segment,
+    begin_segment,
+    new_segment,
+    rest_segment,
+    sample_segment,
+)
+from controllers.kinematics import ChainArrays, SerialChain, solve_chain
+from controllers.operational_space import GainArrays, OperationalSpaceGains, operational_space_torque
+from controllers.safety import (
+    JOINT,
+    LAYERS,
+    MOTION,
+    TORQUE,
+    LimitArrays,
+    SafetyLimits,
+    joint_layer,
+    motion_layer,
+    torque_layer,
+)
+from robot_rl.types import Array, Arrays
+
+
+class ServoArrays(NamedTuple):
+    """Constants and memory of one servo."""
+
+    chain: ChainArrays
+    gains: GainArrays
+    limits: LimitArrays
+    segment: Segment
+    pose: Array  # [7] measured
+    jacobian: Array  # [6, n]
+    reference: Array  # [7] set point of this tick, after the motion layer
+    reference_twist: Array  # [6]
+    reference_acceleration: Array  # [6]
+    posture: Array  # [n] kept in the null space
+    torque: Array  # [n] of this tick
+    last_torque: Array  # [n]
+    counts: Array  # [layers] int64 interventions
+
+
+class Servo:
+    """A Controller for one arm. State: joint_position, joint_velocity [n], mass_matrix [n, n], bias_force [n]. Target:
+    tcp_pose [7], reached ``target_s`` after it is first given. Command: torque [n] N m."""
+
+    def __init__(
+        self,
+        chain: SerialChain,
+        limits: SafetyLimits,
+        gains: OperationalSpaceGains | None = None,
+        posture: Array | None = None,
+        target_s: float = 0.05,
+    ) -> None:
+        n = chain.dof
+        self.chain, self._target_s = chain, target_s
+        self._fixed_posture = posture is not None
+        self._latched = np.full(7, np.nan)
+        self.arrays = ServoArrays(
+            chain=chain.arrays,
+            gains=(gains or OperationalSpaceGains()).arrays(),
+            limits=limits.arrays(),
+            segment=new_segment(),
+            pose=np.empty(7),
+            jacobian=np.empty((6, n)),
+            reference=np.empty(7),
+            reference_twist=np.zeros(6),
+            reference_acceleration=np.zeros(6),
+            posture=np.zeros(n) if posture is None else np.array(posture, dtype=np.float64),
+            torque=np.zeros(n),
+            last_torque=np.zeros(n),
+            counts=np.zeros(len(LAYERS), dtype=np.int64),
+        )
+
+    def reset(self, state: Arrays) -> None:
+        """Rest at the pose of ``joint_position``, or at ``tcp_pose`` [7] where the state names one."""
+        a = self.arrays
+        pose = state["tcp_pose"] if "tcp_pose" in state else self.chain.pose(state["joint_position"])
+        rest_segment(a.segment, np.ascontiguousarray(pose, dtype=np.float64))
+        a.reference[:] = pose
+        a.reference_twist[:] = 0.0
+        a.last_torque[:] = state.get("bias_force", 0.0)
+        a.counts[:] = 0
+        self._latched[:] = pose
+        if not self._fixed_posture:
+            a.posture[:] = state["joint_position"]
+
+    def begin(self, target: Array, following: Array | None = None, *, moving: bool = True) -> None:
+        """Head for the set point ``target`` [7], already checked; ``following`` [7] is the one after it."""
+        self._latched[:] = target
+        ahead = target if following is None else following
+        begin_segment(self.arrays.segment, target, ahead, following is not None, moving, self._target_s)
+
+    def compute(self, state: Arrays, target: Arrays, dt: float) -> Array:
+        """Torque [n] for the next ``dt`` seconds."""
+        if not np.array_equal(target["tcp_pose"], self._latched):
+            self.begin(target["tcp_pose"])
+        servo_tick(
+            self.arrays, state["joint_position"], state["joint_velocity"], state["mass_matrix"], state["bias_force"], dt
+        )
+        return self.arrays.torque.copy()
+
+
+@kernel
+def servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array, dt: float) -> None:
+    """One cycle: write ``servo.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
+    before, after, twist = np.empty(7), np.empty(7), np.empty(6)
+    sample_segment(servo.segment, before, twist)
+    advance_segment(servo.segment, dt)
+    sample_segment(servo.segment, after, twist)
+    twist[:] = servo.reference_twist
+    servo.counts[MOTION] += motion_layer(servo.limits, before, after, servo.reference, servo.reference_twist, dt)
+    for i in range(6):
+        servo.reference_acceleration[i] = (servo.reference_twist[i] - twist[i]) / dt
+    solve_chain(servo.chain, q, servo.pose, servo.jacobian)
+    operational_space_torque(
+        servo.gains, servo.pose, servo.jacobian, q, dq, mass, bias, servo.posture, servo.reference,
+        servo.reference_twist, servo.reference_acceleration, servo.torque,
+    )  # fmt: skip
+    servo.counts[JOINT] += joint_layer(servo.limits, q, dq, mass, bias, servo.torque)
+    servo.counts[TORQUE] += torque_layer(servo.limits, servo.last_torque, servo.torque, dt)

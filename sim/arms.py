@@ -1,0 +1,74 @@
+"""Arms as data: which of robosuite's files make one, how it stands at home, what it may do."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from robot_rl.errors import ConfigError, valid_choices
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A revolute arm with a parallel gripper; lengths in m, angles in rad, torques in N m."""
+
+    name: str
+    model_file: str  # below robosuite's assets
+    gripper_file: str
+    hand_body: str  # of the arm, carries the gripper
+    joints: tuple[str, ...]
+    tcp_body: str  # of the gripper
+    tcp_quat_wxyz: tuple[float, float, float, float]  # TCP in that body: z approach, x forward at home
+    fingers: tuple[str, ...]  # joints of the gripper, driven by its actuators in the same order
+    finger_open_m: tuple[float, ...]
+    pads: tuple[str, ...]  # geoms that touch what is held
+    finger_force_n: float
+    home_rad: tuple[float, ...]
+    torque_n_m: tuple[float, ...]
+    armature_kg_m2: float = 0.1
+    damping_n_m_s: float = 0.1
+    upright_quat_xyzw: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)  # tool down
+
+
+GRIPPER = "gripper_"  # prefix of the gripper's names in the composed model
+
+PANDA = Arm(
+    name="panda",
+    model_file="robots/panda/robot.xml",
+    gripper_file="grippers/panda_gripper.xml",
+    hand_body="right_hand",
+    joints=tuple(f"joint{i}" for i in range(1, 8)),
+    tcp_body=f"{GRIPPER}eef",
+    tcp_quat_wxyz=(0.70710678, 0.0, 0.0, 0.70710678),
+    fingers=(f"{GRIPPER}finger_joint1", f"{GRIPPER}finger_joint2"),
+    finger_open_m=(0.04, -0.04),
+    pads=(f"{GRIPPER}finger1_pad_collision", f"{GRIPPER}finger2_pad_collision"),
+    finger_force_n=40.0,
+    home_rad=(0.0, 0.00762964, 0.0, -2.44792045, 0.0, 2.45555009, 0.7853981633974483),  # TCP at (0.48, 0, 0.20) m
+    torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
+)
+
+ARMS = {arm.name: arm for arm in (PANDA,)}
+
+
+def find_arm(name: str) -> Arm:
+    """The arm of that name; raises ConfigError listing those there are."""
+    if name not in ARMS:
+        raise ConfigError(f"no simulated arm '{name}'", remedy=valid_choices(name, ARMS))
+    return ARMS[name]
+
+
+def asset_root() -> Path:
+    """Folder of robosuite's models, found without importing robosuite. Raises ConfigError naming the extra."""
+    found = importlib.util.find_spec("robosuite")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(
+            "the arm's meshes are missing: robosuite is not installed", remedy="pip install 'robot-rl[sim]'"
+        )
+    root = Path(found.submodule_search_locations[0]) / "models" / "assets"
+    if not (root / PANDA.model_file).is_file():
+        raise ConfigError(
+            f"robosuite has no {PANDA.model_file} below {root}", remedy="pip install 'robot-rl[sim]' (robosuite 1.5.1)"
+        )
+    return root

@@ -1,0 +1,103 @@
+"""Physics and control law in one compiled loop: mj_step1, servo, mj_step2, without Python or its lock in between.
+
+MuJoCo's C functions are called through their addresses in the library that the mujoco package has loaded; arrays of
+``MjData`` are the simulator's own memory, seen through views that stay valid as long as the data lives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import NamedTuple
+
+import mujoco
+import numpy as np
+from numba import njit
+
+from controllers.servo import ServoArrays, servo_tick
+from robot_rl.errors import ConfigError
+from robot_rl.types import Array
+from sim.scene import SceneModel
+
+
+def _load_mujoco() -> ctypes.CDLL:
+    found = sorted(Path(mujoco.__file__).parent.glob("*mujoco.so*")) + sorted(
+        Path(mujoco.__file__).parent.glob("libmujoco*.dylib")
+    )
+    if not found:
+        raise ConfigError("the mujoco package holds no shared library", remedy="pip install 'robot-rl[sim]'")
+    return ctypes.CDLL(str(found[0]))
+
+
+_library = _load_mujoco()
+_mj_step1, _mj_step2 = _library.mj_step1, _library.mj_step2
+for _function in (_mj_step1, _mj_step2):
+    _function.argtypes = [ctypes.c_size_t, ctypes.c_size_t]  # mjModel*, mjData*
+    _function.restype = None
+
+
+class ArmView(NamedTuple):
+    """The arm's part of an MjData; the arm comes first in the model, so that these are contiguous slices."""
+
+    q: Array  # [n] rad
+    dq: Array  # [n] rad/s
+    bias: Array  # [n] N m
+    ctrl: Array  # [n] N m
+    inertia: Array  # lower triangle of the mass matrix in compressed rows
+    row_count: Array
+    row_address: Array
+    column: Array
+    mass: Array  # [n, n], scratch
+
+
+class Physics:
+    """One simulated world with one arm: state, and the loop that advances it."""
+
+    def __init__(self, built: SceneModel) -> None:
+        self.built, self.model = built, built.model
+        self.data = mujoco.MjData(built.model)
+        n = built.dof
+        model, data = self.model, self.data
+        self.arm = ArmView(
+            data.qpos[:n], data.qvel[:n], data.qfrc_bias[:n], data.ctrl[:n], data.M, model.M_rownnz, model.M_rowadr,
+            model.M_colind, np.zeros((n, n)),
+        )  # fmt: skip
+        self._addresses = (model._address, data._address)
+
+    @property
+    def timestep_s(self) -> float:
+        return float(self.model.opt.timestep)
+
+    def advance(self, servo: ServoArrays, ticks: int) -> None:
+        """Run ``ticks`` steps of physics with the servo's torque in each."""
+        _advance(*self._addresses, ticks, self.arm, servo, self.timestep_s)
+
+    def refresh(self) -> None:
+        """Derive everything from positions and velocities, after they were written from outside."""
+        mujoco.mj_forward(self.model, self.data)
+        gather_mass(self.arm)
+
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.data.qpos).all() and np.isfinite(self.data.qvel).all())
+
+
+@njit(nogil=True)  # not cached: it holds addresses of this process
+def _advance(model: int, data: int, ticks: int, arm: ArmView, servo: ServoArrays, dt: float) -> None:
+    for _ in range(ticks):
+        _mj_step1(model, data)
+        gather_mass(arm)
+        servo_tick(servo, arm.q, arm.dq, arm.mass, arm.bias, dt)
+        arm.ctrl[:] = servo.torque
+        _mj_step2(model, data)
+
+
+@njit(cache=True)
+def gather_mass(arm: ArmView) -> None:
+    """The arm's block of the mass matrix, both triangles."""
+    n = arm.q.shape[0]
+    for i in range(n):
+        first = arm.row_address[i]
+        for k in range(first, first + arm.row_count[i]):
+            j = arm.column[k]
+            arm.mass[i, j] = arm.inertia[k]
+            arm.mass[j, i] = arm.inertia[k]

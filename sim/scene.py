@@ -1,0 +1,272 @@
+"""Composition of a MuJoCo model with MjSpec: table, arm with gripper, objects, cameras, light.
+
+The world frame is the base frame of the arm; the table's top is the plane z = 0. One description makes two models with
+equal coordinates: a lean one for physics (collision geometry only) and a dressed one for rendering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from robot_rl.errors import ConfigError, valid_choices
+from robot_rl.types import Array
+from sim.arms import GRIPPER, Arm, asset_root
+from sim.cameras import SceneCamera
+
+TCP_SITE = "tcp"
+TIMESTEP_S = 0.002
+
+# Contact bits: what can be held or stood upon gives GRASP to the hand and LINK to the links of the arm, which do not
+# meet each other (the joint limits keep them apart).
+_GRASP, _LINK = 1, 2
+
+
+class Shape(StrEnum):
+    BOX = "box"
+    SPHERE = "sphere"
+    CYLINDER = "cylinder"
+
+
+_GEOM = {
+    Shape.BOX: mujoco.mjtGeom.mjGEOM_BOX,
+    Shape.SPHERE: mujoco.mjtGeom.mjGEOM_SPHERE,
+    Shape.CYLINDER: mujoco.mjtGeom.mjGEOM_CYLINDER,
+}
+_SIZES = {Shape.BOX: 3, Shape.SPHERE: 1, Shape.CYLINDER: 2}
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """A body on the table, free to move, or a ``marker``: seen, placed by the reset, touched by nothing.
+
+    ``size_m`` as MuJoCo has it: half edges of a box, radius of a sphere, radius and half height of a cylinder.
+    """
+
+    name: str
+    shape: Shape
+    size_m: Sequence[float]
+    mass_kg: float = 0.05
+    friction: Sequence[float] = (1.0, 0.005, 0.0001)  # sliding [-], torsional [m], rolling [m]
+    rgba: Sequence[float] = (0.8, 0.2, 0.15, 1.0)
+    position_m: Sequence[float] = (0.5, 0.0, 0.0)  # where it is unless a reset says otherwise
+    marker: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shape not in list(Shape):
+            raise ConfigError(
+                f"object '{self.name}' has shape '{self.shape}'", remedy=valid_choices(str(self.shape), list(Shape))
+            )
+        object.__setattr__(self, "shape", Shape(self.shape))
+        if len(self.size_m) != _SIZES[self.shape] or min(self.size_m) <= 0.0 or self.mass_kg <= 0.0:
+            raise ConfigError(
+                f"object '{self.name}' has size {list(self.size_m)} m and mass {self.mass_kg} kg",
+                limit=f"{_SIZES[self.shape]} positive sizes for a {self.shape}, positive mass",
+            )
+
+    @property
+    def observation(self) -> str:
+        """Its name among the observations: the pose of a body, the position of a marker."""
+        return f"object/{self.name}_position" if self.marker else f"object/{self.name}_pose"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What stands around the arm."""
+
+    objects: Sequence[SceneObject] = ()
+    table_size_m: Sequence[float] = (0.8, 1.2)  # x, y
+    table_centre_m: Sequence[float] = (0.5, 0.0)
+    table_friction: float = 1.0
+    table_rgba: Sequence[float] = (0.72, 0.66, 0.58, 1.0)
+
+    def __post_init__(self) -> None:
+        names = [thing.name for thing in self.objects]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"two objects of the scene share a name: {sorted(names)}")
+
+    def object(self, name: str) -> SceneObject:
+        """The object of that name; raises ConfigError listing those there are."""
+        for thing in self.objects:
+            if thing.name == name:
+                return thing
+        raise ConfigError(
+            f"no object '{name}' in the scene", remedy=valid_choices(name, [o.name for o in self.objects])
+        )
+
+
+@dataclass(frozen=True)
+class SceneModel:
+    """A compiled model and where things lie in it."""
+
+    model: mujoco.MjModel
+    arm: Arm
+    scene: Scene
+    object_qpos: dict[str, int] = field(default_factory=dict)  # free objects: address of their 7 coordinates
+    object_mocap: dict[str, int] = field(default_factory=dict)  # markers
+
+    @property
+    def dof(self) -> int:
+        return len(self.arm.joints)
+
+
+def build_scene(
+    scene: Scene, arm: Arm, cameras: Sequence[SceneCamera] = (), *, visual: bool = False, timestep_s: float = TIMESTEP_S
+) -> SceneModel:
+    """Compile the scene; ``visual`` adds what only a camera sees. Raises ConfigError when assets are missing."""
+    spec = mujoco.MjSpec()
+    spec.option.timestep = timestep_s
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10.0  # a grasp does not creep
+    # A state that is not finite must be seen, not silently replaced by the initial one.
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    spec.compiler.degree = False
+    _add_arm(spec, arm, visual=visual)
+    _add_table(spec, scene)
+    for thing in scene.objects:
+        _add_object(spec, thing)
+    if visual:
+        _add_light(spec)
+    for camera in cameras:
+        camera.add_to(spec, arm)
+    model = spec.compile()
+    return SceneModel(model, arm, scene, _free_addresses(model, scene), _mocap_indices(model, scene))
+
+
+def _load(root: Path, file: str) -> mujoco.MjSpec:
+    path = root / file
+    spec = mujoco.MjSpec.from_file(str(path))
+    for mesh in spec.meshes:
+        mesh.file = str(path.parent / mesh.file)
+    return spec
+
+
+def _add_arm(spec: mujoco.MjSpec, arm: Arm, *, visual: bool) -> None:
+    root = asset_root()
+    arm_spec, gripper = _load(root, arm.model_file), _load(root, arm.gripper_file)
+    for part, collide in ((arm_spec, (0, _LINK)), (gripper, (0, _GRASP))):
+        _strip(part, visual=visual, contype=collide[0], conaffinity=collide[1])
+    for name in arm.joints:
+        joint = arm_spec.joint(name)
+        joint.armature, joint.frictionloss = arm.armature_kg_m2, 0.0
+        joint.damping = np.array([arm.damping_n_m_s, 0.0, 0.0])  # linear, quadratic, cubic
+    tcp = gripper.body(arm.tcp_body.removeprefix(GRIPPER))
+    tcp.add_site(name=TCP_SITE, quat=arm.tcp_quat_wxyz)
+    for name in arm.fingers:
+        gripper.joint(name.removeprefix(GRIPPER)).frictionloss = 0.0
+    for name in arm.pads:
+        gripper.geom(name.removeprefix(GRIPPER)).friction = [2.0, 0.05, 0.0001]
+    arm_spec.attach(gripper, frame=arm_spec.body(arm.hand_body).add_frame(), prefix=GRIPPER)
+    spec.attach(arm_spec, frame=spec.worldbody.add_frame(), prefix="")
+
+
+def _strip(spec: mujoco.MjSpec, *, visual: bool, contype: int, conaffinity: int) -> None:
+    """Drop what this model does not need: visual geometry, cameras, decorations."""
+    used = set()
+    for geom in list(spec.geoms):
+        collides = bool(geom.contype or geom.conaffinity)
+        if not collides and not visual:
+            spec.delete(geom)
+            continue
+        used.add(geom.meshname)
+        if collides:
+            geom.contype, geom.conaffinity = contype, conaffinity
+            geom.group = 3
+        else:
+            geom.group = 0
+    for thing in [*spec.cameras, *spec.sites, *spec.sensors]:
+        spec.delete(thing)
+    for mesh in list(spec.meshes):
+        if mesh.name not in used:
+            spec.delete(mesh)
+
+
+def _add_table(spec: mujoco.MjSpec, scene: Scene) -> None:
+    x, y = scene.table_centre_m
+    half_x, half_y = 0.5 * scene.table_size_m[0], 0.5 * scene.table_size_m[1]
+    spec.worldbody.add_geom(
+        name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[half_x, half_y, 0.02], pos=[x, y, -0.02],
+        rgba=list(scene.table_rgba), friction=[scene.table_friction, 0.005, 0.0001],
+        contype=_GRASP | _LINK, conaffinity=_GRASP | _LINK,
+    )  # fmt: skip
+
+
+def _add_object(spec: mujoco.MjSpec, thing: SceneObject) -> None:
+    body = spec.worldbody.add_body(name=thing.name, pos=list(thing.position_m), mocap=thing.marker)
+    size = [*thing.size_m, 0.0, 0.0][:3]
+    geom = body.add_geom(name=thing.name, type=_GEOM[thing.shape], size=size, rgba=list(thing.rgba))
+    if thing.marker:
+        geom.contype = geom.conaffinity = 0
+        return
+    body.add_freejoint(name=thing.name)
+    geom.mass, geom.friction, geom.condim = thing.mass_kg, list(thing.friction), 4
+    geom.contype, geom.conaffinity = _GRASP | _LINK, _GRASP
+
+
+def _add_light(spec: mujoco.MjSpec) -> None:
+    spec.visual.headlight.ambient[:] = 0.35
+    spec.visual.headlight.diffuse[:] = 0.45
+    spec.visual.headlight.specular[:] = 0.1
+    spec.visual.quality.shadowsize = 2048
+    spec.worldbody.add_light(
+        name="lamp", pos=[0.9, 0.6, 1.8], dir=[-0.3, -0.45, -1.0], diffuse=[0.55, 0.55, 0.55], castshadow=True,
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+    )  # fmt: skip
+    spec.add_texture(
+        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.85, 0.89, 0.93], rgb2=[0.55, 0.6, 0.66], width=64, height=64,
+    )  # fmt: skip
+    spec.worldbody.add_geom(
+        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], pos=[0.0, 0.0, -0.75],
+        rgba=[0.45, 0.47, 0.5, 1.0], contype=0, conaffinity=0,
+    )  # fmt: skip
+
+
+def _free_addresses(model: mujoco.MjModel, scene: Scene) -> dict[str, int]:
+    return {o.name: int(model.joint(o.name).qposadr[0]) for o in scene.objects if not o.marker}
+
+
+def _mocap_indices(model: mujoco.MjModel, scene: Scene) -> dict[str, int]:
+    return {o.name: int(model.body(o.name).mocapid[0]) for o in scene.objects if o.marker}
+
+
+def chain_table(built: SceneModel) -> tuple[list[dict[str, object]], list[float]]:
+    """The arm's serial chain as rows for ``SerialChain.from_table``, and the TCP pose [7] in its last frame."""
+    model = built.model
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    rows: list[dict[str, object]] = []
+    parent = np.eye(4)
+    for name in built.arm.joints:
+        joint = model.joint(name)
+        here = _transform(data.xpos[joint.bodyid[0]], data.xmat[joint.bodyid[0]])
+        pose = _pose(np.linalg.inv(parent) @ here)
+        lower, upper = joint.range
+        rows.append(
+            {
+                "name": name, "position": pose[:3].tolist(), "quat_xyzw": pose[3:].tolist(),
+                "axis": joint.axis.tolist(), "lower_rad": float(lower), "upper_rad": float(upper),
+            }
+        )  # fmt: skip
+        parent = here
+    site = model.site(GRIPPER + TCP_SITE).id
+    tcp = _transform(data.site_xpos[site], data.site_xmat[site])
+    return rows, _pose(np.linalg.inv(parent) @ tcp).tolist()
+
+
+def _transform(position: Array, matrix: Array) -> Array:
+    result = np.eye(4)
+    result[:3, :3], result[:3, 3] = np.reshape(matrix, (3, 3)), position
+    return result
+
+
+def _pose(transform: Array) -> Array:
+    from robot_rl.geometry import pose_from_matrix
+
+    return pose_from_matrix(transform)
