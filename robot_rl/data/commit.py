@@ -14,6 +14,7 @@ from robot_rl.data.episode import Episode
 from robot_rl.data.episode_file import EpisodeFile, write_episode
 from robot_rl.data.file_lock import create_locked, fsync_folder, lock_orphan
 from robot_rl.data.index import EpisodeInfo
+from robot_rl.data.journal import MAGIC
 from robot_rl.data.recording import compile_episode, read_recording
 from robot_rl.data.stored_zip import ZipFormatError
 from robot_rl.errors import CorruptEpisodeError, EpisodeError, SchemaVersionError
@@ -50,9 +51,9 @@ def commit_episode(path: Path, episode: Episode) -> tuple[EpisodeFile, int]:
 def recover_journal(journal: Path, target: Path, commit: Commit, *, own: bool = False) -> list[EpisodeInfo]:
     """Commit the episode in ``journal`` unless ``target`` holds it already, then remove the journal.
 
-    A journal whose writer lives is left alone; ``own`` says that the caller is that writer. One without a whole first
-    record was never begun. Bytes behind the last whole record are counted in the metadata; when they are damage rather
-    than the torn tail of a kill, the journal is kept as ``<id>.damaged``.
+    A journal whose writer lives, or of a newer software, is left alone; ``own`` says that the caller is that writer.
+    One without a whole first record was never begun. Bytes behind the last whole record are counted in the metadata;
+    when they are damage rather than the torn tail of a kill, the journal is kept as ``<id>.damaged``.
     """
     lock = os.open(journal, os.O_RDONLY | os.O_CLOEXEC) if own else lock_orphan(journal)
     if lock is None:
@@ -71,6 +72,8 @@ def recover_journal(journal: Path, target: Path, commit: Commit, *, own: bool = 
         else:
             journal.unlink()
         return infos
+    except SchemaVersionError:
+        return []
     finally:
         os.close(lock)
 
@@ -78,8 +81,10 @@ def recover_journal(journal: Path, target: Path, commit: Commit, *, own: bool = 
 def _compile(content: memoryview, commit: Commit, own: bool) -> tuple[list[EpisodeInfo], bool]:
     """The committed episode, and whether the journal holds more than could be read."""
     recording = read_recording(content)
-    if recording is None or not recording.rows:
-        return [], False
+    if recording is None:
+        return [], MAGIC in bytes(content[1:])  # a torn first record, or a damaged one with others behind it
+    if not recording.rows:
+        return [], recording.damaged
     return [commit(compile_episode(recording, recovered=not own))], recording.damaged
 
 
@@ -87,7 +92,7 @@ def _holds_episode(path: Path) -> bool:
     try:
         EpisodeFile(path).verify()
     except SchemaVersionError:
-        raise
+        return True  # of a newer software, which will take care of it
     except (OSError, EpisodeError):
         return False
     return True

@@ -132,7 +132,7 @@ class Episode:
         if not name.startswith("decision/") and len(value) != self.rows:
             raise EpisodeError(f"{len(value)} rows", episode=self.id, array=name, limit=f"{self.rows} as in time/t_ns")
         if value.dtype.kind == "f":
-            finite = np.isfinite(value).reshape(len(value), -1).all(axis=1)
+            finite = np.isfinite(value).all(axis=tuple(range(1, value.ndim)))
             if not finite.all():
                 row = int(np.argmin(finite))
                 raise EpisodeError(f"holds {value[row]}", episode=self.id, array=name, row=row, limit="finite values")

@@ -130,7 +130,7 @@ class EpisodeFile:
         dtype, shape = np.dtype(node["data_type"]).newbyteorder("<"), tuple(node["shape"])
         count = int(np.prod(shape))
         if count == 0:
-            return np.empty(shape, dtype)
+            return np.frombuffer(b"", dtype).reshape(shape)
         entry = self._chunks.get(path)
         if entry is None or entry.size != count * dtype.itemsize + 4:
             raise self._corrupt("chunk missing or of the wrong size", path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,9 @@ class EpisodeIndex:
         append_lines(self._path, [_to_record(info) for info in infos])
         self.refresh()
 
-    def rewrite(self, infos: Iterable[EpisodeInfo]) -> None:
-        """Replace all entries at once."""
-        rewrite_lines(self._path, [_to_record(info) for info in infos])
+    def rewrite(self, make: Callable[[], Iterable[EpisodeInfo]]) -> None:
+        """Replace all entries at once by what ``make`` returns while other processes wait."""
+        rewrite_lines(self._path, lambda: [_to_record(info) for info in make()])
         self.refresh()
 
 

@@ -12,10 +12,10 @@ import os
 import struct
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import msgpack
@@ -27,6 +27,7 @@ from robot_rl.errors import DiskFullError, RecordingOverflowError, RobotRlError,
 MAGIC = b"RRJ1"
 MAX_RECORD_BYTES = 2**30
 SYNC_PERIOD_S = 1.0
+POLL_PERIOD_S = 0.002
 _HEAD = struct.Struct("<4sIIQ")
 _COVERED = struct.Struct("<IQ")
 _SIZE = struct.Struct("<I")
@@ -125,12 +126,12 @@ class JournalWriter:
         self.high_water = 0  # most records that ever waited in the ring
         self.ring_records, self.ring_bytes = ring_records, ring_bytes
         self._prepare = prepare
-        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._ring: deque[Item] = deque()
         self._put, self._put_bytes = 0, 0  # counted by the caller
         self._done, self._done_bytes = 0, 0  # counted by the writer thread
         self._error: RobotRlError | None = None
         self._closed, self._foreign = False, False
-        self._stop_sync = threading.Event()
+        self._stop = threading.Event()
         try:
             self._descriptor = create_locked(path)
             self._written = 0
@@ -172,7 +173,7 @@ class JournalWriter:
         self._put += 1
         self._put_bytes += size
         self.high_water = max(self.high_water, depth + 1)
-        self._queue.put((header, buffers, size))
+        self._ring.append((header, buffers, size))
 
     def check(self) -> None:
         """Raise what went wrong in the writer thread, or that this process may not write here."""
@@ -193,7 +194,7 @@ class JournalWriter:
         """Hand over the last record, also when the ring is full."""
         self.check()
         self._put += 1
-        self._queue.put((header, [], 0))
+        self._ring.append((header, [], 0))
 
     def drain(self) -> None:
         """Wait until everything put is written and synced, and stop the threads; the file stays open and locked.
@@ -201,9 +202,8 @@ class JournalWriter:
         Raises what went wrong in the writer thread.
         """
         if not self._foreign and self._writer.is_alive():
-            self._queue.put(None)
+            self._stop.set()
             self._writer.join()
-            self._stop_sync.set()
             self._syncer.join()
         self.check()
         try:
@@ -224,27 +224,38 @@ class JournalWriter:
             os.close(self._descriptor)
 
     def _run(self) -> None:
-        sequence = 1
-        while (item := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    self._write(sequence, *self._prepare(item[0], item[1]))
-                    sequence += 1
-                except OSError as error:
-                    self._error = disk_error(error, self.episode, "the journal cannot be written")
-                except RobotRlError as error:
-                    self._error = error
-                except Exception as error:  # a thread must not die silently
-                    self._error = StoreError(f"episode {self.episode}: the writer thread failed: {error!r}")
-            self._done += 1
-            self._done_bytes += item[2]
+        """Empty the ring every POLL_PERIOD_S. Waking this thread from ``put`` instead would make the control thread
+        give up its core at every step (seen: 3 ms on a busy machine)."""
+        sequence, stopping = 1, False
+        while not stopping:
+            stopping = self._stop.wait(POLL_PERIOD_S)
+            while self._ring:
+                item = self._ring.popleft()
+                sequence += self._write_item(sequence, item)
+                self._done += 1
+                self._done_bytes += item[2]
+
+    def _write_item(self, sequence: int, item: Item) -> bool:
+        """Write one record; after a failure nothing more is written, since a reader stops at the gap."""
+        if self._error is not None:
+            return False
+        try:
+            self._write(sequence, *self._prepare(item[0], item[1]))
+            return True
+        except OSError as error:
+            self._error = disk_error(error, self.episode, "the journal cannot be written")
+        except RobotRlError as error:
+            self._error = error
+        except Exception as error:  # a thread must not die silently
+            self._error = StoreError(f"episode {self.episode}: the writer thread failed: {error!r}")
+        return False
 
     def _write(self, sequence: int, header: Mapping[str, Any], buffers: Buffers) -> None:
         self._written += write_all(self._descriptor, frame_record(sequence, header, buffers))
 
     def _sync_regularly(self) -> None:
         synced = self._written
-        while not self._stop_sync.wait(SYNC_PERIOD_S):
+        while not self._stop.wait(SYNC_PERIOD_S):
             written = self._written
             if written == synced:
                 continue

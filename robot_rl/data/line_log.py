@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
         os.fdatasync(descriptor)
 
 
-def rewrite_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Replace the whole log at once. Whoever appends meanwhile waits and then finds the new file."""
+def rewrite_lines(path: Path, make: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+    """Replace the whole log by what ``make`` returns. Whoever appends meanwhile waits and then finds the new file."""
     with locked(path):
-        replace_file(path, b"".join(encode_line(record) for record in records))
+        replace_file(path, b"".join(encode_line(record) for record in make()))
 
 
 def read_lines(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:

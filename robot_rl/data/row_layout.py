@@ -76,7 +76,7 @@ class RowLayout:
     def unpack(self, rows: Iterable[bytes | memoryview]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Arrays [N, ...] by path and frame_of_step [N] by camera; the inverse of ``pack`` over all rows."""
         table = np.frombuffer(b"".join(rows), self.dtype)
-        arrays = {name: np.ascontiguousarray(table[name]) for name in self.dtype.names or ()}
+        arrays = {name: table[name].copy() for name in self.dtype.names or ()}
         if not arrays.pop("has_human").any():
             del arrays["action/human"]
         frames = {name: arrays.pop(_FRAME + name) for name in self.cameras}

@@ -10,6 +10,7 @@ annotations.jsonl             edits by id, deletions too
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from robot_rl.types import ArraySpec, EnvSpec, compare_specs
 __all__ = ["EpisodeInfo", "EpisodeStore", "EpisodeWriter", "Finding"]
 
 _SUFFIX = ".zarr.zip"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,19 +145,15 @@ class EpisodeStore:
 
     def verify(self, ids: Iterable[str] | None = None) -> list[Finding]:
         """Read every byte of the given episodes (default: all) and report what is wrong; empty when all is well."""
-        findings = []
-        for id in self.ids(excluded=True) if ids is None else ids:
-            info = self._info(id)
-            try:
-                file = self._open_file(info)
-                self._check_file(file, info)
-                file.verify()
-                file.read().validate()
-                self._verified.add(file.path, file.status)
-            except (RobotRlError, OSError) as error:
-                findings.append(Finding(id, info.file, str(error)))
-        damaged = sorted((self.root / "journal").glob("*.damaged"))
-        findings += [Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside") for path in damaged]
+        if ids is not None:
+            return [finding for id in ids for finding in self._examine(self._info(id))]
+        findings = [finding for info in self.infos(excluded=True) for finding in self._examine(info)]
+        for path in sorted((self.root / "episodes").glob(f"*{_SUFFIX}")):
+            id = path.name.removesuffix(_SUFFIX)
+            if id not in self._index.infos:
+                findings.append(Finding(id, f"episodes/{path.name}", "cannot be read, so it is not in the index"))
+        for path in sorted((self.root / "journal").glob("*.damaged")):
+            findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside"))
         return findings
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -230,7 +228,7 @@ class EpisodeStore:
         for id in gone:
             (self.root / self._index.infos[id].file).unlink(missing_ok=True)
         if gone:
-            self.rebuild_index()
+            self._index.rewrite(self._entries_with_files)
         return gone
 
     # --- recovery --------------------------------------------------------------------------------------------------
@@ -241,9 +239,9 @@ class EpisodeStore:
         Touches nothing whose writer lives. Idempotent; ``open`` calls it. Returns the episodes recovered.
         """
         recovered = []
+        remove_orphans(self.root / "episodes")
         for path in sorted((self.root / "journal").glob("*.journal")):
             recovered += recover_journal(path, self._path(path.stem), self._commit)
-        remove_orphans(self.root / "episodes")
         self._index_missing()
         return recovered
 
@@ -255,7 +253,8 @@ class EpisodeStore:
 
     def rebuild_index(self) -> None:
         """Make ``index.jsonl`` anew from the episode files; files that cannot be read are left out."""
-        self._index.rewrite(self._infos_of(sorted((self.root / "episodes").glob(f"*{_SUFFIX}"))))
+        folder = self.root / "episodes"
+        self._index.rewrite(lambda: self._infos_of(sorted(folder.glob(f"*{_SUFFIX}"))))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -267,8 +266,22 @@ class EpisodeStore:
         if missing:
             self._index.append(self._infos_of(missing))
         if any(id not in found for id in self._index.infos):
-            self.refresh()
-            self._index.rewrite([info for info in self._index.infos.values() if (self.root / info.file).exists()])
+            self._index.rewrite(self._entries_with_files)
+
+    def _entries_with_files(self) -> list[EpisodeInfo]:
+        self._index.refresh()
+        return [info for info in self._index.infos.values() if (self.root / info.file).exists()]
+
+    def _examine(self, info: EpisodeInfo) -> list[Finding]:
+        try:
+            file = self._open_file(info)
+            self._check_file(file, info)
+            file.verify()
+            file.read().validate()
+        except (RobotRlError, OSError) as error:
+            return [Finding(info.id, info.file, str(error))]
+        self._verified.add(file.path, file.status)
+        return []
 
     def _infos_of(self, paths: Iterable[Path]) -> list[EpisodeInfo]:
         infos = []
@@ -277,8 +290,8 @@ class EpisodeStore:
                 file = EpisodeFile(path)
                 file.verify()
                 infos.append(self._describe(file, file.crc32c))
-            except EpisodeError:
-                continue  # not indexed, so never served; the file stays for whoever wants to rescue it
+            except EpisodeError as error:  # never served; the file stays for whoever wants to rescue it
+                _log.warning("left out of the index: %s", error)
         return infos
 
     def _describe(self, file: EpisodeFile, crc32c: int) -> EpisodeInfo:

@@ -59,6 +59,11 @@ class EpisodeWriter:
             prepare=self._encode,
         )
 
+    @property
+    def pending(self) -> int:
+        """Records that wait in the ring: what a SIGKILL now would cost."""
+        return self._journal.pending
+
     def append(self, row: StepRow) -> None:
         """Record one row; the final observation comes last, with ``action.valid`` False.
 
