@@ -1,0 +1,184 @@
+"""The Policy contract, for every option of the group policy/; and wrapping: a policy that needs another's actions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from robot_rl.data.replay import ReplaySampler
+from robot_rl.data.store import EpisodeStore
+from robot_rl.interfaces import Policy
+from robot_rl.learning.targets import build
+from robot_rl.robots.fake import FakeRobot
+from robot_rl.runtime.env import RobotEnv
+from robot_rl.runtime.recorder import EpisodeRecorder
+from robot_rl.runtime.rollout import run_episode
+from robot_rl.types import (
+    ActContext,
+    ActionChunk,
+    ActionKind,
+    ActionPart,
+    ActionSpec,
+    Array,
+    Arrays,
+    ArraySpec,
+    CameraSpec,
+    EnvSpec,
+    Judgement,
+    Observation,
+    PolicySpec,
+    ReplayView,
+    ResetRequest,
+)
+from tests.contracts.options import CONF, options
+
+ACTION = ActionSpec(
+    (
+        ActionPart("arm0/tcp", ActionKind.TCP_POSITION_DELTA, (-0.05,) * 3, (0.05,) * 3, "m", "base"),
+        ActionPart("arm0/gripper", ActionKind.GRIPPER, (0.0,), (1.0,)),
+    )
+)
+SPEC = replace(FakeRobot().connect(), action=ACTION, cameras={"front": CameraSpec(96, 96, 20.0)}, task="toy")
+
+
+@pytest.fixture(params=options("policy"), scope="module")
+def policy(request: pytest.FixtureRequest) -> Policy:
+    option = OmegaConf.load(CONF / "policy" / f"{request.param}.yaml")
+    config = OmegaConf.create({"policy": option, "seed": 0})
+    policy = build(OmegaConf.to_container(config, resolve=True)["policy"], env_spec=SPEC)()  # type: ignore[index]
+    rng = np.random.default_rng(0)
+    policy.fit_normalizer(
+        {path: rng.normal(size=(64, *shape)).astype(np.float32) for path, shape in rows(SPEC).items()}
+    )
+    return policy
+
+
+def rows(spec: EnvSpec) -> dict[str, tuple[int, ...]]:
+    return {"action/commanded": (spec.action.size,), **{f"obs/{n}": a.shape for n, a in spec.observation.items()}}
+
+
+def window(policy: Policy, batch: int) -> Arrays:
+    rng = np.random.default_rng(1)
+    history, result = policy.spec.history, {}
+    for name, array in policy.spec.observation.items():
+        shape = (batch, history, *array.shape)
+        image = array.dtype == "uint8"
+        result[name] = rng.integers(0, 255, shape, np.uint8) if image else rng.normal(size=shape).astype(np.float32)
+    return result
+
+
+def act(policy: Policy, batch: int, rows: list[int] | None = None) -> ActionChunk:
+    """The first decision of episodes 0, 1, ... on a fixed window, or of some rows of it."""
+    whole = window(policy, batch)
+    rows = list(range(batch)) if rows is None else rows
+    policy.reset(np.arange(len(rows)), np.array(rows))
+    return policy.act({name: value[rows] for name, value in whole.items()}, ActContext.start(len(rows)))
+
+
+def test_satisfies_the_protocol(policy: Policy) -> None:
+    assert isinstance(policy, Policy)
+
+
+def test_a_chunk_is_as_the_spec_says(policy: Policy) -> None:
+    chunk = act(policy, 3)
+    assert chunk.actions.shape == (3, policy.spec.horizon, policy.spec.action.size)
+    assert 1 <= chunk.execute <= policy.spec.horizon
+    assert np.isfinite(chunk.actions).all()
+    assert {name: value.shape[2:] for name, value in chunk.record.items()} == {
+        name: spec.shape for name, spec in policy.spec.record.items()
+    }
+
+
+def test_equal_seeds_give_equal_chunks_and_others_differ(policy: Policy) -> None:
+    first = act(policy, 2).actions
+    np.testing.assert_array_equal(first, act(policy, 2).actions)
+    policy.reset(np.arange(2), np.array([7, 8]))
+    assert not np.array_equal(first, policy.act(window(policy, 2), ActContext.start(2)).actions)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(policy: Policy) -> None:
+    together, alone = act(policy, 4).actions, act(policy, 4, rows=[2]).actions
+    np.testing.assert_allclose(alone[0], together[2], atol=1e-4)
+
+
+def test_resetting_one_row_leaves_the_others_alone(policy: Policy) -> None:
+    """Row 1 is reset between two decisions; row 0's second decision is what it would have been."""
+    seen, context = window(policy, 2), ActContext.start(2)
+    act(policy, 2)
+    second = policy.act(seen, context).actions
+    act(policy, 2)
+    policy.reset(np.array([1]), np.array([1]))
+    again = policy.act(seen, context).actions
+    np.testing.assert_array_equal(again[0], second[0])
+
+
+# --- wrapping -------------------------------------------------------------------------------------------------------
+
+
+class Base:
+    """Moves x by its seed's digit in millimetres."""
+
+    spec = PolicySpec({"arm0/tcp_pose": SPEC.observation["arm0/tcp_pose"]}, ACTION, horizon=4, execute=2)
+
+    def reset(self, rows: Array, seeds: Array) -> None:
+        self.seeds = np.asarray(seeds)
+
+    def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+        actions = np.zeros((1, 4, 4), np.float32)
+        actions[0, :, 0] = 0.001 * (np.arange(4) + context.step[0] + 1)
+        return ActionChunk(actions, self.spec.execute)
+
+
+class Residual:
+    """Adds to another policy's chunk and declares the base's actions as an extra: wraps, does not inherit."""
+
+    def __init__(self, base: Policy) -> None:
+        self.base = base
+        self.spec = replace(base.spec, record={"base_action": ArraySpec((4,))})
+
+    def reset(self, rows: Array, seeds: Array) -> None:
+        self.base.reset(rows, seeds)
+
+    def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+        chunk = self.base.act(window, context)
+        return replace(chunk, actions=chunk.actions + np.float32(0.01), record={"base_action": chunk.actions})
+
+
+class Free:
+    """A task that judges nothing."""
+
+    name = "toy"
+    requires: frozenset[str] = frozenset()
+
+    def reset_request(self, seed: int) -> ResetRequest:
+        return ResetRequest(seed=seed)
+
+    def judge(self, observation: Observation, action: Array, next_observation: Observation) -> Judgement:
+        return Judgement(0.0)
+
+
+def test_a_wrapper_gets_the_bases_actions_at_s_and_at_the_state_that_follows(tmp_path: Path) -> None:
+    """Through loop, recorder, store and replay; at the truncated end the final row has them too."""
+    env = RobotEnv(FakeRobot(), Free(), ACTION, max_steps=5)
+    policy = Residual(Base())
+    store = EpisodeStore.create(tmp_path / "data")
+    end = run_episode(env, policy, [EpisodeRecorder(store, extras=policy.spec.record)], seed=0)
+    env.close()
+    assert (end.reason, end.length) == ("time_limit", 5)
+
+    episode = store.read(store.ids()[0])
+    base = episode.arrays["policy/base_action"][:, 0]
+    # decisions at steps 0, 2, 4; the final row 5 is the second step of the decision at 4
+    np.testing.assert_allclose(base, np.array([1, 2, 3, 4, 5, 6]) * 0.001, atol=1e-7)
+    np.testing.assert_allclose(episode.arrays["action/commanded"][:5, 0], base[:5] + 0.01, atol=1e-6)
+
+    view = ReplayView(observation=("obs/arm0/tcp_pose",), extras=("policy/base_action",), discount_per_control_step=0.5)
+    batch = ReplaySampler(store, view, batch=5).batch(0)
+    order = np.argsort(batch["row"])
+    np.testing.assert_allclose(batch["policy/base_action"][order, 0], base[:5], atol=1e-7)
+    np.testing.assert_allclose(batch["next/policy/base_action"][order, 0], base[1:], atol=1e-7)
+    np.testing.assert_allclose(batch["bootstrap"], 0.5)  # a time limit bootstraps
