@@ -1,0 +1,324 @@
+"""Frames in batches: the right ones, decoded the same in every tier, from a cache that a kill cannot make lie."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from robot_rl.data.episode import CameraTrack, Episode
+from robot_rl.data.frame_cache import FrameCache
+from robot_rl.data.frame_encoding import encode_frame
+from robot_rl.data.frames import ImageOptions, decode_frame
+from robot_rl.data.replay import ReplaySampler
+from robot_rl.data.store import EpisodeStore
+from robot_rl.data.tables import MemoryEpisodes
+from robot_rl.data.windows import WindowSampler
+from robot_rl.errors import ConfigError, CorruptEpisodeError, EpisodeError, StoreError
+from robot_rl.types import Array, Frame, Offsets, ReplayView, WindowSpec
+from tests.data.test_replay import episode
+
+SPEC = WindowSpec({"images/front": Offsets(0, 2), "action/commanded": Offsets(0, 2)}, pad_before=1, pad_after=1)
+HEIGHT, WIDTH = 24, 32
+
+
+def picture(number: int, height: int = HEIGHT, width: int = WIDTH) -> Array:
+    """RGB that differs per number and between channels, smooth enough for JPEG."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([(x * 4 + number * 9) % 200 + 40, y * 5 + 10, np.full_like(x, 20 + number)], 2).astype(np.uint8)
+
+
+def filmed(
+    id: str,
+    frame_of_step: Sequence[int],
+    *,
+    codec: str = "png",
+    first: int = 0,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+) -> Episode:
+    """An episode whose rows show pictures ``first + frame_of_step``."""
+    count = max(frame_of_step) + 1
+    images = [picture(first + i, *size) for i in range(count)]
+    encoded = [encode_frame(Frame(each.tobytes(), i, i, *size, codec="raw"), codec) for i, each in enumerate(images)]
+    track = CameraTrack(
+        data=np.frombuffer(b"".join(encoded), np.uint8),
+        offset=np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+        t_ns=np.arange(count, dtype=np.int64),
+        frame_of_step=np.array(frame_of_step, dtype=np.int32),
+        height=size[0],
+        width=size[1],
+        codec=codec,
+    )
+    return replace(episode(len(frame_of_step) - 1, id=id), cameras={"front": track})
+
+
+def by_row(sampler: WindowSampler) -> dict[tuple[int, int], Array]:
+    batch = sampler.take(0, len(sampler))
+    places = zip(batch["episode"].tolist(), batch["row"].tolist(), strict=True)
+    return dict(zip(places, batch["images/front"], strict=True))
+
+
+@pytest.mark.parametrize("tier", ["decode", "cache"])
+def test_windows_show_the_frame_of_each_row(tier: str, tmp_path: Path) -> None:
+    """Row 1 repeats frame 0 (a slower camera), row 3 has none (dropped): it shows the one before."""
+    episodes = [filmed("a", [0, 0, 1, -1, 2]), filmed("b", [-1, 0, 1], first=50)]
+    shown = by_row(WindowSampler(episodes, SPEC, batch=2, images=ImageOptions(tier=tier, cache=tmp_path)))
+    expected = {
+        (0, -1): (0, 0), (0, 0): (0, 0), (0, 1): (0, 1), (0, 2): (1, 1), (0, 3): (1, 2),
+        (1, -1): (50, 50), (1, 0): (50, 50), (1, 1): (50, 51),
+    }  # fmt: skip
+    assert shown.keys() == expected.keys()
+    for place, numbers in expected.items():
+        np.testing.assert_array_equal(shown[place], np.stack([picture(number) for number in numbers]))
+
+
+def test_transitions_show_the_frames_before_and_after(tmp_path: Path) -> None:
+    view = ReplayView(observation=("images/front",), horizon=2, history=2)
+    sampler = ReplaySampler([filmed("a", [0, 1, 2, 3])], view, batch=1, images=ImageOptions(cache=tmp_path))
+    batch = sampler.take(0, 3)
+    first, last = batch["row"].tolist().index(0), batch["row"].tolist().index(2)
+    np.testing.assert_array_equal(batch["images/front"][first], np.stack([picture(0), picture(0)]))
+    np.testing.assert_array_equal(batch["next/images/front"][first], np.stack([picture(1), picture(2)]))
+    np.testing.assert_array_equal(batch["next/images/front"][last], np.stack([picture(2), picture(3)]))
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "png", "raw"])
+def test_frames_decode_to_rgb(codec: str) -> None:
+    track = filmed("a", [0, 1], codec=codec).cameras["front"]
+    difference = decode_frame(track, 1).astype(int) - picture(1)
+    assert np.abs(difference).max() <= (12 if codec == "jpeg" else 0)
+    assert abs(difference.mean()) < 1
+
+
+def test_grey_frames_keep_one_channel() -> None:
+    track = filmed("a", [0]).cameras["front"]
+    grey = cv2.imencode(".png", picture(3)[..., 0])[1].reshape(-1)
+    track = replace(track, data=grey, offset=np.array([0, len(grey)]), channels=1)
+    np.testing.assert_array_equal(decode_frame(track, 0)[..., 0], picture(3)[..., 0])
+
+
+def test_crop_and_size_are_the_same_in_both_tiers(tmp_path: Path) -> None:
+    source = [filmed("a", [0, 1, 2], codec="jpeg"), filmed("b", [0, 1], codec="jpeg", size=(24, 32))]
+    shown = [
+        by_row(
+            WindowSampler(
+                source, SPEC, batch=2, images=ImageOptions(size=(8, 12), crop=(2, 4, 16, 24), tier=tier, cache=tmp_path)
+            )
+        )
+        for tier in ("decode", "cache")
+    ]
+    image = decode_frame(source[0].cameras["front"], 1)[2:18, 4:28]
+    np.testing.assert_array_equal(shown[0][0, 0][1], cv2.resize(image, (12, 8), interpolation=cv2.INTER_AREA))
+    for place, frames in shown[0].items():
+        np.testing.assert_array_equal(frames, shown[1][place])
+
+
+def test_a_crop_that_leaves_the_image_is_refused() -> None:
+    with pytest.raises(ConfigError, match="leaves the image"):
+        options = ImageOptions(crop=(10, 0, 20, 20), tier="decode")
+        WindowSampler([filmed("a", [0, 1])], SPEC, batch=1, images=options).batch(0)
+
+
+def test_a_store_keeps_its_cache_beside_the_episodes_and_grows_it(tmp_path: Path) -> None:
+    store = EpisodeStore.create(tmp_path / "data")
+    store.write(filmed("", [0, 1, 2], codec="jpeg"))
+    sampler = WindowSampler(store, SPEC, batch=2)
+    assert sampler.images is not None and sampler.images.tier == "cache"
+    (log,) = (tmp_path / "data" / "cache" / "frames").glob("front-24x32x3-*/episodes.log")
+    before = by_row(sampler)
+    store.write(filmed("", [0, 1], codec="jpeg", first=50))
+    assert sampler.refresh() == 1
+    after = by_row(sampler)
+    assert len(after) == len(before) + 2
+    for place, frames in before.items():
+        np.testing.assert_array_equal(after[place], frames)
+    np.testing.assert_array_equal(after[1, 0][1], decode_frame(store.read(sampler.episodes[1]).cameras["front"], 1))
+    written = log.read_bytes()
+    again = WindowSampler(store, SPEC, batch=2, images=ImageOptions(tier="cache"))
+    np.testing.assert_array_equal(by_row(again)[1, 0], after[1, 0])
+    assert log.read_bytes() == written
+
+
+def test_episodes_in_memory_are_decoded_on_demand_unless_a_folder_is_named() -> None:
+    sampler = WindowSampler([filmed("a", [0, 1])], SPEC, batch=1)
+    assert sampler.images is not None and sampler.images.tier == "decode"
+    with pytest.raises(ConfigError, match="needs a folder"):
+        WindowSampler([filmed("a", [0, 1])], SPEC, batch=1, images=ImageOptions(tier="cache"))
+
+
+def test_bad_frames_are_named(tmp_path: Path) -> None:
+    good = filmed("bad", [0, 1])
+    track = good.cameras["front"]
+    data = track.data.copy()
+    data[track.offset[1] :] = 7
+    broken = replace(good, cameras={"front": replace(track, data=data)})
+    with pytest.raises(CorruptEpisodeError, match="episode bad, array 'images/front': frame 1"):
+        WindowSampler([broken], SPEC, batch=1, images=ImageOptions(tier="cache", cache=tmp_path))
+    other = replace(good, cameras={"front": replace(track, codec="jpegxl")})
+    with pytest.raises(EpisodeError, match="codec 'jpegxl'"):
+        WindowSampler([other], SPEC, batch=1).batch(0)
+    with pytest.raises(EpisodeError, match=r"episode large.*size="):
+        WindowSampler([good, filmed("large", [0, 1], size=(48, 64))], SPEC, batch=1)
+    with pytest.raises(EpisodeError, match="images/front"):
+        WindowSampler([episode(3)], SPEC, batch=1)
+
+
+# --- the cache by itself ----------------------------------------------------------------------------------------------
+
+
+SHAPE = (4, 6, 3)
+
+
+def numbered(first: int, count: int) -> Array:
+    values = np.arange(first, first + count, dtype=np.uint8)
+    return np.broadcast_to(values[:, None, None, None], (count, *SHAPE))
+
+
+class Decoder:
+    """Fills frames of episode e with 10 e, 10 e + 1, ... and remembers whom it served."""
+
+    def __init__(self) -> None:
+        self.served: list[int] = []
+
+    def __call__(self, number: int, out: Array) -> None:
+        self.served.append(number)
+        out[:] = numbered(10 * number, len(out))
+
+
+def contents(cache: FrameCache, counts: Sequence[int]) -> list[int]:
+    out = np.zeros((sum(counts), *SHAPE), dtype=np.uint8)
+    cache.read(np.arange(sum(counts)), out)
+    assert (out == out[:, :1, :1, :1]).all()
+    return out[:, 0, 0, 0].tolist()
+
+
+KEYS, COUNTS = [("e0", 5), ("e1", 6), ("e2", 7)], [2, 3, 1]
+CONTENT = [0, 1, 10, 11, 12, 20]
+
+
+def test_what_is_cached_is_not_decoded_again(tmp_path: Path) -> None:
+    first, second = Decoder(), Decoder()
+    assert FrameCache(tmp_path, "front", SHAPE, None).extend(KEYS[:2], COUNTS[:2], first) == 2
+    cache = FrameCache(tmp_path, "front", SHAPE, None)
+    assert cache.extend(KEYS, COUNTS, second) == 1
+    assert (first.served, second.served) == ([0, 1], [2])
+    assert contents(cache, COUNTS) == CONTENT
+
+
+def test_an_episode_with_other_bytes_is_decoded_again(tmp_path: Path) -> None:
+    FrameCache(tmp_path, "front", SHAPE, None).extend(KEYS, COUNTS, Decoder())
+    changed = [KEYS[0], ("e1", 99), KEYS[2]]
+    decoder = Decoder()
+    cache = FrameCache(tmp_path, "front", SHAPE, None)
+    cache.extend(changed, COUNTS, decoder)
+    assert (decoder.served, contents(cache, COUNTS)) == ([1], CONTENT)
+
+
+def test_other_crops_and_cameras_have_other_caches(tmp_path: Path) -> None:
+    for camera, crop in (("front", None), ("front", (0, 0, 4, 6)), ("arm0/wrist", None)):
+        decoder = Decoder()
+        FrameCache(tmp_path, camera, SHAPE, crop).extend(KEYS, COUNTS, decoder)
+        assert decoder.served == [0, 1, 2]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_lines_without_their_frames_are_not_believed(tmp_path: Path) -> None:
+    """A file cut short, e.g. restored from elsewhere: its last episode is gone, and decoded again."""
+    FrameCache(tmp_path, "front", SHAPE, None).extend(KEYS, COUNTS, Decoder())
+    (path,) = tmp_path.glob("*/frames.u8")
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+    decoder = Decoder()
+    cache = FrameCache(tmp_path, "front", SHAPE, None)
+    cache.extend(KEYS, COUNTS, decoder)
+    assert (decoder.served, contents(cache, COUNTS)) == ([2], CONTENT)
+
+
+def test_a_torn_line_is_not_believed(tmp_path: Path) -> None:
+    FrameCache(tmp_path, "front", SHAPE, None).extend(KEYS, COUNTS, Decoder())
+    (log,) = tmp_path.glob("*/episodes.log")
+    log.write_bytes(log.read_bytes()[:-9])
+    decoder = Decoder()
+    cache = FrameCache(tmp_path, "front", SHAPE, None)
+    cache.extend(KEYS, COUNTS, decoder)
+    assert (decoder.served, contents(cache, COUNTS)) == ([2], CONTENT)
+
+
+def test_frames_of_a_killed_writer_are_not_believed(tmp_path: Path) -> None:
+    """A process fills half of an episode with wrong bytes and dies by SIGKILL; another one decodes it again."""
+    program = """
+import os, signal, sys
+from pathlib import Path
+from robot_rl.data.frame_cache import FrameCache
+from tests.data.test_frame_cache import COUNTS, KEYS, SHAPE, Decoder
+folder = Path(sys.argv[1])
+FrameCache(folder, "front", SHAPE, None).extend(KEYS[:1], COUNTS[:1], Decoder())
+def dies(number, out):
+    out[:] = 99
+    os.kill(os.getpid(), signal.SIGKILL)
+FrameCache(folder, "front", SHAPE, None).extend(KEYS, COUNTS, dies)
+"""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=root, check=False, timeout=60)
+    assert ended.returncode == -9
+    decoder = Decoder()
+    cache = FrameCache(tmp_path, "front", SHAPE, None)
+    cache.extend(KEYS, COUNTS, decoder)
+    assert (decoder.served, contents(cache, COUNTS)) == ([1, 2], CONTENT)
+
+
+def test_two_writers_share_the_work(tmp_path: Path) -> None:
+    """The second waits for the first, then finds its episodes done."""
+    working, may_end = threading.Event(), threading.Event()
+    slow, idle = Decoder(), Decoder()
+
+    def waits(number: int, out: Array) -> None:
+        working.set()
+        assert may_end.wait(60)
+        slow(number, out)
+
+    caches = [FrameCache(tmp_path, "front", SHAPE, None) for _ in range(2)]
+    writer = threading.Thread(target=caches[0].extend, args=(KEYS, COUNTS, waits))
+    writer.start()
+    assert working.wait(60)
+    second = threading.Thread(target=caches[1].extend, args=(KEYS, COUNTS, idle))
+    second.start()
+    may_end.set()
+    writer.join()
+    second.join()
+    assert (slow.served, idle.served) == ([0, 1, 2], [])
+    assert [contents(cache, COUNTS) for cache in caches] == [CONTENT, CONTENT]
+
+
+def test_a_full_disk_is_an_error_that_names_the_remedy(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from robot_rl.data.frame_cache import FrameCache
+from robot_rl.errors import DiskFullError
+from tests.data.test_frame_cache import COUNTS, KEYS, SHAPE, Decoder
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+try:
+    FrameCache(Path(sys.argv[1]), "front", SHAPE, None).extend(KEYS, COUNTS, Decoder())
+except DiskFullError as error:
+    print(error)
+"""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=root, check=True, timeout=60, capture_output=True, text=True
+    )
+    assert "cannot grow" in ended.stdout and "tier=decode" in ended.stdout
+
+
+def test_unknown_tiers_are_refused_with_the_valid_ones() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'cache'"):
+        ImageOptions(tier="cahce")
+    with pytest.raises(StoreError, match="no episode"):
+        WindowSampler(MemoryEpisodes([]), SPEC, batch=1)
