@@ -1,7 +1,7 @@
 """Diffusion policy (Chi et al. 2023): chunks denoised from noise under a window of observations.
 
-Implements Policy, ChunkSampler and Denoiser. Deterministic in its noise, which is drawn by counter and recorded with
-every decision. Row 0 of a chunk is the current step, and training windows are cut the same way.
+Implements Policy and Denoiser, and ChunkSampler by policies.black_box. Deterministic in its noise, which is drawn by
+counter and recorded with every decision. Row 0 of a chunk is the current step, and training windows are cut alike.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from policies.noise_schedules import NoiseSchedule
 from policies.row_noise import RowNoise
 from policies.samplers import Sampler
 from robot_rl.data.normalizer import Normalizer
-from robot_rl.errors import CheckpointError
-from robot_rl.interfaces import SamplerSpec
+from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, Offsets, Pad, PolicySpec, WindowSpec
 
 ACTION = "action/commanded"
@@ -47,7 +46,8 @@ class DiffusionPolicy:
         snr_clip: weight of the x0 loss, min(SNR, snr_clip) (Hang et al. 2023); for prediction ``sample`` only.
         training_precision, precision: float32 or bfloat16, in training and in acting.
         compiled_training, compiled: compile the denoising error, and the sampling loop (first call: tens of seconds).
-        batch_rows: pad every batch to this many rows: a row's chunk is then bit-equal in any batch.
+        batch_rows: act in batches of exactly this many rows, padded: a row's chunk is then bit-equal in any batch.
+        device: ``cpu``, ``cuda`` or ``auto``.
         seed: of the initial weights and of the acting noise.
     """
 
@@ -79,7 +79,7 @@ class DiffusionPolicy:
         chosen = [*named_features(observation or {}, env_spec.observation), *features]
         if observation is None and not features:
             chosen = every_feature(env_spec.observation)
-        self.env_spec, self.schedule, self.device = env_spec, schedule, torch.device(device)
+        self.env_spec, self.schedule, self.device = env_spec, schedule, _device(device)
         self.history, self.horizon, self.execute = history, horizon, execute
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -108,31 +108,19 @@ class DiffusionPolicy:
         """Windows {key: [B, T_o, ...]} -> chunks [B, T_p, A] from the current step on, their noise in ``decision``."""
         rows = len(context.step)
         noise = self._noise.draw(rows, self.noise_shape)
-        observation = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in self.spec.observation}
-        actions = self.sample(self._padded(observation), self._padded({"noise": torch.from_numpy(noise)})["noise"])
-        return ActionChunk(actions[:rows].cpu().numpy(), self.execute, decision={"noise": noise})
+        tensors = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in self.spec.observation}
+        tensors["noise"] = torch.from_numpy(noise)
+        size = self.batch_rows or rows
+        parts = [{key: _rows(value, first, size) for key, value in tensors.items()} for first in range(0, rows, size)]
+        actions = torch.cat([self.sample(part, part["noise"]) for part in parts])[:rows]
+        return ActionChunk(actions.cpu().numpy(), self.execute, decision={"noise": noise})
 
-    def _padded(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        def pad(value: Tensor) -> Tensor:
-            missing = (self.batch_rows or 0) - len(value)
-            return value if missing <= 0 else torch.cat((value, value[-1:].expand(missing, *value.shape[1:])))
-
-        return {key: pad(value) for key, value in tensors.items()}
-
-    # --- ChunkSampler
+    # --- what policies.black_box offers as a ChunkSampler
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
         """Shape of the noise of one chunk."""
         return self.sampler.noise_shape((self.horizon, self.env_spec.action.size))
-
-    @property
-    def sampler_spec(self) -> SamplerSpec:
-        """What this policy tells of itself as a black-box ChunkSampler."""
-        return SamplerSpec(
-            self.spec.observation, self.spec.action, self.history, self.horizon, self.execute,
-            self.noise_shape, "normal", self.env_spec.step_rate_hz, self.sha256(),
-        )  # fmt: skip
 
     @torch.inference_mode()
     def sample(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
@@ -254,3 +242,18 @@ class DiffusionPolicy:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _rows(value: Tensor, first: int, size: int) -> Tensor:
+    """Rows first .. first + size, the last one repeated where there are no more."""
+    part = value[first : first + size]
+    missing = size - len(part)
+    return part if missing == 0 else torch.cat((part, part[-1:].expand(missing, *part.shape[1:])))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device '{name}' is not available", remedy="Use device=cpu or device=auto")
+    return torch.device(name)

@@ -10,8 +10,11 @@ from robot_rl.types import Array
 
 
 class RowNoise:
-    """Standard-normal draws per batch row. Equal (seed, episode seed, decision) give equal noise in any batch, after any
-    history and on any device, so that runs can be repeated, split and compared pair by pair."""
+    """Standard-normal draws per batch row.
+
+    Equal (seed, episode seed, decision) give equal noise in any batch, after any history and on any device, so that
+    runs can be repeated, split and compared pair by pair.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -52,21 +52,22 @@ def run(config: Any) -> None:
     learner = instantiate(config.algorithm)(policy)
     folder = Path(config.root) / "runs" / (config.name or f"{config.data}-seed{config.seed}")
     training_run = TrainingRun(folder, resume=config.resume, keep=config.keep)
+    resuming = config.resume and training_run.resumable
+    if resuming:
+        _take_statistics(policy, policy_config, folder, spec)
+    else:
+        policy.fit_normalizer(_rows(sampler, augmentation))
     training = OfflineTraining(
         learner,
         sampler,
         training_run,
-        OfflineSchedule(
-            config.steps, config.group, config.log_every, config.checkpoint_every, config.evaluate_every
-        ),
-        Provenance(policy_config, spec, _meta(config, sampler)),
+        OfflineSchedule(config.steps, config.group, config.log_every, config.checkpoint_every, config.evaluate_every),
+        Provenance(policy_config, spec, _meta(config, sampler, policy)),
         augment=augmentation,
         evaluate=_evaluation(config, acting) if config.evaluate_every else None,
     )
-    if config.resume and training_run.resumable:
-        _resume(training, policy, policy_config, spec)
-    else:
-        policy.fit_normalizer(_rows(sampler, augmentation))
+    if resuming:
+        print(f"resuming at step {training.resume()}")
     parameters = sum(value.numel() for value in policy.module.parameters())
     print(f"{len(sampler.episodes)} episodes, {len(sampler)} windows, {parameters / 1e6:.1f} M parameters -> {folder}")
     checkpoint = training.train()
@@ -118,7 +119,7 @@ def _rows(sampler: Any, augmentation: Any) -> Mapping[str, Any]:
     return {key: np.concatenate((rows[key], value)) for key, value in augmentation.image(rows).items()}
 
 
-def _meta(config: Any, sampler: Any) -> dict[str, Any]:
+def _meta(config: Any, sampler: Any, policy: Any) -> dict[str, Any]:
     """Which data and which configuration made the checkpoint."""
     import hashlib
 
@@ -126,22 +127,21 @@ def _meta(config: Any, sampler: Any) -> dict[str, Any]:
 
     digest = hashlib.sha256("\n".join(sampler.episodes).encode()).hexdigest()
     data = {"dataset": config.data, "episodes": len(sampler.episodes), "windows": len(sampler), "sha256": digest}
-    plain = OmegaConf.to_container(config, resolve=True)
-    return {"data": data, "config": {key: value for key, value in plain.items() if key not in ("root", "env", "task")}}
+    names = [name for name in config if name not in ("root", "env", "task")]
+    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
+    return {"data": data, "normalizer_sha256": policy.normalizer.sha256(), "config": settings}
 
 
-def _resume(training: Any, policy: Any, policy_config: Mapping[str, Any], spec: Any) -> None:
-    """Weights, statistics and step of the newest checkpoint, if it is of this policy and data."""
+def _take_statistics(policy: Any, policy_config: Mapping[str, Any], folder: Path, spec: Any) -> None:
+    """The normaliser of the run that goes on: never fitted again, even when the dataset has grown."""
     from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, read_config
 
-    folder = training.run.folder
     saved = load_checkpoint(folder, spec)
     if read_config(find_checkpoint(folder)) != policy_config:
         raise CheckpointError(
-            f"run {folder} was started with another policy configuration", remedy="Resume with the same one"
+            f"run {folder} was started with another policy configuration", remedy="Resume it with the same one"
         )
-    policy.load_state_dict(saved.state_dict())  # the statistics stay; the learner brings its own weights
-    print(f"resuming at step {training.resume()}")
+    policy.load_state_dict(saved.state_dict())  # the learner brings its own weights
 
 
 def _evaluation(config: Any, acting: Any) -> Any:
@@ -170,9 +170,9 @@ def _report(folder: Path, checkpoint: Path) -> None:
     table = Table("step", "loss", "steps/s", "minutes", title="training")
     rows = read_rows(folder / "metrics.jsonl")
     for row in rows[-1:]:
-        table.add_row(
-            str(row["step"]), f"{row['loss']:.4f}", f"{row['steps_per_s']:.1f}", f"{row['wall_s'] / 60:.1f}"
-        )
+        table.add_row(str(row["step"]), f"{row['loss']:.4f}", f"{row['steps_per_s']:.1f}", f"{row['wall_s'] / 60:.1f}")
     console = Console()
     console.print(table)
-    console.print(f"checkpoint {checkpoint}\nplots      {folder / 'loss.png'}, {folder / 'samples.png'}", soft_wrap=True)
+    console.print(
+        f"checkpoint {checkpoint}\nplots      {folder / 'loss.png'}, {folder / 'samples.png'}", soft_wrap=True
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,7 +55,7 @@ class BehaviourCloning:
         *,
         steps: int = 60_000,
         learning_rate: float = 3e-4,
-        betas: tuple[float, float] = (0.95, 0.999),
+        betas: Sequence[float] = (0.95, 0.999),
         weight_decay: float = 1e-6,
         warmup_steps: int = 500,
         final_fraction: float = 0.0,
@@ -70,7 +70,7 @@ class BehaviourCloning:
         self.gradient_norm = gradient_norm
         self._named = dict(policy.module.named_parameters())
         self._optimizer = torch.optim.AdamW(
-            list(self._named.values()), learning_rate, tuple(betas), weight_decay=weight_decay, fused=True
+            list(self._named.values()), learning_rate, (betas[0], betas[1]), weight_decay=weight_decay, fused=True
         )
         self._ema = ExponentialMovingAverage(self._named, ema_power, ema_maximum)
         self._loss = torch.compile(policy.loss) if compiled else policy.loss

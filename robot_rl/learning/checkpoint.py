@@ -44,7 +44,7 @@ def save_checkpoint(
     training: Mapping[str, Tensor] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``folder`` in one rename: it is there whole or not at all. Raises CheckpointError when it exists already."""
+    """Write ``folder`` in one rename: it is there whole or not at all. Raises CheckpointError when there is one."""
     if folder.exists():
         raise CheckpointError(f"checkpoint {folder} exists", remedy="Checkpoints are never overwritten")
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -137,7 +137,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is not a checkpoint of this project: format {manifest.get('format')!r}")
     if manifest.get("version", 0) > FORMAT_VERSION:
         raise CheckpointError(
-            f"checkpoint {folder} has version {manifest['version']}", limit=str(FORMAT_VERSION), remedy="Update robot-rl"
+            f"checkpoint {folder} has version {manifest['version']}",
+            limit=str(FORMAT_VERSION),
+            remedy="Update robot-rl",
         )
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file():

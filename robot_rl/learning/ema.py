@@ -22,8 +22,7 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def update(self, parameters: Mapping[str, Tensor]) -> None:
         """Move the average towards ``parameters``, once per gradient step."""
-        names = list(self.average)
-        torch._foreach_lerp_(
-            [self.average[n] for n in names], [parameters[n].detach() for n in names], 1 - self.decay()
-        )
+        move = 1 - self.decay()
+        for name, average in self.average.items():
+            average.lerp_(parameters[name].detach(), move)
         self.step += 1

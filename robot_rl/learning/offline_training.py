@@ -61,7 +61,7 @@ class OfflineTraining:
         learner: whatever is updated from ``demonstrations``.
         batches: by step.
         augment: changes a batch, by counter: (batch, step) -> batch.
-        evaluate: called every ``evaluate_every`` steps with the acting state; its ``score`` chooses the best checkpoint.
+        evaluate: called with the acting state; its ``score`` chooses the best checkpoint.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """A run's folder: metrics, checkpoints, TensorBoard. What is there after a kill is enough to go on.
 
-    runs/<name>/  config.json  metrics.jsonl  evaluations.jsonl  loss.png  samples.png  tensorboard/
-                  checkpoints/step_00001000/  checkpoints/latest  checkpoints/best
+runs/<name>/  config.json  metrics.jsonl  evaluations.jsonl  loss.png  samples.png  tensorboard/
+              checkpoints/step_00001000/  checkpoints/latest  checkpoints/best
 """
 
 from __future__ import annotations

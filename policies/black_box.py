@@ -1,0 +1,32 @@
+"""A diffusion policy as the black box that steering sees: chunks from observation and noise, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from policies.diffusion import DiffusionPolicy
+from robot_rl.interfaces import SamplerSpec
+
+
+class BlackBox:
+    """ChunkSampler over a policy whose weights do not change while this exists."""
+
+    def __init__(self, policy: DiffusionPolicy) -> None:
+        self._policy = policy
+        self.spec = SamplerSpec(
+            observation=policy.spec.observation,
+            action=policy.spec.action,
+            history=policy.spec.history,
+            horizon=policy.spec.horizon,
+            execute=policy.spec.execute,
+            noise_shape=policy.noise_shape,
+            prior="normal",
+            rate_hz=policy.env_spec.step_rate_hz,
+            sha256=policy.sha256(),
+        )
+
+    def sample(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
+        """[B, T_o, ...] observations and [B, *noise_shape] noise -> chunks [B, T_p, A] in physical units."""
+        return self._policy.sample(obs, noise).clone()
