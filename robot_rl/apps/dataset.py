@@ -20,6 +20,7 @@ class Config:
     name: str
     source: str | None
     target: str | None
+    skip_invalid: bool
     worst: int
     return_random: float
     return_expert: float | None
@@ -45,13 +46,15 @@ def import_dataset(config: Any) -> None:
     store = EpisodeStore.open_or_create(folder, spec=foreign.spec, name=config.name)
     try:
         with _progress(f"import {source.name}", len(foreign.recordings)) as advance:
-            summary = import_recordings(store, foreign, advance)
+            summary = import_recordings(store, foreign, advance, skip_invalid=config.skip_invalid)
     except KeyboardInterrupt:
         print(f"{len(store.ids())} of {len(foreign.recordings)} episodes are safe in {folder}; run again to continue")
         raise
     print(f"{summary.imported} episodes, {summary.steps} steps imported into {folder}")
     if summary.skipped:
         print(f"{summary.skipped} episodes were there already and were left alone")
+    for reason in summary.invalid:
+        print(f"left out: {reason}")
     if foreign.dropped:
         print(f"not imported: {', '.join(foreign.dropped)}")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from robot_rl.data.episode import Episode
 from robot_rl.errors import StoreError
-from robot_rl.types import Array, EnvSpec, Phase
+from robot_rl.types import ActionKind, Array, EnvSpec, Phase
 
 COVERAGE_COMPONENTS = 4
 COVERAGE_BINS = 10
@@ -113,6 +113,8 @@ def motions(episode: Episode, spec: EnvSpec) -> dict[str, Array]:
         paths["arm0/joint_position"] = episode.arrays["obs/arm0/joint_position"]
     steps = episode.steps
     for part in spec.action.parts:
+        if part.kind == ActionKind.GRIPPER:
+            continue  # opens and closes on purpose
         values = episode.arrays["action/commanded"][:steps, spec.action.slices[part.name]][:, :3]
         paths[f"action {part.name}"] = np.cumsum(values, axis=0) if part.kind.value.endswith("delta") else values
     return paths

@@ -64,7 +64,7 @@ def range_table(ranges: Mapping[str, Range]) -> Table:
 
     table = Table(title="ranges", title_justify="left")
     for column in ("array", "unit", "", "min", "max", "mean", "std"):
-        table.add_column(column, justify="left" if column in ("array", "unit") else "right")
+        table.add_column(column, justify="left" if column in ("array", "unit") else "right", no_wrap=True)
     for name, values in ranges.items():
         for i in range(min(len(values.minimum), _MOST_COMPONENTS)):
             figures = (values.minimum[i], values.maximum[i], values.mean[i], values.std[i])

@@ -26,6 +26,7 @@ from robot_rl.data.formats.interchange import (
     content_id,
     episode_arrays,
     import_metadata,
+    range_of,
     require,
     synthetic_stamps,
     with_last,
@@ -127,7 +128,7 @@ class DiffusionPolicyFormat:
         used = {self.action}
         observation = self.observation or {name: name for name in low if name not in used}
         cameras = self.cameras or {name: name for name, array in arrays.items() if array.ndim == 4}
-        span = np.maximum(np.ptp(action, axis=0), 1e-6)
+        low_limit, high_limit = range_of([action])
         spec = EnvSpec(
             robot=self.robot,
             task=self.task,
@@ -135,16 +136,7 @@ class DiffusionPolicyFormat:
             observation={
                 name: ArraySpec(select(expression, low).shape[1:]) for name, expression in observation.items()
             },
-            action=ActionSpec(
-                (
-                    ActionPart(
-                        "action",
-                        ActionKind.RAW,
-                        low=tuple((action.min(axis=0) - 0.01 * span).tolist()),
-                        high=tuple((action.max(axis=0) + 0.01 * span).tolist()),
-                    ),
-                )
-            ),
+            action=ActionSpec((ActionPart("action", ActionKind.RAW, low_limit, high_limit),)),
             cameras={name: _camera(arrays[key], self.step_rate_hz) for name, key in cameras.items() if self.images},
         )
         return Layout(spec, observation, self.action, cameras if self.images else {})

@@ -79,6 +79,15 @@ def episode_arrays(actions: Array, rewards: Array, *, period_ns: int, terminated
     }
 
 
+def range_of(actions: Sequence[Array]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Limits per component of foreign actions [T, A] whose own limits nobody tells: their finite range, 1 % wider."""
+    stacked = np.concatenate(actions).astype(np.float64)
+    finite = np.where(np.isfinite(stacked), stacked, 0.0)
+    low, high = finite.min(axis=0), finite.max(axis=0)
+    margin = 0.01 * np.maximum(high - low, 1e-4)
+    return tuple((low - margin).tolist()), tuple((high + margin).tolist())
+
+
 def with_last(rows: Array, last: Array | np.generic) -> Array:
     """``rows`` [T, ...] and one more row."""
     return np.concatenate((rows, np.asarray(last)[None]), axis=0)

@@ -28,6 +28,7 @@ from robot_rl.data.formats.interchange import (
     content_id,
     episode_arrays,
     import_metadata,
+    range_of,
     require,
     synthetic_stamps,
     with_last,
@@ -214,10 +215,10 @@ def demo_names(file: Any, source: Path) -> list[str]:
 
 def _raw_action(file: Any) -> ActionPart:
     """The environment's own action; limits -1 to 1 where the data keep to them, else the range of the data."""
-    stacked = [file["data"][name]["actions"][:] for name in file["data"]]
-    low = np.minimum(np.min([a.min(axis=0) for a in stacked], axis=0), -1.0)
-    high = np.maximum(np.max([a.max(axis=0) for a in stacked], axis=0), 1.0)
-    return ActionPart("action", ActionKind.RAW, tuple(low.tolist()), tuple(high.tolist()))
+    low, high = range_of([file["data"][name]["actions"][:] for name in file["data"]])
+    if min(low) >= -1.02 and max(high) <= 1.02:
+        low, high = (-1.0,) * len(low), (1.0,) * len(high)
+    return ActionPart("action", ActionKind.RAW, low, high)
 
 
 def _masks(file: Any) -> dict[str, list[str]]:

@@ -9,39 +9,59 @@ from typing import Any
 from robot_rl.data.episode import Episode
 from robot_rl.data.formats.interchange import Recording, RecordingSet
 from robot_rl.data.store import EpisodeStore
-from robot_rl.errors import SpecMismatchError, StoreError
+from robot_rl.errors import EpisodeError, SpecMismatchError, StoreError
 from robot_rl.types import EnvSpec, compare_specs
 
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """What an import did; ``skipped`` episodes were in the store already."""
+    """What an import did; ``skipped`` episodes were in the store already, ``invalid`` says why some were left out."""
 
     imported: int
     skipped: int
     steps: int
+    invalid: Sequence[str] = ()
 
 
 def import_recordings(
-    store: EpisodeStore, foreign: RecordingSet, advance: Callable[[], None] = lambda: None
+    store: EpisodeStore,
+    foreign: RecordingSet,
+    advance: Callable[[], None] = lambda: None,
+    *,
+    skip_invalid: bool = False,
 ) -> ImportSummary:
     """Write every recording that the store does not hold yet, each committed whole: interrupted imports resume.
 
-    Raises SpecMismatchError when the store was made for something else, EpisodeError for an episode that is not valid.
+    Raises SpecMismatchError when the store was made for something else, and EpisodeError for an episode that is not
+    valid (``skip_invalid`` leaves those out instead); what was written before stays.
     """
     _check_spec(store, foreign.spec)
-    known = {info.metadata.get("source_id") for info in store.infos()}
+    known = {info.metadata.get("source_id") for info in store.infos(excluded=True)}
     imported = skipped = steps = 0
+    invalid: list[str] = []
     for recording in foreign.recordings:
         if recording.source_id in known:
             skipped += 1
         else:
-            info = store.write(recording.load())
-            if recording.split:
-                store.annotate(info.id, split=recording.split, who="import")
-            imported, steps = imported + 1, steps + recording.steps
+            try:
+                _import_one(store, recording)
+                imported, steps = imported + 1, steps + recording.steps
+            except EpisodeError as error:
+                if not skip_invalid:
+                    raise
+                invalid.append(str(error))
         advance()
-    return ImportSummary(imported, skipped, steps)
+    return ImportSummary(imported, skipped, steps, invalid)
+
+
+def _import_one(store: EpisodeStore, recording: Recording) -> None:
+    try:
+        info = store.write(recording.load())
+    except EpisodeError as error:
+        what = f"{recording.source_id} cannot be imported, {error.what}"
+        raise EpisodeError(what, limit=error.limit, remedy=error.remedy) from error
+    if recording.split:
+        store.annotate(info.id, split=recording.split, who="import")
 
 
 def stored_recordings(
