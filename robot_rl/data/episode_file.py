@@ -7,6 +7,7 @@ entry is the array itself followed by four bytes of checksum. Any Zarr v3 reader
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import zlib
@@ -23,6 +24,7 @@ from robot_rl.errors import CorruptEpisodeError, EpisodeError, SchemaVersionErro
 from robot_rl.types import Array
 
 DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+_GROUP = b'{"zarr_format":3,"node_type":"group","attributes":{}}'
 _CAMERA_ARRAYS = ("data", "offset", "t_ns", "t_dev_ns", "frame_of_step")
 
 
@@ -31,7 +33,7 @@ def write_episode(descriptor: int, episode: Episode) -> tuple[int, int]:
     archive = StoredZipWriter(descriptor)
     arrays = dict(_all_arrays(episode))
     for group in sorted({path[:i] for path in arrays for i, letter in enumerate(path) if letter == "/"}):
-        archive.add(f"{group}/zarr.json", [_json({"zarr_format": 3, "node_type": "group", "attributes": {}})])
+        archive.add(f"{group}/zarr.json", [_GROUP])
     for path, (value, attributes) in arrays.items():
         archive.add(f"{path}/zarr.json", [_json(_array_metadata(value, attributes))])
         if value.size:
@@ -117,7 +119,7 @@ class EpisodeFile:
         self._chunks = {
             _path_of(name): entry for name, entry in self._entries.items() if not name.endswith("zarr.json")
         }
-        self.paths = [node for node in nodes if node in self._chunks or self._node(node)["node_type"] == "array"]
+        self.paths = [node for node in nodes if node in self._chunks or not self._is_group(node)]
 
     @property
     def crc32c(self) -> int:
@@ -128,7 +130,7 @@ class EpisodeFile:
         """Read-only view of an array, in place; raises KeyError when the file has none of that name."""
         node = self._node(path)
         dtype, shape = np.dtype(node["data_type"]).newbyteorder("<"), tuple(node["shape"])
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if count == 0:
             return np.frombuffer(b"", dtype).reshape(shape)
         entry = self._chunks.get(path)
@@ -166,7 +168,10 @@ class EpisodeFile:
         return CameraTrack(**parts, **size, attributes=known)
 
     def _node(self, path: str) -> dict[str, Any]:
-        return json.loads(self._bytes(self._entries[f"{path}/zarr.json"]))
+        return json.loads(self._bytes(self._entries[f"{path}/zarr.json"]).decode())
+
+    def _is_group(self, path: str) -> bool:
+        return self._bytes(self._entries[f"{path}/zarr.json"]) == _GROUP or self._node(path)["node_type"] == "group"
 
     def _bytes(self, entry: Entry) -> bytes:
         return self._map[entry.offset : entry.offset + entry.size]

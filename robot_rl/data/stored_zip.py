@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from robot_rl.data.checksum import crc32c
 from robot_rl.data.file_lock import write_all
@@ -29,8 +27,7 @@ class ZipFormatError(ValueError):
     """The bytes are not a whole archive of stored entries."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Where the data of one entry lies in the file, and its zip CRC32."""
 
     offset: int
@@ -82,23 +79,24 @@ def read_directory(content: Any) -> dict[str, Entry]:
     _, _, _, _, count, length, start, _ = _END.unpack_from(content, size - _END.size)
     if start + length + _END.size != size:
         raise ZipFormatError("the zip directory does not lie where the file says")
-    return dict(_directory_entries(content[start : start + length], count, start))
+    return _directory_entries(content[start : start + length], count, start)
 
 
-def _directory_entries(directory: bytes, count: int, limit: int) -> Iterator[tuple[str, Entry]]:
-    position = 0
+def _directory_entries(directory: bytes, count: int, limit: int) -> dict[str, Entry]:
+    entries, position = {}, 0
     for _ in range(count):
         if position + _CENTRAL.size > len(directory):
             raise ZipFormatError("the zip directory ends early")
         field = _CENTRAL.unpack_from(directory, position)
-        if field[0] != b"PK\1\2" or field[4] != 0 or field[8] != field[9]:
+        magic, _, _, _, method, _, _, crc, stored, size, name_length, extra, comment, _, _, _, start = field
+        if magic != b"PK\1\2" or method != 0 or stored != size:
             raise ZipFormatError("the zip directory holds an entry that is damaged or compressed")
-        crc, size, name_length, start = field[7], field[9], field[10], field[16]
         name = directory[position + _CENTRAL.size : position + _CENTRAL.size + name_length]
-        position += _CENTRAL.size + name_length + field[11] + field[12]
+        position += _CENTRAL.size + name_length + extra + comment
         # The local header repeats the name and pads to the alignment: its place follows from what is known here.
         offset = start + _LOCAL.size + name_length + _EXTRA.size
         offset += -offset % ALIGNMENT
         if offset + size > limit:
             raise ZipFormatError(f"entry {name!r} reaches outside the file")
-        yield name.decode(), Entry(offset, size, crc)
+        entries[name.decode()] = Entry(offset, size, crc)
+    return entries

@@ -168,9 +168,8 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path):
 
 
 def test_a_device_without_space_gives_a_disk_full_error():
-    with Path("/dev/full").open("wb", buffering=0) as full:
-        with pytest.raises(OSError) as caught:
-            write_all(full.fileno(), [b"x"])
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError) as caught:
+        write_all(full.fileno(), [b"x"])
     error = disk_error(caught.value, "ep3", "cannot begin")
     assert isinstance(error, DiskFullError) and isinstance(error, OSError)
     assert str(error).startswith("episode ep3: cannot begin: No space left")
