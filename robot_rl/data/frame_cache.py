@@ -49,11 +49,19 @@ class FrameCache:
         self._mapped: mmap.mmap
         self._frames = np.zeros((0, *shape), dtype=np.uint8)
 
-    def extend(self, episodes: Sequence[Key], counts: Sequence[int], decode: Callable[[int, Array], None]) -> int:
+    def extend(
+        self,
+        episodes: Sequence[Key],
+        counts: Sequence[int],
+        decode: Callable[[int, Array], None],
+        *,
+        resident: bool = False,
+    ) -> int:
         """Make ``episodes`` with ``counts`` frames each readable; returns how many had to be decoded.
 
         ``decode(e, out)`` fills uint8 [counts[e], h, w, c]. Waits while another process is decoding, then uses what
-        that one did. Raises DiskFullError; what was decoded before remains.
+        that one did. ``resident`` has the kernel load the whole file in order, which is much faster than at random;
+        for caches that fit the memory. Raises DiskFullError; what was decoded before remains.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._learn()
@@ -64,7 +72,7 @@ class FrameCache:
                 missing = [e for e in missing if not self._holds(episodes[e], counts[e])]
                 self._write(missing, episodes, counts, decode)
             self._learn()
-        self._map()
+        self._map(resident)
         places = [np.arange(counts[e]) + self._known[key][0] for e, key in enumerate(episodes)]
         self._place = np.concatenate([np.zeros(0, dtype=np.int64), *places])
         return len(missing)
@@ -134,11 +142,15 @@ class FrameCache:
         mapped = mmap.mmap(file, stop - page_start, offset=page_start)
         return np.frombuffer(mapped, np.uint8, stop - start, start - page_start).reshape(-1, *self.shape)
 
-    def _map(self) -> None:
+    def _map(self, resident: bool) -> None:
         """Map the file as it is now; older maps stay valid for whoever holds them."""
+        before = self._frames.nbytes
         with (self.folder / "frames.u8").open("rb") as file:
             size = os.fstat(file.fileno()).st_size // self._frame_bytes * self._frame_bytes
             self._mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
+        if resident and size > before:
+            start = before - before % mmap.ALLOCATIONGRANULARITY
+            self._mapped.madvise(mmap.MADV_WILLNEED, start, size - start)
         self._frames = np.frombuffer(self._mapped, np.uint8).reshape(-1, *self.shape)
 
 

@@ -6,6 +6,7 @@ Needs OpenCV for encoded frames, imported on first use.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -27,8 +28,9 @@ from robot_rl.types import Array
 
 TIERS = ("auto", "cache", "decode")
 _CODECS = ("jpeg", "png", "webp")  # what OpenCV decodes; raw needs no decoder
-_FRAMES_PER_THREAD = 8  # fewer are not worth a hand-over
-_SHARE_OF_MEMORY = 0.7  # of what is free, for decoded frames in the page cache
+_FRAMES_PER_THREAD = 8  # fewer are not worth a hand-over when decoding,
+_BYTES_PER_THREAD = 16 << 20  # less when copying
+_SHARE = 0.7  # of the free memory (page cache), or of the free disk, that decoded frames may take
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,10 @@ class Images:
             return
         for camera in self.table.cameras:
             self._check_shapes(camera)
+        decoded = sum(self.table.first_frame[name][-1] * math.prod(shape) for name, shape in self._shapes.items())
+        self.cold = decoded > _SHARE * _free_memory()
         if self.tier == "auto":
-            self.tier = self._choose()
+            self.tier = "cache" if self._fits_disk(decoded) else "decode"
         if self.tier == "cache":
             for camera in self.table.cameras:
                 self._extend(camera)
@@ -136,13 +140,16 @@ class Images:
         """Frames with these numbers [...] into uint8 [..., h, w, c]."""
         flat, target = frames.reshape(-1), out.reshape(-1, *self._shapes[camera])
         if self.tier == "cache":
-            self._caches[camera].read(flat, target)  # one core saturates the memory
+            self._in_parts(self._caches[camera].read, flat, target, smallest=1 + _BYTES_PER_THREAD // target[0].nbytes)
         else:
             self._in_parts(partial(self._decode, camera), flat, target)
 
-    def _in_parts(self, read: Callable[[Array, Array], None], frames: Array, out: Array) -> None:
-        """``read(frames, out)`` on all threads; decoding and copying run without the interpreter lock."""
-        threads = min(self.options.threads, len(frames) // _FRAMES_PER_THREAD)
+    def _in_parts(
+        self, read: Callable[[Array, Array], None], frames: Array, out: Array, smallest: int = _FRAMES_PER_THREAD
+    ) -> None:
+        """``read(frames, out)`` on all threads, each with at least ``smallest`` frames; decoding and copying run
+        without the interpreter lock."""
+        threads = min(self.options.threads, len(frames) // smallest)
         if threads < 2:
             read(frames, out)
             return
@@ -191,13 +198,12 @@ class Images:
                     remedy="Give all frames one size with ImageOptions(size=...)",
                 )
 
-    def _choose(self) -> str:
+    def _fits_disk(self, decoded: int) -> bool:
         if self.folder is None:
-            return "decode"
-        needed = sum(self.table.first_frame[camera][-1] * int(np.prod(shape)) for camera, shape in self._shapes.items())
-        self.cold = needed > _SHARE_OF_MEMORY * _free_memory()
-        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        return "cache" if needed < _SHARE_OF_MEMORY * shutil.disk_usage(existing).free else "decode"
+            return False
+        present = sum(path.stat().st_size for path in self.folder.glob("*/frames.u8"))
+        existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        return decoded - present < _SHARE * shutil.disk_usage(existing).free
 
     def _extend(self, camera: str) -> None:
         if camera not in self._caches:
@@ -209,7 +215,7 @@ class Images:
             self._in_parts(partial(self._decode, camera), np.arange(first[episode], first[episode + 1]), out)
 
         keys = list(zip(self.table.ids, self.table.checksums, strict=True))
-        self._caches[camera].extend(keys, np.diff(first).tolist(), decode)
+        self._caches[camera].extend(keys, np.diff(first).tolist(), decode, resident=not self.cold)
 
 
 def _cache_folder(options: ImageOptions, store_root: Path | None) -> Path | None:

@@ -17,6 +17,7 @@ from robot_rl.data.episode import CameraTrack, Episode
 from robot_rl.data.frame_cache import FrameCache
 from robot_rl.data.frame_encoding import encode_frame
 from robot_rl.data.frames import ImageOptions, decode_frame
+from robot_rl.data.prefetch import Prefetcher
 from robot_rl.data.replay import ReplaySampler
 from robot_rl.data.store import EpisodeStore
 from robot_rl.data.tables import MemoryEpisodes
@@ -151,6 +152,22 @@ def test_episodes_in_memory_are_decoded_on_demand_unless_a_folder_is_named() -> 
     assert sampler.images is not None and sampler.images.tier == "decode"
     with pytest.raises(ConfigError, match="needs a folder"):
         WindowSampler([filmed("a", [0, 1])], SPEC, batch=1, images=ImageOptions(tier="cache"))
+
+
+def test_announced_batches_are_read_as_others(tmp_path: Path) -> None:
+    """What happens when the decoded frames exceed the free memory; frames begin anywhere within a page."""
+    sampler = WindowSampler(
+        [filmed(f"e{i}", list(range(12)), first=i) for i in range(4)],
+        SPEC,
+        batch=8,
+        images=ImageOptions(cache=tmp_path),
+    )
+    assert sampler.images is not None and sampler.images.tier == "cache"
+    expected = [sampler.batch(step)["images/front"] for step in range(6)]
+    sampler.images.cold = True
+    with Prefetcher(sampler) as batches:
+        for images in expected:
+            np.testing.assert_array_equal(next(batches)["images/front"], images)
 
 
 def test_bad_frames_are_named(tmp_path: Path) -> None:

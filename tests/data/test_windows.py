@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from robot_rl.data.tables import MemoryEpisodes
 from robot_rl.data.windows import WindowSampler
 from robot_rl.errors import ConfigError, EpisodeError, StoreError
 from robot_rl.types import Array, Offsets, Pad, WindowSpec
+from tests.shared_data import shared_data
 
 FINAL = -999.0  # stands where the final row has no action, so that a window reading it is seen
 
@@ -91,9 +94,8 @@ def test_windows_are_those_of_diffusion_policy(
 
 def test_a_window_counted_from_the_present_row_is_the_same_window() -> None:
     episodes = [episode("a", 9), episode("b", 7, base=50.0)]
-    spans = {"pad_before": 1, "pad_after": 3}
-    from_start = WindowSpec({"obs/x": Offsets(0, 2), "action/commanded": Offsets(0, 5)}, **spans)
-    from_now = WindowSpec({"obs/x": Offsets(-1, 1), "action/commanded": Offsets(-1, 4)}, **spans)
+    from_start = WindowSpec({"obs/x": Offsets(0, 2), "action/commanded": Offsets(0, 5)}, pad_before=1, pad_after=3)
+    from_now = WindowSpec({"obs/x": Offsets(-1, 1), "action/commanded": Offsets(-1, 4)}, pad_before=1, pad_after=3)
     first, second = (WindowSampler(episodes, spec, batch=4, seed=3).batch(1) for spec in (from_start, from_now))
     np.testing.assert_array_equal(first["obs/x"], second["obs/x"])
     np.testing.assert_array_equal(first["action/commanded"], second["action/commanded"])
@@ -259,3 +261,27 @@ def test_an_episode_of_another_shape_or_without_a_key_is_named_and_spoils_nothin
     source.episodes["b"] = episode("b", 2, base=10.0)
     sampler.refresh()
     assert sorted(whole_epoch(sampler)["obs/x"][:, 0, 0]) == [0, 1, 2, 3, 10, 11]
+
+
+def test_the_published_push_t_demonstrations_give_the_published_windows() -> None:
+    """206 episodes, 25,650 steps, horizon 16, 1 before and 7 after: every episode of n steps has n - 7 windows."""
+    group = zarr.open_group(shared_data("pusht_human206") / "pusht_cchi_v7_replay.zarr", mode="r")
+    ends, state, action = (np.asarray(group[key]) for key in ("meta/episode_ends", "data/state", "data/action"))
+    episodes = []
+    for i, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+        own = episode(f"e{i:03d}", end - start)
+        arrays = {"obs/state": with_final(state[start:end]), "action/commanded": with_final(action[start:end])}
+        episodes.append(Episode(own.id, {**own.arrays, **arrays}, {}))
+    spec = WindowSpec({"obs/state": Offsets(0, 2), "action/commanded": Offsets(0, 16)}, pad_before=1, pad_after=7)
+    sampler = WindowSampler(episodes, spec, batch=256)
+    assert len(sampler) == 25_650 - 7 * 206
+    batch = whole_epoch(sampler)
+    starts = np.concatenate([[0], ends[:-1]])[batch["episode"]]
+    rows = starts[:, None] + batch["row"][:, None] + np.arange(16)
+    rows = np.clip(rows, starts[:, None], ends[batch["episode"]][:, None] - 1)
+    np.testing.assert_array_equal(batch["action/commanded"], action[rows])
+    np.testing.assert_array_equal(batch["obs/state"], state[rows[:, :2]])
+
+
+def with_final(rows: Array) -> Array:
+    return np.concatenate([rows, rows[-1:]])
