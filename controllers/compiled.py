@@ -21,7 +21,7 @@ def kernel(function: _Function) -> _Function:
     """Compile ``function`` in nopython mode at its first call, or load it from the cache."""
     dispatcher: Any = njit(function)
     dispatcher.enable_caching()
-    cache_file = getattr(dispatcher._cache, "_cache_file", None)
+    cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = _package_stamp()
     else:  # another numba: compile anew rather than run something stale

@@ -26,12 +26,11 @@ from controllers.safety import (
     LAYERS,
     MOTION,
     TORQUE,
-    LimitArrays,
-    SafetyLimits,
     joint_layer,
     motion_layer,
     torque_layer,
 )
+from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.types import Array, Arrays
 
 

@@ -23,8 +23,9 @@ class Arm:
     fingers: tuple[str, ...]  # joints of the gripper, driven by its actuators in the same order
     finger_open_m: tuple[float, ...]
     pads: tuple[str, ...]  # geoms that touch what is held
-    finger_force_n: float
     home_rad: tuple[float, ...]
+    joint_lower_rad: tuple[float, ...]
+    joint_upper_rad: tuple[float, ...]
     torque_n_m: tuple[float, ...]
     armature_kg_m2: float = 0.1
     damping_n_m_s: float = 0.1
@@ -44,8 +45,9 @@ PANDA = Arm(
     fingers=(f"{GRIPPER}finger_joint1", f"{GRIPPER}finger_joint2"),
     finger_open_m=(0.04, -0.04),
     pads=(f"{GRIPPER}finger1_pad_collision", f"{GRIPPER}finger2_pad_collision"),
-    finger_force_n=40.0,
     home_rad=(0.0, 0.00762964, 0.0, -2.44792045, 0.0, 2.45555009, 0.7853981633974483),  # TCP at (0.48, 0, 0.20) m
+    joint_lower_rad=(-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
+    joint_upper_rad=(2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
     torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
 )
 

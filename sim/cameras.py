@@ -1,10 +1,13 @@
 """Cameras of a scene and their renderer: EGL, made once, frames as JPEG or raw bytes."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco ships no type information)
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import mujoco
@@ -15,6 +18,14 @@ from robot_rl.types import Array, CameraSpec, Frame
 from sim.arms import Arm
 
 CODECS = ("jpeg", "raw")
+
+
+class Profile(StrEnum):
+    """What an image costs: ``full`` has visual meshes, shadows and smooth edges, ``fast`` none of them, for machines
+    without a GPU."""
+
+    FAST = "fast"
+    FULL = "full"
 
 
 @dataclass(frozen=True)
@@ -51,18 +62,21 @@ class SceneCamera:
 
 @dataclass(frozen=True)
 class CameraRig:
-    """The cameras of a robot and how their frames are encoded; ``shadows`` and ``multisample`` cost time without a
-    GPU."""
+    """The cameras of a robot, how they render and how their frames are encoded."""
 
     cameras: Sequence[SceneCamera] = ()
     codec: str = "jpeg"
     quality: int = 95
-    shadows: bool = True
-    multisample: int = 4
+    profile: Profile = Profile.FAST
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ConfigError(f"camera codec '{self.codec}'", remedy=valid_choices(self.codec, CODECS))
+        if self.profile not in list(Profile):
+            raise ConfigError(
+                f"camera profile '{self.profile}'", remedy=valid_choices(str(self.profile), list(Profile))
+            )
+        object.__setattr__(self, "profile", Profile(self.profile))
         names = [camera.name for camera in self.cameras]
         if len(set(names)) != len(names):
             raise ConfigError(f"two cameras share a name: {sorted(names)}")
@@ -84,7 +98,8 @@ class SceneRenderer:
         os.environ.setdefault("MUJOCO_GL", "egl")
         self._model, self._rig = model, rig
         self._data = mujoco.MjData(model)
-        model.vis.quality.offsamples = rig.multisample
+        full = rig.profile is Profile.FULL
+        model.vis.quality.offsamples = 4 if full else 0
         sizes = {(camera.height, camera.width) for camera in rig.cameras}
         model.vis.global_.offheight = max((height for height, _ in sizes), default=1)
         model.vis.global_.offwidth = max((width for _, width in sizes), default=1)
@@ -102,7 +117,7 @@ class SceneRenderer:
                 remedy="Install EGL (libegl1) or set MUJOCO_GL=osmesa; robot-rl doctor tells more",
             ) from error
         for renderer in self._renderers.values():
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = rig.shadows
+            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = full
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
 
     def pixels(self, data: mujoco.MjData) -> dict[str, Array]:

@@ -105,7 +105,7 @@ class LiftExpert:
     def _approach(self, tcp: Array, velocity: Array, cube: Array) -> Array:
         beside = math.hypot(tcp[0] - cube[0], tcp[1] - cube[1])
         height = min(self.hover_m, self.funnel_slope * max(beside - self.funnel_radius_m, 0.0))
-        return self.stride.towards(cube + [0.0, 0.0, height], tcp, velocity)
+        return self.stride.towards(cube + np.array([0.0, 0.0, height]), tcp, velocity)
 
     def _lift(self, tcp: Array, velocity: Array, cube: Array, opening: float) -> Array:
         """Stay while the fingers close, then rise the faster the firmer they hold."""

@@ -4,6 +4,8 @@ MuJoCo's C functions are called through their addresses in the library that the 
 ``MjData`` are the simulator's own memory, seen through views that stay valid as long as the data lives.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco ships no type information)
 from __future__ import annotations
 
 import ctypes

@@ -4,20 +4,25 @@ The world frame is the base frame of the arm; the table's top is the plane z = 0
 equal coordinates: a lean one for physics (collision geometry only) and a dressed one for rendering.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco ships no type information)
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
 
+from controllers.kinematics import SerialChain
 from robot_rl.errors import ConfigError, valid_choices
+from robot_rl.geometry import pose_inverse, pose_multiply
 from robot_rl.types import Array
 from sim.arms import GRIPPER, Arm, asset_root
-from sim.cameras import SceneCamera
+from sim.cameras import Profile, SceneCamera
 
 TCP_SITE = "tcp"
 TIMESTEP_S = 0.002
@@ -25,6 +30,10 @@ TIMESTEP_S = 0.002
 # Contact bits: what can be held or stood upon gives GRASP to the hand and LINK to the links of the arm, which do not
 # meet each other (the joint limits keep them apart).
 _GRASP, _LINK = 1, 2
+
+
+_SHOWN, _HIDDEN = 0, 3  # geom groups
+_LINK_RGBA, _FINGER_RGBA = (0.93, 0.94, 0.95, 1.0), (0.35, 0.36, 0.38, 1.0)
 
 
 class Shape(StrEnum):
@@ -116,22 +125,25 @@ class SceneModel:
 
 
 def build_scene(
-    scene: Scene, arm: Arm, cameras: Sequence[SceneCamera] = (), *, visual: bool = False, timestep_s: float = TIMESTEP_S
+    scene: Scene, arm: Arm, cameras: Sequence[SceneCamera] = (), *, look: Profile | None = None
 ) -> SceneModel:
-    """Compile the scene; ``visual`` adds what only a camera sees. Raises ConfigError when assets are missing."""
+    """Compile the scene, dressed for cameras of profile ``look`` or lean. Raises ConfigError when assets are missing.
+
+    ``full`` shows the arm's visual meshes, ``fast`` its collision meshes, which have a tenth of the triangles.
+    """
     spec = mujoco.MjSpec()
-    spec.option.timestep = timestep_s
+    spec.option.timestep = TIMESTEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0  # a grasp does not creep
     # A state that is not finite must be seen, not silently replaced by the initial one.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     spec.compiler.degree = False
-    _add_arm(spec, arm, visual=visual)
+    _add_arm(spec, arm, look)
     _add_table(spec, scene)
     for thing in scene.objects:
         _add_object(spec, thing)
-    if visual:
+    if look is not None:
         _add_light(spec)
     for camera in cameras:
         camera.add_to(spec, arm)
@@ -147,11 +159,11 @@ def _load(root: Path, file: str) -> mujoco.MjSpec:
     return spec
 
 
-def _add_arm(spec: mujoco.MjSpec, arm: Arm, *, visual: bool) -> None:
+def _add_arm(spec: mujoco.MjSpec, arm: Arm, look: Profile | None) -> None:
     root = asset_root()
     arm_spec, gripper = _load(root, arm.model_file), _load(root, arm.gripper_file)
-    for part, collide in ((arm_spec, (0, _LINK)), (gripper, (0, _GRASP))):
-        _strip(part, visual=visual, contype=collide[0], conaffinity=collide[1])
+    _strip(arm_spec, look, _LINK)
+    _strip(gripper, look, _GRASP)
     for name in arm.joints:
         joint = arm_spec.joint(name)
         joint.armature, joint.frictionloss = arm.armature_kg_m2, 0.0
@@ -166,20 +178,20 @@ def _add_arm(spec: mujoco.MjSpec, arm: Arm, *, visual: bool) -> None:
     spec.attach(arm_spec, frame=spec.worldbody.add_frame(), prefix="")
 
 
-def _strip(spec: mujoco.MjSpec, *, visual: bool, contype: int, conaffinity: int) -> None:
-    """Drop what this model does not need: visual geometry, cameras, decorations."""
+def _strip(spec: mujoco.MjSpec, look: Profile | None, contacts: int) -> None:
+    """Drop what this model does not need (meshes of the other kind, cameras, decorations); let the rest touch what
+    offers ``contacts``."""
     used = set()
     for geom in list(spec.geoms):
         collides = bool(geom.contype or geom.conaffinity)
-        if not collides and not visual:
+        if not collides and look is not Profile.FULL:
             spec.delete(geom)
             continue
         used.add(geom.meshname)
+        geom.group = _HIDDEN if collides and look is Profile.FULL else _SHOWN
         if collides:
-            geom.contype, geom.conaffinity = contype, conaffinity
-            geom.group = 3
-        else:
-            geom.group = 0
+            geom.contype, geom.conaffinity = 0, contacts
+            geom.rgba = _FINGER_RGBA if "finger" in geom.name else _LINK_RGBA
     for thing in [*spec.cameras, *spec.sites, *spec.sensors]:
         spec.delete(thing)
     for mesh in list(spec.meshes):
@@ -236,17 +248,18 @@ def _mocap_indices(model: mujoco.MjModel, scene: Scene) -> dict[str, int]:
     return {o.name: int(model.body(o.name).mocapid[0]) for o in scene.objects if o.marker}
 
 
-def chain_table(built: SceneModel) -> tuple[list[dict[str, object]], list[float]]:
+def chain_table(built: SceneModel) -> tuple[list[dict[str, Any]], list[float]]:
     """The arm's serial chain as rows for ``SerialChain.from_table``, and the TCP pose [7] in its last frame."""
     model = built.model
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
-    rows: list[dict[str, object]] = []
-    parent = np.eye(4)
+    rows: list[dict[str, Any]] = []
+    parent = _NO_MOTION
     for name in built.arm.joints:
         joint = model.joint(name)
-        here = _transform(data.xpos[joint.bodyid[0]], data.xmat[joint.bodyid[0]])
-        pose = _pose(np.linalg.inv(parent) @ here)
+        body = joint.bodyid[0]
+        here = _pose(data.xpos[body], data.xquat[body])
+        pose = pose_multiply(pose_inverse(parent), here)
         lower, upper = joint.range
         rows.append(
             {
@@ -256,17 +269,18 @@ def chain_table(built: SceneModel) -> tuple[list[dict[str, object]], list[float]
         )  # fmt: skip
         parent = here
     site = model.site(GRIPPER + TCP_SITE).id
-    tcp = _transform(data.site_xpos[site], data.site_xmat[site])
-    return rows, _pose(np.linalg.inv(parent) @ tcp).tolist()
+    quat = np.empty(4)
+    mujoco.mju_mat2Quat(quat, data.site_xmat[site])
+    return rows, pose_multiply(pose_inverse(parent), _pose(data.site_xpos[site], quat)).tolist()
 
 
-def _transform(position: Array, matrix: Array) -> Array:
-    result = np.eye(4)
-    result[:3, :3], result[:3, 3] = np.reshape(matrix, (3, 3)), position
-    return result
+def arm_chain(built: SceneModel) -> SerialChain:
+    """The arm's kinematics, from the model itself."""
+    return SerialChain.from_table(*chain_table(built))
 
 
-def _pose(transform: Array) -> Array:
-    from robot_rl.geometry import pose_from_matrix
+_NO_MOTION = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
 
-    return pose_from_matrix(transform)
+
+def _pose(position: Array, quat_wxyz: Array) -> Array:
+    return np.array([*position, *quat_wxyz[1:], quat_wxyz[0]])

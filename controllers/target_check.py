@@ -1,0 +1,49 @@
+"""The first thing a plan meets: finite, of the right shape, in metres and unit quaternions, in a frame we know."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robot_rl.errors import CommandRefusedError, valid_choices
+from robot_rl.types import ActionKind, ActionSpec, Array, TargetChunk
+
+_FAR_M = 5.0  # a position further away than this was not given in metres
+_UNIT_TOLERANCE = 0.01
+
+
+def checked_targets(chunk: TargetChunk, action: ActionSpec, frame: str = "base") -> TargetChunk:
+    """The chunk in float64 with unit quaternions; ``action`` is what the robot takes. Raises CommandRefusedError that
+    names the part and what is wrong with it."""
+    if chunk.frame not in ("", frame):
+        raise CommandRefusedError(f"targets in frame '{chunk.frame}'", remedy=f"The robot takes frame '{frame}'")
+    if chunk.length == 0:
+        raise CommandRefusedError("the plan has no rows left", remedy="Send at least the set point of this step")
+    parts = {part.name: part for part in action.parts}
+    targets: dict[str, Array] = {}
+    for name, value in chunk.targets.items():
+        if name not in parts:
+            raise CommandRefusedError(f"the robot takes no '{name}'", remedy=valid_choices(name, parts))
+        rows = np.array(value, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != parts[name].size:
+            raise CommandRefusedError(f"'{name}' has shape {list(rows.shape)}", limit=f"[H, {parts[name].size}]")
+        if not np.isfinite(rows).all():
+            raise CommandRefusedError(f"'{name}' holds a value that is not finite", remedy="Check the policy's output")
+        if parts[name].kind is ActionKind.TCP_POSE:
+            _check_poses(name, rows)
+        targets[name] = rows
+    return TargetChunk(targets, chunk.first_step, chunk.stamp_ns, chunk.source, chunk.frame)
+
+
+def _check_poses(name: str, rows: Array) -> None:
+    furthest = np.abs(rows[:, :3]).max()
+    if furthest > _FAR_M:
+        raise CommandRefusedError(
+            f"'{name}' has a target {furthest:.1f} m away", limit=f"{_FAR_M} m", remedy="Positions are in metres"
+        )
+    lengths = np.linalg.norm(rows[:, 3:], axis=1)
+    if np.abs(lengths - 1.0).max() > _UNIT_TOLERANCE:
+        raise CommandRefusedError(
+            f"'{name}' has a quaternion of length {lengths[np.abs(lengths - 1.0).argmax()]:.3f}",
+            limit=f"1 within {_UNIT_TOLERANCE}",
+        )
+    rows[:, 3:] /= lengths[:, None]

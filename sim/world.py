@@ -1,0 +1,206 @@
+# pyright: reportAttributeAccessIssue=false
+# (mujoco ships no type information)
+"""One arm in its scene: the physics, the laws that drive the arm, what can be measured, how a start is arranged."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from controllers.gripper import Gripper
+from controllers.inverse_kinematics import inverse_kinematics
+from controllers.kinematics import SerialChain, solve_chain
+from controllers.operational_space import OperationalSpaceGains
+from controllers.safety import LAYERS, SafetyChain
+from controllers.safety_limits import SafetyLimits
+from controllers.servo import Servo
+from robot_rl.errors import ResetError, valid_choices
+from robot_rl.geometry import geodesic_angle, quat_xyzw_normalize
+from robot_rl.types import Array, Arrays, ArraySpec, ResetRequest
+from sim.arms import Arm
+from sim.physics import Physics
+from sim.scene import Scene, SceneObject, arm_chain, build_scene
+
+_SETTLE_S = 0.1
+_POSITION_TOLERANCE_M = 0.005
+_ROTATION_TOLERANCE_RAD = 0.05
+_NO_ROTATION = np.array([0.0, 0.0, 0.0, 1.0])
+
+
+class World:
+    """Physics at rest at ``arm.home_rad`` until a start is arranged; ``step_s`` is the time between set points."""
+
+    def __init__(
+        self, scene: Scene, arm: Arm, limits: SafetyLimits, gains: OperationalSpaceGains | None, step_s: float
+    ) -> None:
+        built = build_scene(scene, arm)
+        self.physics = Physics(built)
+        self.chain: SerialChain = arm_chain(built)
+        self.safety = SafetyChain(limits)
+        self.servo = Servo(self.chain, limits, gains, np.array(arm.home_rad), step_s)
+        self.gripper = Gripper()
+        self._scene, self._home, self._step_s = scene, np.array(arm.home_rad), step_s
+        self._object_qpos, self._object_mocap = built.object_qpos, built.object_mocap
+        model, n = built.model, built.dof
+        self._fingers_open = np.array(arm.finger_open_m)
+        self._fingers_qpos = np.array([int(model.joint(name).qposadr[0]) for name in arm.fingers])
+        self._fingers_ctrl = self.physics.data.ctrl[n : n + len(arm.fingers)]
+        self._upright = np.array(arm.upright_quat_xyzw)
+        self._pose, self._jacobian = np.empty(7), np.empty((6, n))
+
+    # --- driving ----------------------------------------------------------------------------------------------------
+
+    def advance(self, ticks: int) -> None:
+        """Run ``ticks`` steps of physics under the servo."""
+        self.physics.advance(self.servo.arrays, ticks)
+
+    def drive_gripper(self, opening: float) -> None:
+        """Set what the fingers head for during this step."""
+        moved = self.gripper.compute({}, {"gripper_opening": np.array([opening])}, self._step_s)
+        self._fingers_ctrl[:] = moved[0] * self._fingers_open
+
+    def take_interventions(self) -> dict[str, int]:
+        """Times that each layer of the safety chain changed something since the last call."""
+        counts = self.safety.counts + self.servo.arrays.counts
+        self.safety.counts[:] = 0
+        self.servo.arrays.counts[:] = 0
+        return {name: int(count) for name, count in zip(LAYERS, counts, strict=True) if count}
+
+    # --- measuring --------------------------------------------------------------------------------------------------
+
+    def measure(self, before: Arrays | None = None) -> dict[str, Array]:
+        """The true state by observation name, float32.
+
+        The TCP's quaternion is the one near the upright tool, that of an object the one near its last in ``before``,
+        or near no rotation: streams of them have no jumps.
+        """
+        arm, data = self.physics.arm, self.physics.data
+        solve_chain(self.servo.arrays.chain, arm.q, self._pose, self._jacobian)
+        pose = self._pose.copy()
+        pose[3:] = _near(pose[3:], self._upright)
+        opening = float(np.mean(data.qpos[self._fingers_qpos] / self._fingers_open))
+        state = {
+            "arm0/joint_position": arm.q,
+            "arm0/joint_velocity": arm.dq,
+            "arm0/tcp_pose": pose,
+            "arm0/tcp_velocity": self._jacobian @ arm.dq,
+            "arm0/gripper_opening": np.array([min(max(opening, 0.0), 1.0)]),
+        }
+        for thing in self._scene.objects:
+            name = thing.observation
+            if thing.marker:
+                state[name] = data.mocap_pos[self._object_mocap[thing.name]]
+                continue
+            address = self._object_qpos[thing.name]
+            x, y, z, qw, qx, qy, qz = data.qpos[address : address + 7]
+            reference = _NO_ROTATION if before is None else before[name][3:]
+            state[name] = np.array([x, y, z, *_near(np.array([qx, qy, qz, qw]), reference)])
+        return {name: value.astype(np.float32) for name, value in state.items()}
+
+    # --- starting ---------------------------------------------------------------------------------------------------
+
+    def start(self, request: ResetRequest) -> None:
+        """Put arm and objects where the request says, let them settle, latch onto the pose reached.
+
+        Raises ResetError for a start that does not exist or is not held.
+        """
+        data, q = self.physics.data, self._start_position(request)
+        opening = float(np.clip(request.gripper_opening, 0.0, 1.0))
+        mujoco.mj_resetData(self.physics.model, data)
+        data.qpos[: len(q)] = q
+        data.qpos[self._fingers_qpos] = opening * self._fingers_open
+        for name, value in request.simulator_state.items():
+            self._place(name, np.asarray(value, dtype=np.float64))
+        self.physics.refresh()
+        self.gripper.reset({"gripper_opening": np.array([opening])})
+        self._fingers_ctrl[:] = opening * self._fingers_open
+        self.servo.reset({"joint_position": q, "bias_force": self.physics.arm.bias.copy()})
+        self.advance(self.settle_ticks)
+        self._verify(request, self.chain.pose(q))
+        self._latch(opening)
+
+    @property
+    def settle_ticks(self) -> int:
+        """Steps of physics that a start takes."""
+        return round(_SETTLE_S / self.physics.timestep_s)
+
+    def _latch(self, opening: float) -> None:
+        pose = self.chain.pose(self.physics.arm.q)
+        torque = self.servo.arrays.torque.copy()
+        self.servo.reset({"joint_position": self.physics.arm.q, "tcp_pose": pose, "bias_force": torque})
+        self.safety.reset(pose, opening)
+        self.take_interventions()
+
+    def _start_position(self, request: ResetRequest) -> Array:
+        chain = self.chain
+        if request.joint_position is not None:
+            q = np.array(request.joint_position, dtype=np.float64)
+            if q.shape != (chain.dof,) or not ((chain.lower <= q) & (q <= chain.upper)).all():
+                raise ResetError(
+                    f"start at joint position {q.tolist()}",
+                    limit=f"{chain.lower.round(3).tolist()} to {chain.upper.round(3).tolist()} rad",
+                )
+            return q
+        if request.tcp_pose is None:
+            return self._home
+        pose = np.array(request.tcp_pose, dtype=np.float64)
+        found = inverse_kinematics(chain, pose, self._home)
+        if found is None:
+            raise ResetError(
+                f"the arm cannot reach the start pose {pose.tolist()}", remedy="Choose one inside the workspace box"
+            )
+        return found
+
+    def _place(self, name: str, value: Array) -> None:
+        known: dict[str, SceneObject] = {thing.observation: thing for thing in self._scene.objects}
+        if name not in known:
+            raise ResetError(f"the scene has no '{name}'", remedy=valid_choices(name, known))
+        thing = known[name]
+        wanted = 3 if thing.marker else 7
+        if value.shape != (wanted,) or not np.isfinite(value).all():
+            raise ResetError(f"start of '{name}' is {value.tolist()}", limit=f"{wanted} finite numbers")
+        if thing.marker:
+            self.physics.data.mocap_pos[self._object_mocap[thing.name]] = value
+            return
+        qx, qy, qz, qw = quat_xyzw_normalize(value[3:])
+        address = self._object_qpos[thing.name]
+        self.physics.data.qpos[address : address + 7] = [*value[:3], qw, qx, qy, qz]
+
+    def _verify(self, request: ResetRequest, tcp_pose: Array) -> None:
+        if not self.physics.finite():
+            raise ResetError("physics is not finite at the start", remedy="Ask for a start that is free of contact")
+        state = self.measure()
+        _verify_pose("the TCP", state["arm0/tcp_pose"], tcp_pose)
+        for name, value in request.simulator_state.items():
+            _verify_pose(f"'{name}'", state[name], np.asarray(value, dtype=np.float64))
+
+
+def observation_specs(scene: Scene, arm: Arm) -> dict[str, ArraySpec]:
+    """What ``World.measure`` returns."""
+    joints = arm.joints
+    specs = {
+        "arm0/joint_position": ArraySpec((len(joints),), unit="rad", names=joints),
+        "arm0/joint_velocity": ArraySpec((len(joints),), unit="rad/s", names=joints),
+        "arm0/tcp_pose": ArraySpec((7,), unit="m, quat_xyzw", frame="base"),
+        "arm0/tcp_velocity": ArraySpec((6,), unit="m/s, rad/s", frame="base"),
+        "arm0/gripper_opening": ArraySpec((1,), unit="opening"),
+    }
+    for thing in scene.objects:
+        shape, unit = ((3,), "m") if thing.marker else ((7,), "m, quat_xyzw")
+        specs[thing.observation] = ArraySpec(shape, unit=unit, frame="base", privileged=True)
+    return specs
+
+
+def _near(quat: Array, reference: Array) -> Array:
+    return -quat if quat @ reference < 0.0 else quat
+
+
+def _verify_pose(what: str, reached: Array, wanted: Array) -> None:
+    distance = float(np.linalg.norm(reached[:3] - wanted[:3]))
+    angle = float(geodesic_angle(reached[3:], quat_xyzw_normalize(wanted[3:]))) if len(wanted) == 7 else 0.0
+    if not (distance <= _POSITION_TOLERANCE_M and angle <= _ROTATION_TOLERANCE_RAD):
+        raise ResetError(
+            f"{what} came to rest {distance * 1e3:.1f} mm and {angle:.3f} rad from the start that was asked for",
+            limit=f"{_POSITION_TOLERANCE_M * 1e3:.0f} mm, {_ROTATION_TOLERANCE_RAD} rad",
+            remedy="Ask for a start that is free of contact and at rest",
+        )
