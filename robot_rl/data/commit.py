@@ -96,12 +96,3 @@ def _holds_episode(path: Path) -> bool:
     except (OSError, EpisodeError):
         return False
     return True
-
-
-def remove_orphans(folder: Path) -> None:
-    """Remove temporary files whose writer is dead."""
-    for path in folder.glob(".*.tmp"):
-        lock = lock_orphan(path)
-        if lock is not None:
-            path.unlink(missing_ok=True)
-            os.close(lock)

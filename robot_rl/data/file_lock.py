@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,15 +73,27 @@ def write_all(descriptor: int, buffers: list[bytes | memoryview]) -> int:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = create_locked(temporary)
     try:
         write_all(descriptor, [content])
         os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
-    temporary.replace(path)
     fsync_folder(path.parent)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove temporary files (``.*.tmp``) whose writer is dead."""
+    for path in folder.glob(".*.tmp"):
+        lock = lock_orphan(path)
+        if lock is not None:
+            path.unlink(missing_ok=True)
+            os.close(lock)
 
 
 def fsync_folder(folder: Path) -> None:

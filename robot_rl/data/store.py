@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.data.annotations import AnnotationLog
-from robot_rl.data.commit import commit_episode, recover_journal, remove_orphans
+from robot_rl.data.commit import commit_episode, recover_journal
 from robot_rl.data.episode import SCHEMA, SCHEMA_VERSION, Episode
 from robot_rl.data.episode_file import EpisodeFile, check_version
 from robot_rl.data.episode_id import check_id, new_id
-from robot_rl.data.file_lock import replace_file
+from robot_rl.data.file_lock import remove_orphans, replace_file
 from robot_rl.data.foreign import describe_foreign
 from robot_rl.data.index import EpisodeIndex, EpisodeInfo, info_from_attributes
 from robot_rl.data.journal import disk_error
+from robot_rl.data.recording import describe_arrays, plain
 from robot_rl.data.verified_files import VerifiedFiles
 from robot_rl.data.writer import EpisodeWriter
 from robot_rl.errors import (
@@ -67,7 +68,7 @@ class EpisodeStore:
     def create(cls, root: str | Path, *, name: str = "", spec: EnvSpec | None = None) -> EpisodeStore:
         """A new dataset in the folder ``root``, which may exist but must be empty. Raises StoreError."""
         root = Path(root)
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if root.exists() and not _is_blank(root):
             raise StoreError(
                 f"{root} is not empty ({describe_foreign(root)[0]})", remedy="Choose a new folder, or open this one"
             )
@@ -144,17 +145,12 @@ class EpisodeStore:
         return replace(episode, metadata={**episode.metadata, **edits}) if edits else episode
 
     def verify(self, ids: Iterable[str] | None = None) -> list[Finding]:
-        """Read every byte of the given episodes (default: all) and report what is wrong; empty when all is well."""
-        if ids is not None:
-            return [finding for id in ids for finding in self._examine(self._info(id))]
-        findings = [finding for info in self.infos(excluded=True) for finding in self._examine(info)]
-        for path in sorted((self.root / "episodes").glob(f"*{_SUFFIX}")):
-            id = path.name.removesuffix(_SUFFIX)
-            if id not in self._index.infos:
-                findings.append(Finding(id, f"episodes/{path.name}", "cannot be read, so it is not in the index"))
-        for path in sorted((self.root / "journal").glob("*.damaged")):
-            findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside"))
-        return findings
+        """Read every byte of the given episodes (default: all) and report what is wrong; empty when all is well.
+
+        Files that belong to no episode (unreadable ones, journals set aside) are reported in any case.
+        """
+        infos = self.infos(excluded=True) if ids is None else [self._info(id) for id in ids]
+        return [finding for info in infos for finding in self._examine(info)] + self._stray_files()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -197,7 +193,7 @@ class EpisodeStore:
         episode.validate()
         if self.spec is not None:
             episode.validate_spec(self.spec)
-        return self._commit(episode)
+        return self._commit(replace(episode, metadata=plain(episode.metadata, episode.id)))
 
     def annotate(
         self,
@@ -239,6 +235,7 @@ class EpisodeStore:
         Touches nothing whose writer lives. Idempotent; ``open`` calls it. Returns the episodes recovered.
         """
         recovered = []
+        remove_orphans(self.root)
         remove_orphans(self.root / "episodes")
         for path in sorted((self.root / "journal").glob("*.journal")):
             recovered += recover_journal(path, self._path(path.stem), self._commit)
@@ -283,6 +280,16 @@ class EpisodeStore:
         self._verified.add(file.path, file.status)
         return []
 
+    def _stray_files(self) -> list[Finding]:
+        findings = []
+        for path in sorted((self.root / "episodes").glob(f"*{_SUFFIX}")):
+            id = path.name.removesuffix(_SUFFIX)
+            if id not in self._index.infos:
+                findings.append(Finding(id, f"episodes/{path.name}", "cannot be read, so it is not in the index"))
+        for path in sorted((self.root / "journal").glob("*.damaged")):
+            findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside"))
+        return findings
+
     def _infos_of(self, paths: Iterable[Path]) -> list[EpisodeInfo]:
         infos = []
         for path in paths:
@@ -313,9 +320,21 @@ class EpisodeStore:
             "length": episode.steps,
             "rows": episode.rows,
         }
-        defaults: dict[str, Any] = {"success": None, "ended": True, "recovered": False, "policies": []}
+        defaults: dict[str, Any] = {
+            "success": None,
+            "ended": True,
+            "recovered": False,
+            "policies": [],
+            "total_reward": float(episode.arrays["rl/reward"].sum(dtype="float64")),
+        }
         if self.spec is not None:
-            defaults["spec"] = self.spec.to_json()
+            spec = self.spec
+            defaults |= {
+                "task": spec.task,
+                "robot": spec.robot,
+                "spec": spec.to_json(),
+                "arrays": describe_arrays(spec),
+            }
         episode = replace(episode, metadata={**defaults, **episode.metadata, **own})
         try:
             file, crc = commit_episode(self._path(episode.id), episode)
@@ -378,3 +397,14 @@ class EpisodeStore:
             "spec": None if self.spec is None else self.spec.to_json(),
         }
         replace_file(self.root / "dataset.json", json.dumps(described, indent=2).encode())
+
+
+def _is_blank(root: Path) -> bool:
+    """Whether ``root`` is an empty folder, or one whose making was interrupted."""
+    if not root.is_dir():
+        return False
+    ours = ("episodes", "journal")
+    return all(
+        path.name.startswith(".dataset.json") or (path.name in ours and not any(path.iterdir()))
+        for path in root.iterdir()
+    )

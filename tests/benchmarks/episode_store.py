@@ -16,7 +16,7 @@ The last line is one JSON object:
   ratio_append_vs_zarr_per_step  zarr_append_p50_ms / append_p50_ms, episodes of both alternating in one run
   recover_ms               recovery of one killed 300-step episode
   verify_gb_s              EpisodeStore.verify over the recorded episodes (zip CRC32, crc32c codec, whole-file CRC32C)
-  open_1000_ms             EpisodeStore.open of 1,000 episodes, warm, median; open_1000_lowdim_ms reads 6 arrays of each;
+  open_1000_ms             EpisodeStore.open of 1,000 episodes, warm, median; open_1000_lowdim_ms reads 6 arrays each;
                            open_1000_cpu_ms and open_1000_lowdim_cpu_ms are the processor time of the same
   kills, kills_clean, max_steps_lost, kill_states  random SIGKILLs, each followed by recovery and comparison bit by bit
   windows_per_s_2cam, windows_per_s_3cam, ratio_windows_vs_zarr_concat   see tests/benchmarks/episode_windows.py
@@ -116,10 +116,11 @@ class ZarrPerStep:
 
     def __init__(self, root: Path, row: StepRow) -> None:
         import zarr
+        from zarr.codecs import ZstdCodec
 
         group = zarr.create_group(root)
         values = self._values(row)
-        codec = zarr.codecs.ZstdCodec(level=1)
+        codec = ZstdCodec(level=1)
         self._arrays = {
             name: group.create_array(
                 name, shape=(STEPS + 1, *v.shape), chunks=(1, *v.shape), dtype=v.dtype, compressors=[codec]

@@ -10,6 +10,7 @@ from robot_rl.errors import EpisodeError, RecordingOverflowError, StoreError
 from robot_rl.types import ArraySpec, CameraSpec, Decision, EpisodeEnd, Frame
 from tests.data.recorded_rows import make_row, make_spec
 
+pytestmark = pytest.mark.robot
 SPEC = make_spec()
 END = EpisodeEnd("time_limit", None, 0)
 

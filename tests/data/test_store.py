@@ -344,6 +344,24 @@ def _read_and_record(store, id, ordinal):
     return store.read(id).arrays["action/commanded"].tolist()
 
 
+def test_recording_and_reading_need_base_dependencies_only(store):
+    script = (
+        "import sys; from robot_rl.data.store import EpisodeStore; from tests.data.test_store import record\n"
+        "store = EpisodeStore.open(sys.argv[1]); store.read(record(store).id).validate()\n"
+        "heavy = {'torch', 'zarr', 'cv2', 'scipy', 'gymnasium', 'mujoco', 'hydra'} & set(sys.modules)\n"
+        "sys.exit(' '.join(heavy) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(store.root)], cwd=Path(__file__).parents[2], check=True)
+
+
+def test_making_a_dataset_that_was_interrupted_can_be_repeated(tmp_path):
+    (tmp_path / "store" / "episodes").mkdir(parents=True)
+    (tmp_path / "store" / ".dataset.json.ab12.tmp").write_bytes(b"{")
+    EpisodeStore.create(tmp_path / "store")
+    EpisodeStore.open(tmp_path / "store")
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["dataset.json", "episodes", "journal"]
+
+
 # --- damage and foreign data --------------------------------------------------------------------------------------
 
 
@@ -379,6 +397,15 @@ def test_a_file_is_checked_again_when_it_was_replaced(store):
     (store.root / first.file).write_bytes((store.root / second.file).read_bytes())
     with pytest.raises(CorruptEpisodeError, match="not the file that was indexed"):
         store.read(first.id)
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_reported(store, caplog):
+    good, bad = record(store, 0), record(store, 1)
+    (store.root / bad.file).write_bytes((store.root / bad.file).read_bytes()[:-1])
+    (store.root / "index.jsonl").unlink()
+    again = EpisodeStore.open(store.root)
+    assert again.ids() == [good.id] and bad.id in caplog.text
+    assert [(f.id, f.problem) for f in again.verify([])] == [(bad.id, "cannot be read, so it is not in the index")]
 
 
 def test_a_dataset_of_a_newer_software_is_refused(store):
