@@ -1,0 +1,163 @@
+"""robot-rl dataset, as a user runs it: real processes, their words and exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from robot_rl.data.formats.transfer import import_recordings
+from robot_rl.data.store import EpisodeStore
+from tests.data.demonstrations import arm_spec, demonstration, recordings
+
+DEADLINE_S = 60.0
+
+
+def command(root: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "robot_rl.apps.main", "dataset", *words, f"root={root}"]
+
+
+def run(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(root, *words), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+def dataset(root: Path, name: str, episodes: int) -> EpisodeStore:
+    store = EpisodeStore.create(root / "data" / name, spec=arm_spec(), name=name)
+    made = recordings([demonstration(f"e{i}", 5, seed=i) for i in range(episodes)], arm_spec())
+    import_recordings(store, made)
+    return store
+
+
+def long_buffer(path: Path, episodes: int) -> Path:
+    """A replay buffer of many short episodes, so that there is time to interrupt its import."""
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    rows = episodes * 20
+    group.create_array("data/action", data=np.random.default_rng(0).normal(size=(rows, 2)))
+    group.create_array("data/state", data=np.random.default_rng(1).normal(size=(rows, 4)))
+    group.create_array("meta/episode_ends", data=np.arange(20, rows + 1, 20))
+    return path
+
+
+def test_export_import_report_verify_repair(tmp_path: Path) -> None:
+    dataset(tmp_path, "demos", 3)
+    target = tmp_path / "out.hdf5"
+    exported = run(tmp_path, "export", "name=demos", "format=robomimic", f"target={target}")
+    assert exported.returncode == 0, exported.stderr
+    assert f"3 episodes exported to {target}" in exported.stdout
+    imported = run(tmp_path, "import", "name=back", "format=robomimic", f"source={target}")
+    assert imported.returncode == 0, imported.stderr
+    assert "3 episodes, 15 steps imported" in imported.stdout
+    reported = run(tmp_path, "report", "name=back")
+    assert reported.returncode == 0, reported.stderr
+    for words in ("TQ", "SACo", "log dimensionless jerk", "action/commanded"):
+        assert words in reported.stdout
+    assert (tmp_path / "runs" / "report-back" / "report.png").stat().st_size > 10_000
+    assert "3 episodes are as they were written" in run(tmp_path, "verify", "name=back").stdout
+    assert "nothing to repair" in run(tmp_path, "repair", "name=back").stdout
+    listed = run(tmp_path, "info")
+    assert "back" in listed.stdout
+    assert "demos" in listed.stdout
+
+
+def test_a_flipped_byte_is_found_and_named(tmp_path: Path) -> None:
+    store = dataset(tmp_path, "demos", 2)
+    path = store.root / store.infos()[0].file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    done = run(tmp_path, "verify", "name=demos")
+    assert done.returncode == 2
+    assert path.name in done.stdout
+    assert "1 findings in dataset 'demos'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_import_leaves_a_valid_store_and_resumes(tmp_path: Path) -> None:
+    source = long_buffer(tmp_path / "many.zarr", 200)
+    words = ("import", "name=many", "format=diffusion_policy", f"source={source}")
+    process = subprocess.Popen(command(tmp_path, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_episodes(tmp_path / "data" / "many" / "episodes", process)
+    process.kill()
+    process.wait()
+    store = EpisodeStore.open(tmp_path / "data" / "many")
+    there = len(store.ids())
+    assert 0 < there < 200
+    assert store.verify() == []
+    done = run(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert f"{there} episodes were there already" in done.stdout
+    store.refresh()
+    assert len(store.ids()) == 200
+
+
+def test_an_interrupted_import_says_how_to_go_on(tmp_path: Path) -> None:
+    source = long_buffer(tmp_path / "many.zarr", 200)
+    words = ("import", "name=many", "format=diffusion_policy", f"source={source}")
+    process = subprocess.Popen(command(tmp_path, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_episodes(tmp_path / "data" / "many" / "episodes", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert "of 200 episodes are safe in" in out
+    assert "run again to continue" in out
+    assert "Traceback" not in err
+
+
+def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while len(list(folder.glob("*.zarr.zip"))) < 5:
+        assert process.poll() is None, "the import ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["improt"], "no subcommand 'improt'. Did you mean 'import'?"),
+        (["import", "name=x"], "dataset import needs source="),
+        (["import", "name=x", "source=a.hdf5"], "dataset import needs format="),
+        (["import", "source=a.hdf5", "format=robomimic"], "no HDF5 file at 'a.hdf5'"),
+        (["import", "name=x", "source=a", "format=robomimc"], "no format 'robomimc'. Did you mean 'robomimic'?"),
+        (["import", "name=x", "source=.", "format=diffusion_policy"], "'.' is no replay buffer"),
+        (["import", "name=x", "source=text", "format=robomimic"], "'text' cannot be opened as HDF5"),
+        (["import", "name=x", "source=raw.hdf5", "format=robomimic"], "format=robosuite_demos"),
+        (["export", "name=empty", "format=robomimic", "target=o"], "no episodes to export"),
+        (["export", "name=demos", "format=robosuite_demos", "target=o"], "robosuite_demos can only be imported"),
+        (["export", "name=demos", "format=robomimic"], "dataset export needs target="),
+        (["info", "name=dmos"], "no dataset 'dmos'"),
+        (["info", "name=dmos"], "Did you mean 'demos'?"),
+        (["info", "name=empty"], "dataset 'empty' holds no episodes"),
+        (["info", "name=foreign"], "is no episode store"),
+        (["report", "name=demos", "worst=many"], "worst=many"),
+        (["info", "nme=demos"], "Did you mean 'name'?"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_exit_code_2(mistaken: Path, words: list[str], message: str) -> None:
+    done = subprocess.run(
+        command(mistaken, *words), capture_output=True, text=True, timeout=DEADLINE_S, check=False, cwd=mistaken
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mistaken")
+    dataset(root, "demos", 1)
+    dataset(root, "empty", 0)
+    (root / "data" / "foreign").mkdir()
+    (root / "data" / "foreign" / "notes.txt").write_text("mine")
+    (root / "text").write_text("no HDF5")
+    with h5py.File(root / "raw.hdf5", "w") as file:
+        file["data/demo_1/actions"] = np.zeros((2, 7))
+    return root
