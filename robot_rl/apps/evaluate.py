@@ -13,7 +13,7 @@ from robot_rl.apps.environment import checkpoint_spec, closing, dotted, env_conf
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import ConfigError
 
-_LOCKSTEP_ENVS = 50
+_LOCKSTEP_ENVS = 50  # whatever the number of episodes, so that a seed always gives the same numbers
 
 
 @dataclass
@@ -70,7 +70,7 @@ def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mappi
         raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
     torch.set_num_threads(config.threads)
     envs = [instantiate(node)]
-    lockstep = 1 if isinstance(envs[0], RobotEnv) else min(_LOCKSTEP_ENVS, config.episodes)
+    lockstep = 1 if isinstance(envs[0], RobotEnv) else _LOCKSTEP_ENVS
     envs += [instantiate(node) for _ in range((config.batch or lockstep) - 1)]
     with closing(*envs):
         policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes)
@@ -87,7 +87,7 @@ def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mappi
                 advance(f"seed {score.seed}: {score.reason}, best reward {score.best_reward:.3f}")
 
             meta = {"checkpoint": str(checkpoint), "changes": dotted(changes), "envs": len(envs), "label": label}
-            name = checkpoint.name + "".join(f" {key}={value}" for key, value in dotted(changes).items())
+            name = _name(checkpoint, changes)
             return evaluate(
                 envs if len(envs) > 1 else envs[0], policy, seeds,
                 name=name, finished=finished, on_episode=on_episode, meta=meta,
@@ -111,6 +111,13 @@ def _film(config: Any, node: Any, checkpoint: Path, folder: Path) -> list[Path]:
         for seed in range(config.first_seed, config.first_seed + min(config.videos, config.episodes)):
             run_episode(env, policy, [video], seed=seed)
         return video.written
+
+
+def _name(checkpoint: Path, changes: Mapping[str, Any]) -> str:
+    """<run>/<checkpoint>, and what was changed."""
+    run_folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    changed = "".join(f" {key}={value}" for key, value in dotted(changes).items())
+    return f"{run_folder.name}/{checkpoint.name}{changed}"
 
 
 def _key(node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int) -> str:

@@ -18,20 +18,20 @@ class Config:
     root: str
     data: str
     episode: str
-    action: str
+    play: str
     video: bool
 
 
 def run(config: Any) -> None:
     """Play an episode back and print how far it strays from what was recorded."""
-    from robot_rl.runtime.replay import Deviation, ReplayPolicy, from_recording
+    from robot_rl.runtime.replay import Deviation, from_recording
     from robot_rl.runtime.rollout import run_episode
     from robot_rl.runtime.video import video_of
 
     store = open_dataset(config.root, config.data)
     episode = store.read(_find(store, config.episode))
-    if config.action not in ("executed", "commanded"):
-        raise ConfigError(f"action={config.action}", remedy=valid_choices(config.action, ("executed", "commanded")))
+    if config.play not in ("executed", "commanded"):
+        raise ConfigError(f"play={config.play}", remedy=valid_choices(config.play, ("executed", "commanded")))
     if episode.steps == 0:
         raise StoreError(f"episode {episode.id} has no action to play")
     node = env_config(config, "replay", str(episode.metadata.get("task", "")))
@@ -41,14 +41,23 @@ def run(config: Any) -> None:
         _check(store, env)
         recorded = {path[4:]: value for path, value in episode.arrays.items() if path.startswith("obs/")}
         commanded = episode.arrays["action/commanded"]
-        actions = episode.arrays.get(f"action/{config.action}", commanded)[: episode.steps]
+        actions = episode.arrays.get(f"action/{config.play}", commanded)[: episode.steps]
         start, seed = from_recording(env, episode.metadata.get("seed"), {k: v[0] for k, v in recorded.items()})
         deviation = Deviation(recorded)
         path = Path(config.root) / "runs" / "replay" / f"{episode.id}.mp4"
         video = video_of(env, path) if config.video else None
         listeners = [deviation] if video is None else [deviation, video]
-        end = run_episode(start, ReplayPolicy(actions, env.spec), listeners, seed=seed)
+        end = run_episode(start, _policy(episode, actions, env.spec), listeners, seed=seed)
     _report(episode, end, deviation, video)
+
+
+def _policy(episode: Any, actions: Any, spec: Any) -> Any:
+    """The actions in the plans they were recorded in, where that is known."""
+    from robot_rl.runtime.replay import ReplayPolicy
+
+    if "decision/planned" not in episode.arrays:
+        return ReplayPolicy(actions, spec)
+    return ReplayPolicy(actions, spec, episode.arrays["decision/step"], episode.arrays["decision/planned"].shape[1])
 
 
 def _find(store: Any, wanted: str) -> str:

@@ -76,6 +76,7 @@ class FakeRobot:
         self._report: CommandReport | None = None
         self._frozen: Observation | None = None
         self._fault: Fault | None = None
+        self._drill: tuple[Fault, int] | None = None
         self._mode = "stopped"
         self._start_ns = self._step = 0
 
@@ -129,14 +130,16 @@ class FakeRobot:
                 raise RobotError(f"the fake robot has no '{name}'", remedy=valid_choices(name, self._state))
             self._state[name] = np.array(value, dtype=np.float64)
         self._set_points = self._measured_targets()
-        self._plan = self._human = self._report = self._frozen = self._fault = None
+        self._plan = self._human = self._report = self._frozen = self._fault = self._drill = None
         self._mode, self._step, self._start_ns = "tracking", 0, self._clock.now_ns()
         return self.read()
 
     def stop(self) -> None:
-        """Keep the set points in force; commands are refused until the next reset."""
+        """Keep the set points in force; commands are refused until the next reset. A fault stays a fault."""
         self._advance()
-        self._plan, self._mode = None, "stopped"
+        self._plan = None
+        if not self._mode.startswith("fault"):
+            self._mode = "stopped"
 
     def close(self) -> None:
         """Stop."""
@@ -148,25 +151,37 @@ class FakeRobot:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def drill(self, fault: Fault | str | None) -> None:
-        """Command a fault, or end it with None. Raises RobotError naming the faults there are."""
-        if fault is not None and fault not in list(Fault):
+    def drill(self, fault: Fault | str, after_steps: int = 0) -> None:
+        """Command a fault, at once or in the middle of a later step; a reset ends it. Raises RobotError."""
+        if fault not in list(Fault):
             raise RobotError(f"no drill '{fault}'", remedy=valid_choices(fault, list(Fault)))
         self._advance()
-        self._fault = None if fault is None else Fault(fault)
-        if self._fault is Fault.PROTECTIVE_STOP:
-            self._plan, self._mode = None, "fault: protective stop (drill)"
+        self._drill = (Fault(fault), self._step + after_steps)
+        self._begin_drill()
 
     def human(self, targets: Arrays | None) -> None:
         """A human takes over with these absolute targets {part: [k]} until handing back with None."""
         self._advance()
         self._human = None if targets is None else {**self._set_points, **targets}
 
+    @property
+    def mode(self) -> str:
+        """What ``read`` reports as mode, also when a drill keeps it from reporting."""
+        return self._mode
+
     def _advance(self) -> None:
         """Run the steps that ended since the last call."""
         while self._clock.now_ns() >= self._start_ns + (self._step + 1) * self._period_ns:
             self._run_step()
             self._step += 1
+            self._begin_drill()
+
+    def _begin_drill(self) -> None:
+        if self._drill is None or self._step < self._drill[1]:
+            return
+        self._fault, self._drill = self._drill[0], None
+        if self._fault is Fault.PROTECTIVE_STOP:
+            self._plan, self._mode = None, "fault: protective stop (drill)"
 
     def _run_step(self) -> None:
         planned = None if self._plan is None else _row(self._plan, self._step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,22 +24,34 @@ from robot_rl.types import (
 
 
 class ReplayPolicy:
-    """Plays ``actions`` [N, A] from step 0 on; the last one is repeated beyond their end."""
+    """Plays ``actions`` [N, A] from step 0 on, in plans of ``horizon`` rows that begin at the steps ``starts``.
 
-    def __init__(self, actions: Array, spec: EnvSpec) -> None:
+    Recorded starts and horizon give the robot the same look ahead as it had; without them the whole is one plan. The
+    last action is repeated beyond the end.
+    """
+
+    def __init__(
+        self, actions: Array, spec: EnvSpec, starts: Sequence[int] | Array = (0,), horizon: int | None = None
+    ) -> None:
         if actions.ndim != 2 or len(actions) == 0 or actions.shape[1] != spec.action.size:
             raise InvalidArrayError(f"actions have shape {list(actions.shape)}", limit=f"[N, {spec.action.size}]")
-        self._actions = actions
-        self.spec = PolicySpec({}, spec.action, horizon=len(actions), execute=len(actions))
+        self._horizon = horizon or len(actions)
+        tail = np.repeat(actions[-1:], self._horizon, axis=0)
+        self._actions, self._length = np.concatenate((actions, tail)), len(actions)
+        self._starts = np.unique(np.asarray(starts, dtype=np.int64))
+        self.spec = PolicySpec({}, spec.action, horizon=self._horizon, execute=self._horizon)
 
     def reset(self, rows: Array, seeds: Array) -> None:
         """Nothing is remembered."""
 
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
-        """All that is left from the step on, in one chunk."""
-        start = min(int(context.step[0]), len(self._actions) - 1)
-        rest = self._actions[start:]
-        return ActionChunk(np.repeat(rest[None], len(context.step), axis=0), execute=len(rest))
+        """The plan from the step on, to be executed until the next recorded one begins."""
+        step = int(context.step[0])
+        following = self._starts[self._starts > step]
+        execute = int(following[0]) - step if len(following) else self._horizon
+        start = min(step, self._length - 1)
+        plan = self._actions[start : start + self._horizon]
+        return ActionChunk(np.repeat(plan[None], len(context.step), axis=0), min(execute, self._horizon))
 
 
 @runtime_checkable
