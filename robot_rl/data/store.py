@@ -10,38 +10,27 @@ annotations.jsonl             edits by id, deletions too
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from robot_rl.data.annotations import AnnotationLog
-from robot_rl.data.commit import commit_episode, recover_journal
+from robot_rl.data.commit import recover_journal
 from robot_rl.data.episode import SCHEMA, SCHEMA_VERSION, Episode
-from robot_rl.data.episode_file import EpisodeFile, check_version
+from robot_rl.data.episode_file import check_version
+from robot_rl.data.episode_folder import EpisodeFolder
 from robot_rl.data.episode_id import check_id, new_id
 from robot_rl.data.file_lock import remove_orphans, replace_file
 from robot_rl.data.foreign import describe_foreign
-from robot_rl.data.index import EpisodeIndex, EpisodeInfo, info_from_attributes
+from robot_rl.data.index import EpisodeIndex, EpisodeInfo
 from robot_rl.data.journal import disk_error
 from robot_rl.data.recording import describe_arrays, plain
-from robot_rl.data.verified_files import VerifiedFiles
 from robot_rl.data.writer import EpisodeWriter
-from robot_rl.errors import (
-    CorruptEpisodeError,
-    EpisodeError,
-    RobotRlError,
-    SpecMismatchError,
-    StoreError,
-    valid_choices,
-)
+from robot_rl.errors import EpisodeError, SpecMismatchError, StoreError, valid_choices
 from robot_rl.types import ArraySpec, EnvSpec, compare_specs
 
 __all__ = ["EpisodeInfo", "EpisodeStore", "EpisodeWriter", "Finding"]
-
-_SUFFIX = ".zarr.zip"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ class EpisodeStore:
         self.root, self.name, self.spec = root, name, spec
         self._index = EpisodeIndex(root / "index.jsonl")
         self._annotations = AnnotationLog(root / "annotations.jsonl")
-        self._verified = VerifiedFiles(root / "verified.jsonl")
+        self._files = EpisodeFolder(root)
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
@@ -135,12 +124,7 @@ class EpisodeStore:
         The whole file is checked the first time it is read on this machine. Raises StoreError for an unknown id,
         CorruptEpisodeError and SchemaVersionError.
         """
-        info = self._info(id)
-        file = self._open_file(info)
-        if not self._verified.knows(file.path, file.status):
-            self._check_file(file, info)
-            self._verified.add(file.path, file.status)
-        episode = file.read()
+        episode = self._files.open_checked(self._info(id)).read()
         edits = self._annotations.of(id)
         return replace(episode, metadata={**episode.metadata, **edits}) if edits else episode
 
@@ -150,7 +134,8 @@ class EpisodeStore:
         Files that belong to no episode (unreadable ones, journals set aside) are reported in any case.
         """
         infos = self.infos(excluded=True) if ids is None else [self._info(id) for id in ids]
-        return [finding for info in infos for finding in self._examine(info)] + self._stray_files()
+        problems = ((info, self._files.examine(info)) for info in infos)
+        return [Finding(info.id, info.file, text) for info, text in problems if text] + self._stray_files()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -188,7 +173,7 @@ class EpisodeStore:
         Raises EpisodeError naming episode, array and row, also when the id is taken, and DiskFullError.
         """
         episode = replace(episode, id=check_id(episode.id) if episode.id else new_id())
-        if episode.id in self._index.infos or self._path(episode.id).exists():
+        if episode.id in self._index.infos or self._files.path(episode.id).exists():
             raise EpisodeError("is in the store already", episode=episode.id, remedy="Give it another id, or none")
         episode.validate()
         if self.spec is not None:
@@ -238,7 +223,7 @@ class EpisodeStore:
         remove_orphans(self.root)
         remove_orphans(self.root / "episodes")
         for path in sorted((self.root / "journal").glob("*.journal")):
-            recovered += recover_journal(path, self._path(path.stem), self._commit)
+            recovered += recover_journal(path, self._files.path(path.stem), self._commit)
         self._index_missing()
         return recovered
 
@@ -250,18 +235,16 @@ class EpisodeStore:
 
     def rebuild_index(self) -> None:
         """Make ``index.jsonl`` anew from the episode files; files that cannot be read are left out."""
-        folder = self.root / "episodes"
-        self._index.rewrite(lambda: self._infos_of(sorted(folder.glob(f"*{_SUFFIX}"))))
+        self._index.rewrite(lambda: self._files.describe(self._files.all().values()))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _index_missing(self) -> None:
         """Entries for files that have none, e.g. after a kill between rename and index line; drop dead entries."""
-        folder = self.root / "episodes"
-        found = {path.name.removesuffix(_SUFFIX): path for path in folder.glob(f"*{_SUFFIX}")}
-        missing = [path for id, path in sorted(found.items()) if id not in self._index.infos]
+        found = self._files.all()
+        missing = [path for id, path in found.items() if id not in self._index.infos]
         if missing:
-            self._index.append(self._infos_of(missing))
+            self._index.append(self._files.describe(missing))
         if any(id not in found for id in self._index.infos):
             self._index.rewrite(self._entries_with_files)
 
@@ -269,46 +252,17 @@ class EpisodeStore:
         self._index.refresh()
         return [info for info in self._index.infos.values() if (self.root / info.file).exists()]
 
-    def _examine(self, info: EpisodeInfo) -> list[Finding]:
-        try:
-            file = self._open_file(info)
-            self._check_file(file, info)
-            file.verify()
-            file.read().validate()
-        except (RobotRlError, OSError) as error:
-            return [Finding(info.id, info.file, str(error))]
-        self._verified.add(file.path, file.status)
-        return []
-
     def _stray_files(self) -> list[Finding]:
         findings = []
-        for path in sorted((self.root / "episodes").glob(f"*{_SUFFIX}")):
-            id = path.name.removesuffix(_SUFFIX)
+        for id, path in self._files.all().items():
             if id not in self._index.infos:
                 findings.append(Finding(id, f"episodes/{path.name}", "cannot be read, so it is not in the index"))
         for path in sorted((self.root / "journal").glob("*.damaged")):
             findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside"))
         return findings
 
-    def _infos_of(self, paths: Iterable[Path]) -> list[EpisodeInfo]:
-        infos = []
-        for path in paths:
-            try:
-                file = EpisodeFile(path)
-                file.verify()
-                infos.append(self._describe(file, file.crc32c))
-            except EpisodeError as error:  # never served; the file stays for whoever wants to rescue it
-                _log.warning("left out of the index: %s", error)
-        return infos
-
-    def _describe(self, file: EpisodeFile, crc32c: int) -> EpisodeInfo:
-        cameras = {name: track.frames for name, track in file.read().cameras.items()}
-        relative = f"episodes/{file.path.name}"
-        size = file.status.st_size
-        return info_from_attributes(file.attributes, file=relative, size=size, crc32c=crc32c, cameras=cameras)
-
     def _commit_journal(self, path: Path) -> EpisodeInfo:
-        (info,) = recover_journal(path, self._path(path.stem), self._commit, own=True)
+        (info,) = recover_journal(path, self._files.path(path.stem), self._commit, own=True)
         return info
 
     def _commit(self, episode: Episode) -> EpisodeInfo:
@@ -337,32 +291,11 @@ class EpisodeStore:
             }
         episode = replace(episode, metadata={**defaults, **episode.metadata, **own})
         try:
-            file, crc = commit_episode(self._path(episode.id), episode)
-            info = self._describe(file, crc)
+            info = self._files.commit(episode)
             self._index.append([info])
-            self._verified.add(file.path, file.status)
         except OSError as error:
             raise disk_error(error, episode.id, "the episode file cannot be written") from error
         return info
-
-    def _check_file(self, file: EpisodeFile, info: EpisodeInfo) -> None:
-        if file.status.st_size == info.bytes and file.crc32c == info.crc32c:
-            return
-        file.verify()  # names the array where it can
-        raise CorruptEpisodeError(
-            f"{info.file} is not the file that was indexed",
-            episode=info.id,
-            limit=f"{info.bytes} bytes, crc32c {info.crc32c:08x}",
-            remedy="Restore it, or accept it with: robot-rl dataset repair",
-        )
-
-    def _open_file(self, info: EpisodeInfo) -> EpisodeFile:
-        try:
-            return EpisodeFile(self.root / info.file, info.id)
-        except OSError as error:
-            raise CorruptEpisodeError(
-                f"{info.file} cannot be opened: {error.strerror}", episode=info.id, remedy="Restore the file, or repair"
-            ) from error
 
     def _info(self, id: str) -> EpisodeInfo:
         if id not in self._index.infos:
@@ -373,9 +306,6 @@ class EpisodeStore:
 
     def _deleted(self, id: str) -> bool:
         return bool(self._annotations.of(id).get("deleted"))
-
-    def _path(self, id: str) -> Path:
-        return self.root / "episodes" / f"{id}{_SUFFIX}"
 
     def _adopt(self, spec: EnvSpec) -> None:
         """Take ``spec`` as that of a store without one; raise SpecMismatchError when it disagrees."""

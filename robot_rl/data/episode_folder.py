@@ -1,0 +1,97 @@
+"""The files of a dataset's episodes: found, opened, checked, described and added."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from robot_rl.data.commit import commit_episode
+from robot_rl.data.episode import Episode
+from robot_rl.data.episode_file import EpisodeFile
+from robot_rl.data.index import EpisodeInfo, info_from_attributes
+from robot_rl.data.verified_files import VerifiedFiles
+from robot_rl.errors import CorruptEpisodeError, EpisodeError, RobotRlError
+
+_SUFFIX = ".zarr.zip"
+_log = logging.getLogger(__name__)
+
+
+class EpisodeFolder:
+    """``episodes/`` below ``root``, and which of its files were checked on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._folder = root, root / "episodes"
+        self._verified = VerifiedFiles(root / "verified.jsonl")
+
+    def path(self, id: str) -> Path:
+        """Where the file of an episode is, or would be."""
+        return self._folder / f"{id}{_SUFFIX}"
+
+    def all(self) -> dict[str, Path]:
+        """Every episode file by id, in order of id."""
+        return {path.name.removesuffix(_SUFFIX): path for path in sorted(self._folder.glob(f"*{_SUFFIX}"))}
+
+    def open_checked(self, info: EpisodeInfo) -> EpisodeFile:
+        """The file of ``info``, compared with its checksum unless that was done before on this machine."""
+        file = self._open(info)
+        if not self._verified.knows(file.path, file.status):
+            self._compare(file, info)
+            self._verified.add(file.path, file.status)
+        return file
+
+    def examine(self, info: EpisodeInfo) -> str:
+        """What is wrong with the file of ``info``, every checksum and every array checked; empty when nothing is."""
+        try:
+            file = self._open(info)
+            self._compare(file, info)
+            file.verify()
+            file.read().validate()
+        except (RobotRlError, OSError) as error:
+            return str(error)
+        self._verified.add(file.path, file.status)
+        return ""
+
+    def describe(self, paths: Iterable[Path]) -> list[EpisodeInfo]:
+        """Index entries of these files; one that cannot be read is left out and logged, and stays for rescue."""
+        infos = []
+        for path in paths:
+            try:
+                file = EpisodeFile(path)
+                file.verify()
+                infos.append(_describe(file, file.crc32c))
+            except EpisodeError as error:
+                _log.warning("left out of the index: %s", error)
+        return infos
+
+    def commit(self, episode: Episode) -> EpisodeInfo:
+        """Add a file, durable and verified. Raises OSError on a full disk."""
+        file, crc = commit_episode(self.path(episode.id), episode)
+        self._verified.add(file.path, file.status)
+        return _describe(file, crc)
+
+    def _open(self, info: EpisodeInfo) -> EpisodeFile:
+        try:
+            return EpisodeFile(self._root / info.file, info.id)
+        except OSError as error:
+            raise CorruptEpisodeError(
+                f"{info.file} cannot be opened: {error.strerror}", episode=info.id, remedy="Restore the file, or repair"
+            ) from error
+
+    @staticmethod
+    def _compare(file: EpisodeFile, info: EpisodeInfo) -> None:
+        if file.status.st_size == info.bytes and file.crc32c == info.crc32c:
+            return
+        file.verify()  # names the array where it can
+        raise CorruptEpisodeError(
+            f"{info.file} is not the file that was indexed",
+            episode=info.id,
+            limit=f"{info.bytes} bytes, crc32c {info.crc32c:08x}",
+            remedy="Restore it, or accept it with: robot-rl dataset repair",
+        )
+
+
+def _describe(file: EpisodeFile, crc32c: int) -> EpisodeInfo:
+    cameras = {name: track.frames for name, track in file.read().cameras.items()}
+    name, size = f"{file.path.parent.name}/{file.path.name}", file.status.st_size
+    return info_from_attributes(file.attributes, file=name, size=size, crc32c=crc32c, cameras=cameras)
