@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from robot_rl.errors import DiskFullError
 from robot_rl.types import Array
 
 FORMAT = 1  # part of the folder's name: another layout or another way of resizing is another cache
+_MADV_POPULATE_READ = 22  # Linux 5.14; MADV_WILLNEED stops after a few hundred kB
 _FLUSH_BYTES = 256 << 20  # decoded between two syncs: what a kill costs at most
 
 Key = tuple[str, int]  # episode id and the CRC32C of its file
@@ -60,8 +62,8 @@ class FrameCache:
         """Make ``episodes`` with ``counts`` frames each readable; returns how many had to be decoded.
 
         ``decode(e, out)`` fills uint8 [counts[e], h, w, c]. Waits while another process is decoding, then uses what
-        that one did. ``resident`` has the kernel load the whole file in order, which is much faster than at random;
-        for caches that fit the memory. Raises DiskFullError; what was decoded before remains.
+        that one did. ``resident`` loads the whole file in order, which is much faster than at random; for caches that
+        fit the memory. Raises DiskFullError; what was decoded before remains.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._learn()
@@ -150,7 +152,8 @@ class FrameCache:
             self._mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
         if resident and size > before:
             start = before - before % mmap.ALLOCATIONGRANULARITY
-            self._mapped.madvise(mmap.MADV_WILLNEED, start, size - start)
+            with suppress(OSError):  # an older kernel loads on first use
+                self._mapped.madvise(_MADV_POPULATE_READ, start, size - start)
         self._frames = np.frombuffer(self._mapped, np.uint8).reshape(-1, *self.shape)
 
 
