@@ -150,6 +150,12 @@ def _kept(steps: Steps, cut: Cut, start: Array, end: Array, wanted: Array) -> Ar
     return touched[end] == touched[start]
 
 
+def episode_returns(table: EpisodeTable) -> Array:
+    """Undiscounted return of each episode [E], labels applied, up to its first success."""
+    steps = Steps.of(table)
+    return np.bincount(steps.episode, weights=steps.reward * steps.acting, minlength=len(table.ids))
+
+
 def shaped_rewards(steps: Steps, view: ReplayView) -> Array:
     """r' = scale*r + shift, float64 [R]; with shift b < 0 a failure end adds gamma*b/(1 - gamma), what going on for
     ever would have cost. Raises ConfigError for gamma = 1 there."""

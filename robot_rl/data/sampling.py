@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from robot_rl.data.replay_index import episode_returns
 from robot_rl.data.tables import EpisodeTable
 from robot_rl.errors import ConfigError, StoreError
 from robot_rl.types import Array
@@ -126,7 +127,7 @@ def table_weights(table: EpisodeTable, weights: Weights) -> Array | None:
     if isinstance(weights, str):
         if weights != "return":
             raise ConfigError(f"unknown episode weighting '{weights}'", remedy="Valid: return, an array, a function")
-        values = return_weights(np.add.reduceat(table["rl/reward"].astype(np.float64), table.first[:-1])[listed])
+        values = return_weights(episode_returns(table)[listed])
     elif callable(weights):
         values = np.array([weights(summary) for summary in summaries], dtype=float)
     else:

@@ -15,6 +15,7 @@ import numpy as np
 
 from robot_rl.data.episode import Episode
 from robot_rl.data.frames import ImageOptions, Images
+from robot_rl.data.replay_index import ROW_KEYS
 from robot_rl.data.sampling import Stream, Weights, table_weights
 from robot_rl.data.tables import EpisodeSource, EpisodeTable, as_source
 from robot_rl.errors import ConfigError, StoreError
@@ -124,7 +125,7 @@ class WindowSampler:
         self._source, self._where, self._weights = as_source(source), where, weights
         cameras = [key.removeprefix("images/") for key in spec.keys if key.startswith("images/")]
         low_dim = [key for key in spec.keys if not key.startswith("images/")]
-        self.table = EpisodeTable([*low_dim, "action_valid", "rl/reward"], cameras)
+        self.table = EpisodeTable([*low_dim, *ROW_KEYS], cameras)
         root = getattr(self._source, "root", None)
         self.images = Images(self.table, images or ImageOptions(), root) if cameras else None
         self._mask_key = _mask_key(spec)
@@ -192,6 +193,10 @@ class WindowSampler:
             raise self._nothing_fits()
         snapshot = self._snapshot  # read once: a prefetch thread goes on while another refreshes
         return self._gather(snapshot, snapshot.stream.draw(first, count), out)
+
+    def gather(self, windows: Array, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The windows with these numbers, int64 [M] below ``len(self)``, in order of episode and row."""
+        return self._gather(self._snapshot, windows, out)
 
     def prepare(self, step: int, count: int | None = None) -> None:
         """Have the kernel start reading the cached frames of batch ``step``, where they do not all fit the memory."""

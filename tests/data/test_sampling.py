@@ -145,6 +145,21 @@ def test_a_held_batch_is_not_overwritten() -> None:
         np.testing.assert_array_equal(windows(50).batch(0)["obs/x"], kept["obs/x"])
 
 
+def test_a_prefetched_sampler_may_be_refreshed_meanwhile() -> None:
+    """Every batch is whole: observation and first action of a window are of one row; new data arrives in the end."""
+    source = MemoryEpisodes([episode(5, id="e0")])
+    sampler = WindowSampler(source, SPEC, batch=64)
+    with Prefetcher(sampler, depth=2) as batches:
+        for i in range(1, 30):
+            source.episodes[f"e{i}"] = episode(5 + i, id=f"e{i}")
+            sampler.refresh()
+            batch = next(batches)
+            np.testing.assert_array_equal(batch["obs/x"][:, 0] + 10, batch["action/commanded"][:, 0])
+            np.testing.assert_array_equal(batch["obs/x"][:, 0, 0], batch["row"])
+        newest = [int(next(batches)["episode"].max()) for _ in range(20)]
+    assert max(newest) > 20
+
+
 def test_an_error_of_the_prefetch_thread_is_raised_where_the_batch_is_asked_for() -> None:
     """A sampler whose data were withdrawn after its arrays were made."""
     source = MemoryEpisodes([episode(9)])

@@ -185,6 +185,11 @@ def test_given_arrays_are_filled_with_what_fresh_ones_would_hold(sampler: Window
             np.testing.assert_array_equal(filled[key], value)
 
 
+def test_windows_can_be_asked_for_by_number(sampler: WindowSampler) -> None:
+    """Numbers go by episode and row: the first starts one row before episode 0."""
+    assert places(sampler.gather(np.array([0, 1, len(sampler) - 1]))) == [(0, -1), (0, 0), (6, 9)]
+
+
 def test_another_seed_gives_another_order(sampler: WindowSampler) -> None:
     other = WindowSampler([episode(f"e{i}", 5 + i, base=100.0 * i) for i in range(7)], sampler.spec, batch=8, seed=12)
     assert places(other.batch(0)) != places(sampler.batch(0))
@@ -220,11 +225,14 @@ def test_weights_draw_windows_in_proportion() -> None:
 
 
 def test_return_weighting_prefers_the_better_episode() -> None:
-    """Weights exp((G - max) / (0.1 * range)) of returns 0, 1: the worse episode comes e^-10 as often."""
-    episodes = [episode("bad", 5), episode("good", 5, reward=1.0)]
+    """Weights exp((G - max) / (0.1 * range)) of returns 0, 1: the worse episode comes e^-10 as often. Labels count."""
+    source = MemoryEpisodes([episode("bad", 5), episode("good", 5, reward=1.0)])
     spec = WindowSpec({"obs/x": Offsets(0, 1), "action/commanded": Offsets(0, 1)})
-    drawn = WindowSampler(episodes, spec, batch=1, weights="return").take(0, 2000)
-    assert (drawn["episode"] == 1).mean() > 0.99
+    sampler = WindowSampler(source, spec, batch=1, weights="return")
+    assert (sampler.take(0, 2000)["episode"] == 1).mean() > 0.99
+    source.labels = {"bad": True, "good": False}
+    sampler.refresh()
+    assert (sampler.take(0, 2000)["episode"] == 0).mean() > 0.99
 
 
 def test_wrong_weights_are_refused() -> None:
