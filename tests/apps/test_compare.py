@@ -1,0 +1,43 @@
+"""robot-rl compare: checkpoints or reports, on the same seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robot_rl.apps.main import main
+from robot_rl.runtime.scores import EpisodeScore, EvaluationReport
+from tests.apps.checkpoints import pusht_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ROBOT_RL_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_a_checkpoint_against_itself_differs_in_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = pusht_checkpoint(root)
+    short = ["episodes=4", "batch=2", "task=pusht", "env.max_steps=16"]
+    assert main(["compare", f"first={run}", f"second={run}", *short]) == 0
+    result = json.loads((root / "runs" / "compare" / "comparison.json").read_text())
+    assert (result["pairs"], result["best_reward_difference"], result["p_best_reward"]) == (4, 0.0, 1.0)
+    assert "McNemar" in capsys.readouterr().out
+
+
+def test_reports_are_paired_by_seed(root: Path) -> None:
+    for name, seeds in (("a", range(6)), ("b", range(3, 12))):
+        episodes = tuple(EpisodeScore(s, name == "a", 0.5, 0.5, 10, "") for s in seeds)
+        EvaluationReport(name, "pusht", episodes).save(root / f"{name}.json")
+    assert main(["compare", f"first={root}/a.json", f"second={root}/b.json", "name=ab"]) == 0
+    result = json.loads((root / "runs" / "ab" / "comparison.json").read_text())
+    assert (result["pairs"], result["only_first"], result["p_success"]) == (3, 3, 0.25)
+
+
+def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "first=a.json"]) == 2
+    assert "'second' must be given" in capsys.readouterr().err
+    assert main(["compare", "first=a.json", "second=b.json"]) == 2
+    assert "a.json is no evaluation report" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""robot-rl evaluate, on a small checkpoint in the real Push-T."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from robot_rl.apps.main import main
+from robot_rl.data.pusht import pusht_spec
+from tests.apps.checkpoints import pusht_checkpoint
+
+SHORT = ["task=pusht", "env.max_steps=16", "videos=0"]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ROBOT_RL_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_without_a_task_it_is_the_checkpoints(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = pusht_checkpoint(root)
+    assert main(["evaluate", f"checkpoint={run}", "episodes=3", "batch=2"]) == 0
+    said = capsys.readouterr().out
+    (report,) = (run / "evaluation").glob("*.json")
+    (video,) = (run / "evaluation").glob("*.mp4")
+    assert report.name in said
+    assert video.name in said
+    data = json.loads(report.read_text())
+    assert [episode["seed"] for episode in data["episodes"]] == [100000, 100001, 100002]
+    assert {episode["length"] for episode in data["episodes"]} == {300}
+    assert data["task"] == "pusht"
+    assert data["success_interval_95"][1] == pytest.approx(1 - 0.025 ** (1 / 3))
+
+
+def test_goes_on_after_a_kill_and_repeats_exactly(root: Path) -> None:
+    run = pusht_checkpoint(root)
+    words = ["evaluate", f"checkpoint={run}", "episodes=6", "batch=2", *SHORT]
+    assert main(words) == 0
+    (report,) = (run / "evaluation").glob("*.json")
+    (log,) = (run / "evaluation").glob("*.jsonl")
+    first = json.loads(report.read_text())["episodes"]
+    lines = log.read_text().splitlines(keepends=True)
+    marked = lines[1].replace('"reason": "time_limit"', '"reason": "from the log"')
+    log.write_text("".join([lines[0], marked, lines[2]]))  # killed after two episodes
+    assert main(words) == 0
+    second = json.loads(report.read_text())["episodes"]
+    assert second[0]["reason"] == "from the log"  # not run again
+    assert second[1:] == first[1:]
+
+
+def test_arguments_of_the_policy_can_be_changed(root: Path) -> None:
+    run = pusht_checkpoint(root)
+    assert main(["evaluate", f"checkpoint={run}", "episodes=4", "batch=2", "+changes.sampler.steps=4", *SHORT]) == 0
+    assert main(["evaluate", f"checkpoint={run}", "episodes=4", "batch=2", *SHORT]) == 0
+    reports = [json.loads(path.read_text()) for path in (run / "evaluation").glob("*.json")]
+    assert sorted(str(report["meta"]["changes"]) for report in reports) == ["{'sampler.steps': 4}", "{}"]
+    rewards = {tuple(e["total_reward"] for e in report["episodes"]) for report in reports}
+    assert len({report["policy"] for report in reports}) == 2
+    assert len(rewards) == 2
+
+
+def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*words: str) -> str:
+        assert main(["evaluate", *words]) == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return said
+
+    run = pusht_checkpoint(root)
+    assert "checkpoint" in refused()
+    assert "no checkpoint at nowhere" in refused("checkpoint=nowhere")
+    assert "episodes=0" in refused(f"checkpoint={run}", "episodes=0")
+    assert "another env" in refused(f"checkpoint={run}", "task=reach", "episodes=1")
+    assert "no policy argument 'smapler.steps'" in refused(f"checkpoint={run}", "+changes.smapler.steps=4")
+    stranger = pusht_checkpoint(root, "stranger", spec=replace(pusht_spec(), task="tetris"))
+    assert "no task 'tetris'" in refused(f"checkpoint={stranger}")
