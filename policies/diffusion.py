@@ -21,6 +21,7 @@ from policies.image_encoder import ImageEncoder
 from policies.noise_schedules import NoiseSchedule
 from policies.row_noise import RowNoise
 from policies.samplers import Sampler
+from policies.symmetry import CanonicalReflection
 from robot_rl.data.normalizer import Normalizer
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, Offsets, Pad, PolicySpec, WindowSpec
@@ -39,8 +40,11 @@ class DiffusionPolicy:
         schedule: noise schedule of training and sampling.
         observation: {key: raw | position | rot6d}; features for more than that; None and no features: all observed.
         cameras: {camera: constructor of its ImageEncoder}.
+        fourier, fourier_scale: random Fourier features of the low-dimensional observation, see ObservationEncoder.
+        symmetry: a mirror symmetry of the task, to plan in one half of the workspace only.
         history, horizon, execute: T_o, T_p and T_a in control steps.
-        pad_after: how far a training window may reach past the episode's end [steps]; the loss is masked there.
+        pad, pad_after: how far a training window may reach past the episode's end [steps]; ``repeat`` repeats the last
+            action there, ``mask`` takes those steps out of the loss.
         normalization: ``range`` or ``gaussian``, fitted from data.
         noise_samples: draws of (timestep, noise) per training window; they share the observation's encoding.
         snr_clip: weight of the x0 loss, min(SNR, snr_clip) (Hang et al. 2023); for prediction ``sample`` only.
@@ -61,10 +65,14 @@ class DiffusionPolicy:
         observation: Mapping[str, str] | None = None,
         features: Sequence[Feature] = (),
         cameras: Mapping[str, Callable[[], ImageEncoder]] | None = None,
+        fourier: int = 0,
+        fourier_scale: float = 0.5,
+        symmetry: CanonicalReflection | None = None,
         history: int = 2,
         horizon: int = 16,
         execute: int = 8,
-        pad_after: int | None = None,
+        pad: str = "repeat",
+        pad_after: int = 7,
         normalization: str = "range",
         noise_samples: int = 1,
         snr_clip: float = 5.0,
@@ -83,7 +91,7 @@ class DiffusionPolicy:
         self.history, self.horizon, self.execute = history, horizon, execute
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = ObservationEncoder(env_spec, history, chosen, cameras or {})
+            encoder = ObservationEncoder(env_spec, history, chosen, cameras or {}, fourier, fourier_scale)
             denoiser = network(horizon=horizon, action_size=env_spec.action.size, condition_size=encoder.size)
         self.module = nn.ModuleDict({"encoder": encoder, "network": denoiser}).to(self.device)
         self.encoder, self.network = encoder, denoiser
@@ -91,7 +99,7 @@ class DiffusionPolicy:
         self.normalization, self.normalizer = normalization, Normalizer({}, {})
         self.noise_samples, self.snr_clip, self.training_precision = noise_samples, snr_clip, training_precision
         self.precision, self.compiled, self.batch_rows = precision, compiled, batch_rows
-        self.pad_after = horizon - 1 if pad_after is None else pad_after
+        self.symmetry, self.pad, self.pad_after = symmetry, Pad(pad), pad_after
         self.spec = PolicySpec(encoder.inputs, env_spec.action, history, horizon, execute)
         self._noise = RowNoise(seed)
         self._plan: DenoisingPlan | None = None
@@ -128,8 +136,9 @@ class DiffusionPolicy:
         self.module.eval()
         if self._plan is None:
             self._plan = DenoisingPlan(self.network, self.sampler, self.precision, self.compiled)
-        chunk = self._plan(self.encode(obs), noise.to(self.device))
-        return self.normalizer.denormalize("action", chunk)
+        placed = {key: obs[key].to(self.device) for key in self.spec.observation}
+        actions = self.normalizer.denormalize("action", self._plan(self.encode(placed), noise.to(self.device)))
+        return actions if self.symmetry is None else self.symmetry.action(actions, self.symmetry.reflected(placed))
 
     # --- Denoiser
 
@@ -139,8 +148,11 @@ class DiffusionPolicy:
         return self.normalizer
 
     def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations [B, T_o, ...] -> conditioning vectors [B, C]."""
-        return self.encoder({key: obs[key].to(self.device) for key in self.spec.observation}, self.normalizer)
+        """Observations [B, T_o, ...] -> conditioning vectors [B, C]; of the canonical half, given a symmetry."""
+        placed = {key: obs[key].to(self.device) for key in self.spec.observation}
+        if self.symmetry is not None:
+            placed = self.symmetry.observation(placed, self.symmetry.reflected(placed))
+        return self.encoder(placed, self.normalizer)
 
     def predict(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Network output for noisy normalised chunks x [B, T_p, A] at timesteps t [B] under cond [B, C]."""
@@ -153,7 +165,7 @@ class DiffusionPolicy:
         """The training windows: history of every input, actions from the current step on."""
         history = Offsets(1 - self.history, 1)
         keys = {key if key.startswith("images/") else f"{OBSERVATION}{key}": history for key in self.spec.observation}
-        return WindowSpec({**keys, ACTION: Offsets(0, self.horizon)}, Pad.MASK, self.history - 1, self.pad_after)
+        return WindowSpec({**keys, ACTION: Offsets(0, self.horizon)}, self.pad, self.history - 1, self.pad_after)
 
     @property
     def image_size(self) -> tuple[int, int] | None:
@@ -163,10 +175,13 @@ class DiffusionPolicy:
 
     def fit_normalizer(self, rows: Arrays) -> None:
         """Statistics from rows {array path: [N, D]} of the demonstrations. Raises InvalidArrayError for none."""
-        fitted = {"action": rows[ACTION]}
+        keys = [key for key in self.spec.observation if not key.startswith("images/")]
+        observation = {key: torch.from_numpy(rows[f"{OBSERVATION}{key}"])[:, None] for key in keys}
+        action = torch.from_numpy(rows[ACTION])[:, None]
+        observation, action = self._canonical(observation, action)
+        fitted = {"action": action[:, 0].numpy()}
         if self.encoder.features:
-            values = {k: torch.from_numpy(rows[f"{OBSERVATION}{k}"]) for f in self.encoder.features for k in f.keys}
-            fitted[FEATURES] = self.encoder.vector(values).numpy()
+            fitted[FEATURES] = self.encoder.vector(observation)[:, 0].numpy()
         self.normalizer = Normalizer.fit(fitted, self.normalization)
         self._plan = None
 
@@ -177,19 +192,25 @@ class DiffusionPolicy:
         [B, T_p], if there, drops steps beyond the episode's end.
         """
         self.module.train()
-        action = batch[ACTION].to(self.device)
-        repeats = self.noise_samples
-        clean = self.normalizer.normalize("action", action).repeat_interleave(repeats, dim=0)
-        t = torch.randint(0, self.schedule.steps, (len(clean),), generator=generator).to(self.device)
-        noise = torch.randn(clean.shape, generator=generator).to(self.device)
         observation = {
             key: batch[key if key.startswith("images/") else f"{OBSERVATION}{key}"].to(self.device)
             for key in self.spec.observation
         }
+        observation, action = self._canonical(observation, batch[ACTION].to(self.device))
+        repeats = self.noise_samples
+        clean = self.normalizer.normalize("action", action).repeat_interleave(repeats, dim=0)
+        t = torch.randint(0, self.schedule.steps, (len(clean),), generator=generator).to(self.device)
+        noise = torch.randn(clean.shape, generator=generator).to(self.device)
         cond = self.encoder(observation, self.normalizer, generator)
         mask = batch["mask"].to(self.device) if "mask" in batch else torch.ones(action.shape[:2], device=self.device)
         weight = mask.float().repeat_interleave(repeats, dim=0).unsqueeze(-1)
         return self._error(clean, noise, t, cond, weight)
+
+    def _canonical(self, observation: dict[str, Tensor], action: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        if self.symmetry is None:
+            return observation, action
+        where = self.symmetry.reflected(observation)
+        return self.symmetry.observation(observation, where), self.symmetry.action(action, where)
 
     def _denoising_error(self, clean: Tensor, noise: Tensor, t: Tensor, cond: Tensor, weight: Tensor) -> Tensor:
         alpha = self._alphas[t][:, None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -24,6 +25,8 @@ class ObservationEncoder(nn.Module):
         history: T_o.
         features: low-dimensional features in order.
         cameras: {camera: constructor of its ImageEncoder}.
+        fourier, fourier_scale: number and spread of random Fourier features of the low-dimensional part (Tancik et al.
+            2020), which let a smooth network tell positions apart that lie a pixel or a millimetre from one another.
     """
 
     def __init__(
@@ -32,6 +35,8 @@ class ObservationEncoder(nn.Module):
         history: int,
         features: Sequence[Feature],
         cameras: Mapping[str, Callable[[], ImageEncoder]],
+        fourier: int = 0,
+        fourier_scale: float = 0.5,
     ) -> None:
         super().__init__()
         if not features and not cameras:
@@ -47,7 +52,9 @@ class ObservationEncoder(nn.Module):
         zeros = {key: torch.zeros(value.shape) for key, value in state.items()}
         self.feature_size = sum(feature(zeros).shape[-1] for feature in features)
         embeddings = sum(int(encoder.size) for encoder in self.cameras.values())  # type: ignore[arg-type]
-        self.size = history * (self.feature_size + embeddings)
+        self.size = history * (self.feature_size + embeddings) + 2 * fourier
+        directions = fourier_scale * math.pi * torch.randn(history * self.feature_size, fourier)
+        self.register_buffer("directions", directions)  # drawn once, saved with the weights
 
     def vector(self, observation: Mapping[str, Tensor]) -> Tensor:
         """{key: [..., D]} -> features in physical units [..., F]."""
@@ -59,7 +66,9 @@ class ObservationEncoder(nn.Module):
         """{key: [B, T_o, ...]} -> [B, size]; ``generator`` draws random crops (training), None crops the centre."""
         parts = []
         if self.features:
-            parts.append(normalizer.normalize(FEATURES, self.vector(observation)).flatten(1))
+            scaled = normalizer.normalize(FEATURES, self.vector(observation)).flatten(1)
+            angles = scaled @ self.directions  # type: ignore[operator]
+            parts += [scaled, angles.sin(), angles.cos()]
         for camera, encoder in self.cameras.items():
             images = observation[image_key(camera)]
             parts.append(encoder(images.flatten(0, 1), generator).view(len(images), -1))

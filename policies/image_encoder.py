@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
 
+SMALLEST_CROP = 33  # the trunk divides by 32, and a spatial softmax over a single place says nothing
+
 
 class ImageEncoder(nn.Module):
     """uint8 images [N, h, w, 3] -> [N, size].
@@ -37,6 +39,8 @@ class ImageEncoder(nn.Module):
         super().__init__()
         if crop_height > height or crop_width > width:
             raise ConfigError(f"crop of {crop_height} x {crop_width}", limit=f"the image, {height} x {width}")
+        if min(crop_height, crop_width) < SMALLEST_CROP:
+            raise ConfigError(f"crop of {crop_height} x {crop_width}", limit=f"at least {SMALLEST_CROP} pixels")
         self.image, self.crop, self.size = (height, width), (crop_height, crop_width), size
         widths = [channels * factor for factor in (1, 2, 4, 8)]
         self.stem = nn.Sequential(

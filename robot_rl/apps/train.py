@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robot_rl.apps.environment import open_dataset
 from robot_rl.apps.main import instantiate
-from robot_rl.errors import CheckpointError, ConfigError, StoreError, valid_choices
+from robot_rl.errors import CheckpointError, ConfigError, StoreError
+
+LOCKSTEP_ENVS = 50  # envs of a simulator benchmark that are evaluated side by side
 
 
 @dataclass
@@ -48,7 +51,6 @@ def run(config: Any) -> None:
     policy_config = _plain(config.policy)
     policy, acting = (build(policy_config, env_spec=spec) for _ in range(2))
     sampler = WindowSampler(store, policy.windows, batch=config.batch, seed=config.seed, images=_images(policy))
-    augmentation = instantiate(config.augmentation) if config.augmentation else None
     learner = instantiate(config.algorithm)(policy)
     folder = Path(config.root) / "runs" / (config.name or f"{config.data}-seed{config.seed}")
     training_run = TrainingRun(folder, resume=config.resume, keep=config.keep)
@@ -56,14 +58,13 @@ def run(config: Any) -> None:
     if resuming:
         _take_statistics(policy, policy_config, folder, spec)
     else:
-        policy.fit_normalizer(_rows(sampler, augmentation))
+        policy.fit_normalizer(_rows(sampler))
     training = OfflineTraining(
         learner,
         sampler,
         training_run,
         OfflineSchedule(config.steps, config.group, config.log_every, config.checkpoint_every, config.evaluate_every),
         Provenance(policy_config, spec, _meta(config, sampler, policy)),
-        augment=augmentation,
         evaluate=_evaluation(config, acting) if config.evaluate_every else None,
     )
     if resuming:
@@ -78,16 +79,9 @@ def run(config: Any) -> None:
 
 
 def _store(config: Any) -> Any:
-    from robot_rl.data.store import EpisodeStore
-
-    data = Path(config.root) / "data"
-    folder = data / config.data
-    if not folder.exists():
-        names = [path.parent.name for path in data.glob("*/dataset.json")]
-        raise StoreError(f"no dataset '{config.data}' in {data}", remedy=valid_choices(config.data, names))
-    store = EpisodeStore.open(folder)
+    store = open_dataset(config.root, config.data)
     if store.spec is None:
-        raise StoreError(f"dataset {folder} does not describe its arrays", remedy="Record or import it again")
+        raise StoreError(f"dataset {store.root} does not describe its arrays", remedy="Record or import it again")
     return store
 
 
@@ -107,16 +101,11 @@ def _images(policy: Any) -> Any:
     return ImageOptions(size=policy.image_size, threads=1) if policy.image_size else None
 
 
-def _rows(sampler: Any, augmentation: Any) -> Mapping[str, Any]:
-    """Rows for the normaliser: steps that act, and their images under the symmetry."""
-    import numpy as np
-
+def _rows(sampler: Any) -> Mapping[str, Any]:
+    """Rows for the normaliser: the steps that act."""
     acts = sampler.table["action_valid"]
     keys = [key for key in sampler.spec.keys if not key.startswith("images/")]
-    rows = {key: sampler.table[key][acts] for key in keys}
-    if augmentation is None:
-        return rows
-    return {key: np.concatenate((rows[key], value)) for key, value in augmentation.image(rows).items()}
+    return {key: sampler.table[key][acts] for key in keys}
 
 
 def _meta(config: Any, sampler: Any, policy: Any) -> dict[str, Any]:
@@ -145,17 +134,20 @@ def _take_statistics(policy: Any, policy_config: Mapping[str, Any], folder: Path
 
 
 def _evaluation(config: Any, acting: Any) -> Any:
-    """Score of averaged weights on the seeds for choosing."""
+    """Score of the averaged weights on the seeds for choosing."""
+    from robot_rl.runtime.env import RobotEnv
     from robot_rl.runtime.evaluation import evaluate
 
-    if "env" not in config:
+    if not config.get("env"):
         raise ConfigError("evaluate_every needs an env", remedy="Choose a task=, or set evaluate_every=0")
-    env = instantiate(config.env)
+    envs = [instantiate(config.env)]
+    if not isinstance(envs[0], RobotEnv):
+        envs += [instantiate(config.env) for _ in range(min(config.evaluate_episodes, LOCKSTEP_ENVS) - 1)]
     seeds = range(config.evaluate_seed, config.evaluate_seed + config.evaluate_episodes)
 
     def score(step: int, state: Mapping[str, Any]) -> dict[str, float]:
         acting.load_state_dict(state)
-        report = evaluate(env, acting, list(seeds))
+        report = evaluate(envs if len(envs) > 1 else envs[0], acting, seeds)
         return {"score": report.best_reward_mean, "success": report.success_rate}
 
     return score

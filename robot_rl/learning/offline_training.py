@@ -21,7 +21,7 @@ from robot_rl.interfaces import Learner
 from robot_rl.learning.bc import DEMONSTRATIONS
 from robot_rl.learning.checkpoint import load_training_state
 from robot_rl.learning.training_run import TrainingRun
-from robot_rl.types import Array, Arrays, EnvSpec
+from robot_rl.types import Array, EnvSpec
 
 Evaluate = Callable[[int, Mapping[str, Tensor]], Mapping[str, float]]  # (step, acting state) -> metrics with 'score'
 
@@ -60,7 +60,6 @@ class OfflineTraining:
     Args:
         learner: whatever is updated from ``demonstrations``.
         batches: by step.
-        augment: changes a batch, by counter: (batch, step) -> batch.
         evaluate: called with the acting state; its ``score`` chooses the best checkpoint.
     """
 
@@ -72,12 +71,11 @@ class OfflineTraining:
         schedule: OfflineSchedule,
         provenance: Provenance,
         *,
-        augment: Callable[[Arrays, int], dict[str, Array]] | None = None,
         evaluate: Evaluate | None = None,
         quiet: bool = False,
     ) -> None:
         self.learner, self.batches, self.run, self.schedule = learner, batches, run, schedule
-        self.provenance, self.augment, self.evaluate, self.quiet = provenance, augment, evaluate, quiet
+        self.provenance, self.evaluate, self.quiet = provenance, evaluate, quiet
         self.step = 0
 
     def resume(self) -> int:
@@ -125,10 +123,7 @@ class OfflineTraining:
         )
 
     def _group(self) -> dict[str, Tensor]:
-        drawn = []
-        for step in range(self.step, self.step + self.schedule.group):
-            batch = self.batches.batch(step)
-            drawn.append(batch if self.augment is None else self.augment(batch, step))
+        drawn = [self.batches.batch(step) for step in range(self.step, self.step + self.schedule.group)]
         return {key: torch.from_numpy(np.stack([batch[key] for batch in drawn])) for key in drawn[0]}
 
     def _due(self, every: int) -> bool:

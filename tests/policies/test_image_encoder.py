@@ -9,11 +9,11 @@ from robot_rl.errors import ConfigError
 
 def make_encoder(**options: int) -> ImageEncoder:
     torch.manual_seed(0)
-    sizes = {"height": 24, "width": 32, "crop_height": 20, "crop_width": 28, "channels": 8, "keypoints": 4, "size": 6}
+    sizes = {"height": 40, "width": 48, "crop_height": 36, "crop_width": 44, "channels": 8, "keypoints": 4, "size": 6}
     return ImageEncoder(**{**sizes, **options}).eval()
 
 
-def images(count: int, height: int = 24, width: int = 32) -> torch.Tensor:
+def images(count: int, height: int = 40, width: int = 48) -> torch.Tensor:
     return torch.randint(
         0, 256, (count, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
@@ -39,15 +39,15 @@ def test_spatial_softmax_finds_the_bright_spot() -> None:
 
 def test_acting_crops_the_centre_and_training_crops_at_random() -> None:
     encoder = make_encoder()
-    batch = torch.arange(24 * 32 * 3, dtype=torch.int32).view(1, 24, 32, 3).remainder(251).to(torch.uint8)
-    assert torch.equal(encoder._cropped(batch, None), batch[:, 2:22, 2:30])
+    batch = torch.arange(40 * 48 * 3, dtype=torch.int32).view(1, 40, 48, 3).remainder(251).to(torch.uint8)
+    assert torch.equal(encoder._cropped(batch, None), batch[:, 2:38, 2:46])
     many = batch.expand(50, -1, -1, -1)
     crops = encoder._cropped(many, torch.Generator().manual_seed(1))
     again = encoder._cropped(many, torch.Generator().manual_seed(1))
-    assert crops.shape == (50, 20, 28, 3)
+    assert crops.shape == (50, 36, 44, 3)
     assert torch.equal(crops, again)
     places = {crop.numpy().tobytes() for crop in crops}
-    windows = {batch[0, i : i + 20, j : j + 28].numpy().tobytes() for i in range(5) for j in range(5)}
+    windows = {batch[0, i : i + 36, j : j + 44].numpy().tobytes() for i in range(5) for j in range(5)}
     assert places <= windows
     assert len(places) > 10
 
@@ -59,8 +59,10 @@ def test_other_source_sizes_are_brought_to_the_declared_one() -> None:
 
 
 def test_a_crop_larger_than_the_image_is_refused() -> None:
-    with pytest.raises(ConfigError, match="24 x 32"):
-        make_encoder(crop_width=40)
+    with pytest.raises(ConfigError, match="40 x 48"):
+        make_encoder(crop_width=50)
+    with pytest.raises(ConfigError, match="33 pixels"):
+        make_encoder(crop_height=32)
 
 
 def test_default_is_resnet18() -> None:

@@ -18,7 +18,7 @@ from robot_rl.errors import ConfigError
 THEIR_PREDICTION = {"epsilon": "epsilon", "sample": "sample", "velocity": "v_prediction"}
 THEIR_KIND = {"squared_cosine": "squaredcos_cap_v2", "linear": "linear"}
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
-# float32: diffusers untouched. float64: its table of alphas replaced by ours (the schedules are compared elsewhere), since
+# float32: diffusers untouched. float64: its table of alphas replaced by ours (schedules are compared elsewhere), since
 # its own float32 rounding of 1 - alpha / alpha_prev costs up to 7e-5 near the end of the linear schedule.
 CASES = [
     *itertools.product(["squared_cosine"], THEIR_PREDICTION, [torch.float32]),

@@ -18,7 +18,7 @@ SPEC = EnvSpec(
     step_rate_hz=10.0,
     observation={"bead/position": ArraySpec((2,), unit="m"), "wire/angle": ArraySpec((1,), unit="rad")},
     action=ActionSpec((ActionPart("bead/target", ActionKind.POINT, (-2.0, -2.0), (2.0, 2.0), unit="m"),)),
-    cameras={"front": CameraSpec(height=16, width=20, rate_hz=10.0)},
+    cameras={"front": CameraSpec(height=40, width=44, rate_hz=10.0)},
     arm_parts=("bead",),
     task="slide",
 )
