@@ -140,9 +140,14 @@ def jump_layer(limits: LimitArrays, last: Array, pose: Array) -> bool:
 
 @kernel
 def braking_speed(distance: float, acceleration: float, dt: float) -> float:
-    """Largest speed from which steps of ``dt`` that slow by ``acceleration`` end within ``distance``."""
-    half = 0.5 * acceleration * dt
-    return math.sqrt(half * half + 2.0 * acceleration * max(distance, 0.0)) - half
+    """Largest speed from which steps of ``dt``, each slower by ``acceleration * dt``, end within ``distance``.
+
+    With one such change of speed as unit, a speed k + r (k whole, 0 <= r < 1) leads (k + 1) (k / 2 + r) units far.
+    """
+    units = max(distance, 0.0) / (acceleration * dt * dt)
+    whole = math.floor(0.5 * (math.sqrt(1.0 + 8.0 * units) - 1.0))
+    rest = units / (whole + 1.0) - 0.5 * whole
+    return (whole + rest) * acceleration * dt
 
 
 @kernel

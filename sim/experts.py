@@ -25,9 +25,9 @@ class Stride:
     ``gain_1_s``, bounded in speed and in the change of speed."""
 
     period_s: float = 0.05
-    gain_1_s: float = 7.0
-    max_speed_m_s: float = 0.4
-    max_acceleration_m_s2: float = 3.0
+    gain_1_s: float = 5.0
+    max_speed_m_s: float = 0.35
+    max_acceleration_m_s2: float = 1.5
 
     def towards(self, goal: Array, position: Array, velocity: Array, speed_scale: float = 1.0) -> Array:
         """The set point [3] of this step on the way from ``position``, moving at ``velocity``, to ``goal``."""

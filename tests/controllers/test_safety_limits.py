@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from robot_rl.errors import ConfigError
+from tests.controllers.panda import panda_limits
+
+pytestmark = pytest.mark.robot
+
+
+def test_limits_are_made_tighter_by_name():
+    limits = panda_limits(max_speed_m_s=0.2, box_lower_m=(0.3, -0.3, 0.01), joint_margin_rad=0.1)
+    assert limits.max_speed_m_s == 0.2
+    assert limits.scalars()["box_lower_x_m"] == 0.3
+    np.testing.assert_allclose(limits.arrays().joint[1, 0], 2.8973 - 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_speed_m_s", 9.0),
+        ("box_lower_m", (0.1, -0.35, 0.005)),
+        ("box_upper_m", (0.75, 0.35, 0.6)),
+        ("joint_margin_rad", 0.01),
+        ("torque_n_m", (200.0,) * 7),
+        ("max_rotation_rad", float("nan")),
+    ],
+)
+def test_no_limit_is_loosened(name, value):
+    with pytest.raises(ConfigError, match=name):
+        panda_limits(**{name: value})
+
+
+def test_a_mistyped_limit_is_named_with_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean 'max_speed_m_s'"):
+        panda_limits(max_sped_m_s=0.1)
+
+
+def test_a_layer_cannot_be_left_out():
+    for name in ("upright_quat_xyzw", "layers", "enabled"):
+        with pytest.raises(ConfigError, match="no safety limit"):
+            panda_limits(**{name: (0.0, 0.0, 0.0, 1.0)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_speed_m_s", 0.0),
+        ("max_jump_m", -1.0),
+        ("box_upper_m", (0.2, 0.35, 0.5)),
+        ("joint_margin_rad", 2.0),
+        ("torque_n_m", (0.0,) * 7),
+        ("box_lower_m", (0.3, 0.0)),
+    ],
+)
+def test_impossible_limits_are_refused(name, value):
+    with pytest.raises(ConfigError):
+        panda_limits(**{name: value})

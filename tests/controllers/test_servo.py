@@ -1,0 +1,92 @@
+"""The servo on a toy arm: unit inertia, no gravity, the Panda's kinematics."""
+
+import numpy as np
+import pytest
+
+from controllers.servo import Servo
+from robot_rl.geometry import geodesic_angle
+from tests.controllers.panda import HOME_RAD, panda_chain, panda_limits
+
+pytestmark = pytest.mark.robot
+CHAIN, DT = panda_chain(), 0.002
+
+
+class ToyArm:
+    """Double integrators behind the joints."""
+
+    def __init__(self) -> None:
+        self.q, self.dq = np.array(HOME_RAD), np.zeros(7)
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            "joint_position": self.q,
+            "joint_velocity": self.dq,
+            "mass_matrix": np.eye(7),
+            "bias_force": np.zeros(7),
+        }
+
+    def run(self, servo: Servo, target: np.ndarray, ticks: int) -> np.ndarray:
+        """Positions of the TCP, tick by tick [ticks, 3]."""
+        path = []
+        for _ in range(ticks):
+            self.dq += servo.compute(self.state, {"tcp_pose": target}, DT) * DT
+            self.q += self.dq * DT
+            path.append(CHAIN.pose(self.q)[:3])
+        return np.array(path)
+
+
+def started() -> tuple[ToyArm, Servo, np.ndarray]:
+    arm, servo = ToyArm(), Servo(CHAIN, panda_limits())
+    servo.reset(arm.state)
+    return arm, servo, CHAIN.pose(arm.q)
+
+
+def test_it_holds_where_it_was_reset():
+    arm, servo, pose = started()
+    path = arm.run(servo, pose, 100)
+    np.testing.assert_allclose(path, np.broadcast_to(pose[:3], path.shape), atol=1e-9)
+
+
+def test_it_settles_at_a_new_set_point_without_passing_it_far():
+    arm, servo, pose = started()
+    target = pose.copy()
+    target[1] += 0.02
+    path = arm.run(servo, target, 300)
+    np.testing.assert_allclose(path[-1], target[:3], atol=2e-4)
+    assert path[:, 1].max() < target[1] + 0.005
+    assert geodesic_angle(CHAIN.pose(arm.q)[3:], target[3:]) < 1e-3
+
+
+def test_a_moving_set_point_is_followed_without_lag():
+    arm, servo, pose = started()
+    target = pose.copy()
+    for step in range(30):
+        target = target.copy()
+        target[1] += 0.005 * min(step / 10, 1.0)
+        arm.run(servo, target, 25)
+    assert abs(CHAIN.pose(arm.q)[1] - target[1]) < 0.002
+
+
+def test_same_inputs_same_torque():
+    paths = []
+    for _ in range(2):
+        arm, servo, pose = started()
+        target = pose + np.array([0.01, 0.02, -0.03, 0, 0, 0, 0])
+        paths.append(arm.run(servo, target, 50))
+    np.testing.assert_array_equal(paths[0], paths[1])
+
+
+def test_limits_hold_whatever_is_asked():
+    arm, servo, pose = started()
+    target = pose + np.array([5.0, 5.0, -5.0, 0, 0, 0, 0])
+    limits = panda_limits()
+    for _ in range(400):
+        torque = servo.compute(arm.state, {"tcp_pose": target}, DT)
+        assert (np.abs(torque) <= limits.torque_n_m).all()
+        reference = servo.arrays.reference
+        assert (reference[:3] >= np.array(limits.box_lower_m) - 1e-9).all()
+        assert (reference[:3] <= np.array(limits.box_upper_m) + 1e-9).all()
+        arm.dq += torque * DT
+        arm.q += arm.dq * DT
+    assert servo.arrays.counts.sum() > 0
