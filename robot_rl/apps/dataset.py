@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robot_rl import conf
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import ConfigError, StoreError, valid_choices
 
@@ -148,10 +150,8 @@ def _folder(config: Any) -> Path:
 
 def _format(config: Any) -> Any:
     if config.get("format") is None:
-        raise ConfigError(
-            f"dataset {config.subcommand} needs format=",
-            remedy="Valid: diffusion_policy, robomimic, robosuite_demos (import only)",
-        )
+        known = sorted(path.stem for path in Path(conf.__path__[0]).glob("format/*.yaml"))
+        raise ConfigError(f"dataset {config.subcommand} needs format=", remedy=f"Valid: {', '.join(known)}")
     return instantiate(config.format)
 
 
@@ -199,19 +199,12 @@ def _dataset_table(folder: Path) -> Any:
     return table
 
 
-class _progress:
-    """A progress bar as a context that hands out ``advance``."""
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar; hands out the function that advances it by one."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, what: str, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns)
-        self._task = self._bar.add_task(what, total=total)
-
-    def __enter__(self) -> Callable[[], None]:
-        self._bar.start()
-        return lambda: self._bar.advance(self._task)
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import zarr
 
+from robot_rl.apps.main import main
 from robot_rl.data.formats.transfer import import_recordings
 from robot_rl.data.store import EpisodeStore
 from tests.data.demonstrations import arm_spec, demonstration, recordings
@@ -111,6 +112,20 @@ def test_an_interrupted_import_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("form", ["robomimic", "diffusion_policy"])
+def test_a_full_disk_ends_an_export_with_an_error_and_nothing_left(tmp_path: Path, form: str) -> None:
+    episodes = [demonstration("long", 5000, seed=0)]
+    store = EpisodeStore.create(tmp_path / "data" / "demos", spec=arm_spec())
+    import_recordings(store, recordings(episodes, arm_spec()))
+    target = tmp_path / "out" / "file"
+    words = command(tmp_path, "export", "name=demos", f"format={form}", f"target={target}")
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "limited", *words]  # 8 kB a file
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written: File too large" in done.stderr
+    assert list(target.parent.iterdir()) == []
+
+
 def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while len(list(folder.glob("*.zarr.zip"))) < 5:
@@ -141,13 +156,14 @@ def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.
         (["info", "nme=demos"], "Did you mean 'name'?"),
     ],
 )
-def test_mistakes_end_in_one_line_and_exit_code_2(mistaken: Path, words: list[str], message: str) -> None:
-    done = subprocess.run(
-        command(mistaken, *words), capture_output=True, text=True, timeout=DEADLINE_S, check=False, cwd=mistaken
-    )
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_mistakes_end_in_one_line_and_exit_code_2(
+    mistaken: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(mistaken)
+    assert main(["dataset", *words, f"root={mistaken}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
 
 
 @pytest.fixture(scope="module")

@@ -212,3 +212,17 @@ def test_an_existing_export_is_replaced_only_on_demand(tmp_path: Path) -> None:
     assert DiffusionPolicyFormat().read(target).steps == 5
     with pytest.raises(StoreError, match="exists already"):
         DiffusionPolicyFormat().write(recordings([demonstration("a", 2, 0)], arm_spec()), target)
+
+
+def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    source = made_buffer(
+        tmp_path / "bad.zarr",
+        [4],
+        action=random.normal(size=(4, 2)),
+        img=random.integers(0, 255, (4, 8, 8, 3), dtype=np.uint8),
+    )
+    (source / "data" / "img" / "0.0.0.0").write_bytes(b"no chunk")
+    found = DiffusionPolicyFormat(images=True, observation={"a": "action"})
+    with pytest.raises(StoreError, match="array 'data/img' cannot be read"):
+        found.read(source).recordings[0].load()

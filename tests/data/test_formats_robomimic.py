@@ -146,3 +146,16 @@ def test_what_is_no_such_file_is_named(tmp_path: Path) -> None:
     for name, message in cases.items():
         with pytest.raises(StoreError, match=message):
             RobomimicFormat().read(tmp_path / f"{name}.hdf5")
+
+
+def test_a_flipped_chunk_or_a_missing_array_is_an_error_with_the_files_name(tmp_path: Path) -> None:
+    lacking = foreign_file(tmp_path / "lacking.hdf5")
+    with h5py.File(lacking, "r+") as file:
+        del file["data/demo_1/actions"]
+        file["data"].attrs["env_args"] = "{not JSON"
+    with pytest.raises(StoreError, match=r"lacking.hdf5': attribute 'env_args' is no JSON"):
+        RobomimicFormat().read(lacking)
+    with h5py.File(lacking, "r+") as file:
+        file["data"].attrs["env_args"] = "{}"
+    with pytest.raises(StoreError, match=r"lacking.hdf5' is damaged or incomplete.*actions"):
+        RobomimicFormat().read(lacking)

@@ -38,7 +38,7 @@ from robot_rl.data.formats.replay_buffer import (
     create_image_array,
     episode_ends,
     open_buffer,
-    read_all,
+    read_rows,
     zip_folder,
 )
 from robot_rl.errors import StoreError
@@ -83,7 +83,7 @@ class DiffusionPolicyFormat:
         group = open_buffer(source)
         ends = episode_ends(group, source)
         arrays = {name: array for name, array in group["data"].arrays() if array.shape}
-        low = {name: read_all(array, source) for name, array in arrays.items() if array.ndim < 4}
+        low = {name: read_rows(array, source) for name, array in arrays.items() if array.ndim < 4}
         layout = self._layout(group, arrays, low)
         check_lengths(arrays, int(ends[-1]), source)
         starts = np.concatenate(([0], ends[:-1]))
@@ -182,8 +182,8 @@ class _Reader:
         )
 
     def _track(self, key: str, start: int, end: int, t_ns: Array) -> Any:
-        raw = np.asarray(self.arrays[key][start:end])
-        scale = brightness_scale(np.asarray(self.arrays[key][:1]))  # the same for all episodes
+        raw = read_rows(self.arrays[key], self.source, slice(start, end))
+        scale = brightness_scale(read_rows(self.arrays[key], self.source, slice(1)))  # the same for all episodes
         frame_of_step = np.minimum(np.arange(end - start + 1), end - start - 1)
         return jpeg_track(to_uint8(raw, scale), t_ns[:-1], frame_of_step)
 

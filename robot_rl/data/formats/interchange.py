@@ -6,9 +6,11 @@ exporting hands the episodes of a store to a format as one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from robot_rl.data.episode import Episode
-from robot_rl.errors import StoreError
+from robot_rl.errors import DiskFullError, RobotRlError, StoreError
 from robot_rl.types import Array, EnvSpec, Phase
 
 
@@ -136,8 +138,24 @@ def complete_or_nothing(target: Path, *, overwrite: bool = False) -> Iterator[Pa
         if target.is_dir():
             target.rename(folder / "replaced")
         part.replace(target)
+    except RobotRlError:
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        raise (DiskFullError if full else StoreError)(
+            f"'{target}' cannot be written: {error.strerror or error}", remedy="Nothing was left behind"
+        ) from error
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which threads of a writer that failed may still be writing for a moment."""
+    for _ in range(40):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 def require(source: Path, what: str) -> None:

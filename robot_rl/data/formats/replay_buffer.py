@@ -45,10 +45,11 @@ def episode_ends(group: Any, source: Path) -> Array:
     return ends
 
 
-def read_all(array: Any, source: Path) -> Array:
+def read_rows(array: Any, source: Path, rows: slice = slice(None)) -> Array:
+    """Rows of one array. Raises StoreError for a damaged chunk or a codec that is not installed."""
     try:
-        return np.asarray(array[:])
-    except Exception as error:
+        return np.asarray(array[rows])
+    except Exception as error:  # whatever a codec raises
         raise StoreError(f"'{source}': array '{array.path}' cannot be read: {first_line(error)}") from error
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from robot_rl.data.episode import CameraTrack, Episode
 from robot_rl.data.episode_id import new_id
 from robot_rl.data.formats.camera_tracks import decoded_steps, jpeg_track, to_uint8
 from robot_rl.data.formats.columns import flat_name, select
+from robot_rl.data.formats.hdf5 import created, opened, told
 from robot_rl.data.formats.interchange import (
     Recording,
     RecordingSet,
@@ -75,7 +75,7 @@ class RobomimicFormat:
                     limit="data/demo_<i>/obs/<key>",
                     remedy="Raw demonstrations of robosuite come in with format=robosuite_demos",
                 )
-            env_args = json.loads(file["data"].attrs.get("env_args", "{}"))
+            env_args = told(file["data"].attrs, "env_args", source)
             spec = self._spec(file, first, env_args)
             masks = _masks(file)
             recordings = [
@@ -87,19 +87,18 @@ class RobomimicFormat:
 
     def write(self, recordings: RecordingSet, target: Path) -> Sequence[str]:
         """One HDF5 file."""
-        import h5py
-
         if not recordings.recordings:
             raise StoreError("no episodes to export", remedy="Check the filter, or record some first")
         masks: dict[str, list[str]] = {}
         env_args = self.env_args
-        with complete_or_nothing(target, overwrite=self.overwrite) as part, h5py.File(part, "w") as file:
+        with complete_or_nothing(target, overwrite=self.overwrite) as part, created(part) as (file, check):
             data = file.create_group("data")
             for index, recording in enumerate(recordings.recordings):
                 name, episode = f"demo_{index}", recording.load()
                 self._write_demo(data.create_group(name), episode, recordings.spec)
                 for key in {recording.split, *episode.metadata.get("filter_keys", ())} - {""}:
                     masks.setdefault(key, []).append(name)
+                check()
                 env_args = env_args or json.dumps(episode.metadata.get("env_args", {}))
             data.attrs.update({"total": recordings.steps, "env_args": env_args})
             data.attrs[f"{_OURS}_spec"] = json.dumps(recordings.spec.to_json())
@@ -188,21 +187,6 @@ class RobomimicFormat:
 
 
 # --- files and names --------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def opened(source: Path) -> Iterator[Any]:
-    """The HDF5 file ``source`` for reading. Raises StoreError when it is none, or truncated."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise StoreError("HDF5 files need h5py", remedy="Install it: pip install 'robot-rl[formats]'") from error
-    try:
-        file = h5py.File(source, "r")
-    except OSError as error:
-        raise StoreError(f"'{source}' cannot be opened as HDF5: {str(error).splitlines()[0]}") from error
-    with file:
-        yield file
 
 
 def demo_names(file: Any, source: Path) -> list[str]:

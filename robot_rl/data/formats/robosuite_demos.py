@@ -7,7 +7,6 @@ opening; ``action=raw`` keeps the controller's own numbers. Reward is 0/1 succes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 from robot_rl.data.episode import CameraTrack, Episode
 from robot_rl.data.episode_id import new_id
 from robot_rl.data.formats.camera_tracks import jpeg_track
+from robot_rl.data.formats.hdf5 import opened, told
 from robot_rl.data.formats.interchange import (
     Recording,
     RecordingSet,
@@ -29,7 +29,7 @@ from robot_rl.data.formats.interchange import (
     synthetic_stamps,
     with_last,
 )
-from robot_rl.data.formats.robomimic import demo_names, opened
+from robot_rl.data.formats.robomimic import demo_names
 from robot_rl.data.formats.robosuite_replay import RobosuiteReplay
 from robot_rl.errors import ConfigError, StoreError, valid_choices
 from robot_rl.geometry import (
@@ -72,7 +72,7 @@ class RobosuiteDemosFormat:
                     f"'{source}' is no raw demonstration of robosuite: no {', '.join(missing) or 'env_info'}",
                     remedy="Files with observations come in with format=robomimic",
                 )
-            scene = _Scene.of(data.attrs)
+            scene = _Scene.of(data.attrs, source)
             reader = _Reader(source, self, scene, int(data[names[0]]["actions"].shape[1]))
             reader.replay.place(_model_xml(data[names[0]], source))
             recordings = []
@@ -99,9 +99,12 @@ class _Scene:
     version: str
 
     @staticmethod
-    def of(attributes: Mapping[str, Any]) -> _Scene:
-        told = json.loads(attributes.get("env_info") or attributes["env_args"])
-        arguments = {**told, **told.get("env_kwargs", {})}
+    def of(attributes: Mapping[str, Any], source: Path) -> _Scene:
+        about = told(attributes, "env_info", source) or told(attributes, "env_args", source)
+        arguments = {**about, **about.get("env_kwargs", {})}
+        missing = {"env_name", "robots"} - set(arguments)
+        if missing:
+            raise StoreError(f"'{source}' does not tell its {' and '.join(sorted(missing))}")
         robots = arguments["robots"]
         controller = arguments.get("controller_configs") or {}
         return _Scene(
