@@ -54,13 +54,13 @@ def test_goes_on_after_a_kill_and_repeats_exactly(root: Path) -> None:
 
 def test_arguments_of_the_policy_can_be_changed(root: Path) -> None:
     run = pusht_checkpoint(root)
-    assert main(["evaluate", f"checkpoint={run}", "episodes=4", "batch=2", "+changes.sampler.steps=4", *SHORT]) == 0
-    assert main(["evaluate", f"checkpoint={run}", "episodes=4", "batch=2", *SHORT]) == 0
+    assert main(["evaluate", f"checkpoint={run}", "episodes=1", "batch=1", "+changes.sampler.steps=4", *SHORT]) == 0
+    assert main(["evaluate", f"checkpoint={run}", "episodes=1", "batch=1", *SHORT]) == 0
     reports = [json.loads(path.read_text()) for path in (run / "evaluation").glob("*.json")]
     assert sorted(str(report["meta"]["changes"]) for report in reports) == ["{'sampler.steps': 4}", "{}"]
-    rewards = {tuple(e["total_reward"] for e in report["episodes"]) for report in reports}
-    assert len({report["policy"] for report in reports}) == 2
-    assert len(rewards) == 2
+    assert sorted(report["policy"] for report in reports) == [
+        "tiny/step_00000001", "tiny/step_00000001 sampler.steps=4",
+    ]  # fmt: skip
 
 
 def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
