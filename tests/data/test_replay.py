@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from robot_rl.data.episode import Episode
 from robot_rl.data.replay import ReplaySampler
@@ -330,6 +332,73 @@ def test_a_batch_is_pure_and_fills_given_arrays() -> None:
         for key, value in fresh.items():
             assert filled[key] is out[key]
             np.testing.assert_array_equal(filled[key], value)
+
+
+def step_by_step(stored: Episode, view: ReplayView) -> list[tuple[int, int, float, float]]:
+    """(row, k, reward, bootstrap) of every transition of a step view, as one would write it down row by row."""
+    arrays, discount = stored.arrays, view.discount_per_control_step
+    success = np.flatnonzero(arrays["rl/success"])
+    last = success[0] if len(success) else stored.steps - 1
+    acting = [bool(arrays["action_valid"][t]) and t <= last for t in range(stored.steps)] + [False]
+    human = arrays["flags/intervention"]
+    ends = [bool(arrays["rl/terminated"][t] or arrays["rl/truncated"][t] or t == last) for t in range(stored.rows)]
+
+    def joined(t: int) -> bool:
+        """Whether step t goes on from step t - 1."""
+        changed = view.cut in (Cut.INTERVENTION, Cut.HUMAN) and human[t] != human[t - 1]
+        return t > 0 and acting[t] and acting[t - 1] and not ends[t - 1] and not changed
+
+    found = []
+    for t in range(stored.steps):
+        start, k = t, 1
+        while joined(start):
+            start -= 1
+        while k < view.horizon * view.n_step and joined(t + k):
+            k += 1
+        cut_short = k < view.horizon * view.n_step and acting[t + k] and not ends[t + k - 1]
+        touched = any(human[t : t + k] == 1)
+        dropped = (view.cut is Cut.DROP_HUMAN and touched) or (view.cut is Cut.HUMAN and (not human[t] or cut_short))
+        if acting[t] and (t - start) % view.stride == 0 and not dropped:
+            reward = sum(discount**i * float(arrays["rl/reward"][t + i]) for i in range(k))
+            terminated = bool(arrays["rl/terminated"][t + k - 1] or arrays["rl/success"][t + k - 1])
+            found.append((t, k, reward, 0.0 if terminated else discount**k))
+    return found
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_any_view_of_any_episode_agrees_with_row_by_row(data: st.DataObject) -> None:
+    steps = data.draw(st.integers(1, 14))
+    some = st.lists(st.integers(0, steps - 1), max_size=5, unique=True)
+    stored = [
+        episode(
+            steps,
+            id=id,
+            reward=data.draw(st.lists(st.integers(-4, 4), max_size=steps)),
+            success=data.draw(st.lists(st.integers(0, steps - 1), max_size=1)),
+            terminated=data.draw(st.booleans()),
+            human=data.draw(some),
+            invalid=data.draw(some),
+        )
+        for id in ("a", "b")
+    ]
+    numbers = st.integers(1, 4)
+    view = replace(
+        STEP,
+        horizon=data.draw(numbers),
+        n_step=data.draw(numbers),
+        stride=data.draw(numbers),
+        cut=data.draw(st.sampled_from(Cut)),
+    )
+    expected = [(e, *each) for e, one in enumerate(stored) for each in step_by_step(one, view)]
+    sampler = ReplaySampler(stored, view, batch=1)
+    assert len(sampler) == len(expected)
+    if expected:
+        found = [
+            (f["episode"], f["row"], f["next/obs/x"][0, 0] - f["obs/x"][0, 0], f["reward"], f["bootstrap"])
+            for f in transitions(stored, view)
+        ]
+        np.testing.assert_allclose(np.array(found, dtype=float), np.array(expected, dtype=float), rtol=1e-6)
 
 
 def test_views_that_make_no_sense_are_refused() -> None:
