@@ -26,6 +26,7 @@ from robot_rl.data.foreign import describe_foreign
 from robot_rl.data.index import EpisodeIndex, EpisodeInfo
 from robot_rl.data.journal import disk_error
 from robot_rl.data.recording import describe_arrays, plain
+from robot_rl.data.stored_zip import MAX_BYTES
 from robot_rl.data.writer import EpisodeWriter
 from robot_rl.errors import EpisodeError, SpecMismatchError, StoreError, valid_choices
 from robot_rl.types import ArraySpec, EnvSpec, compare_specs
@@ -147,11 +148,13 @@ class EpisodeStore:
         extras: Mapping[str, ArraySpec] | None = None,
         ring_steps: int = 256,
         ring_bytes: int = 2**28,
+        max_bytes: int = MAX_BYTES - 2**26,
     ) -> EpisodeWriter:
         """Begin recording an episode; ``extras`` declares the arrays of ``StepRow.extras``, stored as policy/<name>.
 
         The first episode gives the store its spec; later ones must agree with it (SpecMismatchError). Memory is bound
-        by the ring: ``ring_steps`` rows and ``ring_bytes``. Raises DiskFullError.
+        by the ring: ``ring_steps`` rows and ``ring_bytes``; rows beyond ``max_bytes`` (2 GiB is the limit of the file)
+        are refused. Raises DiskFullError.
         """
         self._adopt(spec)
         id = new_id()
@@ -165,6 +168,7 @@ class EpisodeStore:
             extras=extras or {},
             ring_steps=ring_steps,
             ring_bytes=ring_bytes,
+            max_bytes=max_bytes,
         )
 
     def write(self, episode: Episode) -> EpisodeInfo:

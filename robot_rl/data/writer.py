@@ -14,11 +14,8 @@ from robot_rl.data.index import EpisodeInfo
 from robot_rl.data.journal import JournalWriter
 from robot_rl.data.recording import begin_header, decision_record, end_header
 from robot_rl.data.row_layout import RowLayout
-from robot_rl.data.stored_zip import MAX_BYTES
 from robot_rl.errors import EpisodeError, RobotRlError
 from robot_rl.types import Array, ArraySpec, Decision, EnvSpec, EpisodeEnd, Frame, StepRow
-
-_MARGIN_BYTES = 2**26
 
 
 class EpisodeWriter:
@@ -39,11 +36,13 @@ class EpisodeWriter:
         extras: Mapping[str, ArraySpec],
         ring_steps: int,
         ring_bytes: int,
+        max_bytes: int,
     ) -> None:
         self.id = episode
         self.spec = spec
         self.rows = 0
         self._commit = commit
+        self._max_bytes = max_bytes
         self._layout = RowLayout(spec, extras)
         self._cameras = CameraLog(spec.cameras, episode)
         self._stamp: int | None = None
@@ -179,13 +178,12 @@ class EpisodeWriter:
             )
 
     def _check_size(self, size: int) -> None:
-        # TODO parts: an episode beyond the limit is to continue in <ULID>.001.zarr.zip
-        if self._journal.bytes_expected + size > MAX_BYTES - _MARGIN_BYTES:
+        if self._journal.bytes_expected + size > self._max_bytes:
             raise EpisodeError(
-                "is full, this row was not recorded",
+                "the episode is full, this row was not recorded",
                 episode=self.id,
                 row=self.rows,
-                limit=f"{MAX_BYTES - _MARGIN_BYTES} bytes",
+                limit=f"{self._max_bytes} bytes",
                 remedy="End the episode and begin another",
             )
 

@@ -11,6 +11,7 @@ The last line is one JSON object:
   overruns                 appends that took more than the 20 ms period
   queue_high_water         most steps that ever waited in the ring
   commit_ms                median of EpisodeWriter.end for 300 steps
+  plain_write_ms           median of writing and fsyncing as many bytes to a new file, right after: the disk's share of it
   kb_per_step              bytes of the episode file / steps / 1000
   zarr_append_p50_ms       one step into a Zarr v3 group on disk (arrays preallocated, a chunk per step, zstd level 1)
   ratio_append_vs_zarr_per_step  zarr_append_p50_ms / append_p50_ms, episodes of both alternating in one run
@@ -25,6 +26,7 @@ The last line is one JSON object:
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -61,7 +63,7 @@ def synthetic_images(height: int, width: int, seed: int) -> Array:
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1.0
     phase = random.normal(size=(3, height, width // 2 + 1)) + 1j * random.normal(size=(3, height, width // 2 + 1))
-    texture = np.fft.irfft2(phase / frequency ** (2 if height > 200 else 1), s=(height, width)).transpose(1, 2, 0)
+    texture = np.fft.irfft2(phase / frequency ** (2.0 if height > 200 else 1.25), s=(height, width)).transpose(1, 2, 0)
     phase[1:] = phase[:1] + 0.3 * phase[1:]  # the colours of a place resemble each other
     scene = 128 + 40 * texture / texture.std()
     for _ in range(6):
@@ -72,7 +74,7 @@ def synthetic_images(height: int, width: int, seed: int) -> Array:
         image = scene.copy()
         x = i * (width - width // 8) // DISTINCT
         image[height // 3 : height // 2, x : x + width // 8] = (30, 30, 35)
-        images[i] = np.clip(image + random.normal(scale=2.0, size=image.shape), 0, 255)
+        images[i] = np.clip(image + random.normal(scale=1.5, size=image.shape), 0, 255)
     return images
 
 
@@ -153,7 +155,7 @@ def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
     """Append, commit, size, recovery and verification; our episodes alternate with Zarr ones."""
     rows = make_rows()
     store = EpisodeStore.create(root / "recorded", spec=SPEC)
-    wall, cpu, noise, commit, sizes, zarr_wall = [], [], [], [], [], []
+    wall, cpu, noise, commit, sizes, zarr_wall, plain_write = [], [], [], [], [], [], []
     high_water = 0
     for number in range(episodes):
         say(f"recording {number + 1}/{episodes}")
@@ -162,6 +164,7 @@ def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
             start = time.perf_counter()
             info = writer.end(EpisodeEnd("time_limit", None, STEPS))
         commit.append(1e3 * (time.perf_counter() - start))
+        plain_write.append(measure_plain_write(root / "plain", store.root / info.file))
         sizes.append(info.bytes / STEPS / 1e3)
         high_water = max(high_water, info.metadata["queue_high_water"])
         wall.append(ours[0])
@@ -187,12 +190,23 @@ def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
         "overruns": int((all_wall > 1e3 * PERIOD_S).sum()),
         "queue_high_water": high_water,
         "commit_ms": statistics.median(commit),
+        "plain_write_ms": statistics.median(plain_write),
         "kb_per_step": statistics.median(sizes),
         "zarr_append_p50_ms": zarr_p50,
         "ratio_append_vs_zarr_per_step": zarr_p50 / p50,
         "recover_ms": recover_ms,
         "verify_gb_s": sum(info.bytes for info in store.infos()) / seconds / 1e9,
     }
+
+
+def measure_plain_write(path: Path, like: Path) -> float:
+    """Milliseconds to write a copy of the file ``like`` and sync it."""
+    content = like.read_bytes()
+    start = time.perf_counter()
+    with path.open("wb") as file:
+        file.write(content)
+        os.fsync(file.fileno())
+    return 1e3 * (time.perf_counter() - start)
 
 
 def measure_recovery(store: EpisodeStore, rows: list[StepRow]) -> float:

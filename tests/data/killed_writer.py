@@ -21,10 +21,9 @@ import numpy as np
 
 from robot_rl.data.store import EpisodeStore
 from robot_rl.types import EpisodeEnd
-from tests.data.recorded_rows import make_row, make_spec
+from tests.data.recorded_rows import PERIOD_NS, make_row, make_spec
 
 _NOTE = struct.Struct("<III")  # first episode not committed, rows appended to it, rows it is going to have
-PERIOD_S = 0.005
 
 
 @dataclass
@@ -64,7 +63,7 @@ class KilledWriter:
         self._zygote.wait(timeout=30)
         self._zygote.stdout.close()
 
-    def round(self, longest_s: float = 0.3) -> None:
+    def round(self, longest_s: float = 0.5) -> None:
         """Record for a random time, kill, recover, compare; what is wrong is added to ``record.problems``."""
         record, first = self.record, self.record.next_episode
         pid = int(self._ask(f"start {first} {self._random.integers(2**31)}"))
@@ -141,14 +140,14 @@ def _record_until_killed(root: Path, notes: mmap.mmap, ordinal: int, seed: int) 
     random, spec = np.random.default_rng(seed), make_spec()
     store = EpisodeStore.open(root, recover=False)
     while True:
-        planned = int(random.integers(2, 40))
+        planned = int(random.integers(2, 15))
         _NOTE.pack_into(notes, 0, ordinal, 0, planned)
         with store.begin(spec, {"ordinal": ordinal}) as writer:
             due = time.monotonic()
             for t in range(planned):
                 writer.append(make_row(spec, ordinal, t, final=t == planned - 1))
                 _NOTE.pack_into(notes, 0, ordinal, t + 1, planned)
-                due += PERIOD_S
+                due = max(due + PERIOD_NS / 1e9, time.monotonic())  # as a control loop: ticks missed are not made up
                 time.sleep(max(0.0, due - time.monotonic()))
             writer.end(EpisodeEnd("time_limit", None, planned - 1))
         ordinal += 1

@@ -7,7 +7,7 @@ from tests.data.killed_writer import KilledWriter
 def test_fifty_kills_leave_committed_episodes_exact_and_cost_two_steps_at_most(tmp_path):
     with closing(KilledWriter(tmp_path / "store", seed=0)) as writer:
         for _ in range(50):
-            writer.round(longest_s=0.2)
+            writer.round(longest_s=0.35)
     record = writer.record
     assert record.problems == []
     assert record.kills == record.clean == 50

@@ -181,6 +181,17 @@ def test_a_full_ring_is_an_error_and_the_rows_before_it_are_kept(store):
     assert store.read(info.id).metadata["queue_high_water"] == 4
 
 
+def test_an_episode_that_outgrows_the_file_limit_is_refused_and_can_be_ended(store):
+    taken = 0
+    with store.begin(SPEC, max_bytes=20_000) as writer:
+        with pytest.raises(EpisodeError, match=r"the episode is full.*20000 bytes"):
+            while taken < 1000:
+                writer.append(make_row(SPEC, 0, taken))
+                taken += 1
+        info = writer.end(END)
+    assert info.rows == taken and 10 < taken < 100
+
+
 def test_a_frame_the_encoder_refuses_surfaces_and_the_rows_before_it_are_recovered(tmp_path):
     spec = make_spec({"wrist": CameraSpec(8, 8, 50.0, codec="jpegxl")})
     store = EpisodeStore.create(tmp_path / "jxl", spec=spec)
