@@ -127,13 +127,10 @@ def _runs(steps: Steps, flag: Array | None) -> tuple[Array, Array]:
 
 
 def _decision_windows(steps: Steps, n_step: int, rows: Array) -> tuple[Array, Array, Array]:
-    """Start row, row of the decision ``n_step`` later (the end of the data where there is none) and number of every
+    """Start row, row of the decision ``n_step`` later (beyond the episode where it has none) and number of every
     decision that was executed: one taken in shadow of a human was not."""
-    total = len(steps.acting)
-    later = np.full(len(rows), total)
-    if len(rows) > n_step:
-        same = steps.episode[rows[n_step:]] == steps.episode[rows[:-n_step]]
-        later[:-n_step] = np.where(same, rows[n_step:], total)
+    later = np.full(len(rows), len(steps.acting))
+    later[:-n_step] = rows[n_step:]
     executed = steps.acting[rows] & (steps.intervention[rows] != HUMAN)
     decision = np.flatnonzero(executed)
     return rows[decision], later[decision], decision

@@ -37,9 +37,11 @@ def episode(
     human: Sequence[int] = (),
     invalid: Sequence[int] = (),
     decisions: Sequence[int] = (),
+    ended: Sequence[int] = (),
     judged: bool | None = None,
 ) -> Episode:
-    """``reward`` by step; ``success``, ``human``, ``invalid`` name steps; ``decisions`` the steps plans start at."""
+    """``reward`` by step; ``success``, ``human``, ``invalid`` and ``ended`` (as ``terminated`` says, beside the last)
+    name steps; ``decisions`` the steps plans start at."""
     rows = steps + 1
     arrays: dict[str, Array] = {
         "obs/x": np.arange(rows, dtype=np.float32)[:, None],
@@ -62,7 +64,7 @@ def episode(
     arrays["flags/intervention"][list(human)] = 1
     arrays["action_valid"][list(invalid)] = False
     if steps:
-        arrays["rl/terminated" if terminated else "rl/truncated"][steps - 1] = True
+        arrays["rl/terminated" if terminated else "rl/truncated"][[*ended, steps - 1]] = True
     return Episode(id, arrays, {"success": judged})
 
 
@@ -194,6 +196,14 @@ def test_windows_are_cut_where_an_action_is_not_valid() -> None:
         (3, [13, 14, 14, 14], [True, True, False, False], 16, 0.25, 5),
         (4, [14, 14, 14, 14], [True, False, False, False], 16, 0.5, 5),
     ]
+
+
+@pytest.mark.parametrize(("terminated", "bootstrap"), [(True, 0.0), (False, 0.25)])
+def test_no_window_runs_on_behind_an_end(terminated: bool, bootstrap: float) -> None:
+    """Rows that follow an end, as foreign data has them: step 1 ends, steps 2 and 3 are a view of their own."""
+    found = transitions([episode(4, ended=[1], terminated=terminated)], CHUNK)
+    assert [(each["row"], each["next/obs/x"][0, 0]) for each in found] == [(0, 2), (1, 2), (2, 4), (3, 4)]
+    assert found[0]["bootstrap"] == bootstrap
 
 
 def test_a_row_without_a_successor_is_never_sampled() -> None:
@@ -379,6 +389,7 @@ def test_any_view_of_any_episode_agrees_with_row_by_row(data: st.DataObject) -> 
             terminated=data.draw(st.booleans()),
             human=data.draw(some),
             invalid=data.draw(some),
+            ended=data.draw(some),
         )
         for id in ("a", "b")
     ]
