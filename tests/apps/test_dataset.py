@@ -82,7 +82,7 @@ def test_a_flipped_byte_is_found_and_named(tmp_path: Path) -> None:
 
 
 def test_a_killed_import_leaves_a_valid_store_and_resumes(tmp_path: Path) -> None:
-    source = long_buffer(tmp_path / "many.zarr", 200)
+    source = long_buffer(tmp_path / "many.zarr", 120)
     words = ("import", "name=many", "format=diffusion_policy", f"source={source}")
     process = subprocess.Popen(command(tmp_path, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for_episodes(tmp_path / "data" / "many" / "episodes", process)
@@ -90,24 +90,24 @@ def test_a_killed_import_leaves_a_valid_store_and_resumes(tmp_path: Path) -> Non
     process.wait()
     store = EpisodeStore.open(tmp_path / "data" / "many")
     there = len(store.ids())
-    assert 0 < there < 200
+    assert 0 < there < 120
     assert store.verify() == []
     done = run(tmp_path, *words)
     assert done.returncode == 0, done.stderr
     assert f"{there} episodes were there already" in done.stdout
     store.refresh()
-    assert len(store.ids()) == 200
+    assert len(store.ids()) == 120
 
 
 def test_an_interrupted_import_says_how_to_go_on(tmp_path: Path) -> None:
-    source = long_buffer(tmp_path / "many.zarr", 200)
+    source = long_buffer(tmp_path / "many.zarr", 120)
     words = ("import", "name=many", "format=diffusion_policy", f"source={source}")
     process = subprocess.Popen(command(tmp_path, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_episodes(tmp_path / "data" / "many" / "episodes", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
-    assert "of 200 episodes are safe in" in out
+    assert "of 120 episodes are safe in" in out
     assert "run again to continue" in out
     assert "Traceback" not in err
 

@@ -226,3 +226,9 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     found = DiffusionPolicyFormat(images=True, observation={"a": "action"})
     with pytest.raises(StoreError, match="array 'data/img' cannot be read"):
         found.read(source).recordings[0].load()
+
+
+def test_an_episode_without_frames_is_named(tmp_path: Path) -> None:
+    episodes = [demonstration("seen", 3, 0, ["front"]), demonstration("blind", 3, 1)]
+    with pytest.raises(EpisodeError, match="episode blind, array 'images/front': no frames"):
+        DiffusionPolicyFormat(images=True).write(recordings(episodes, arm_spec(["front"])), tmp_path / "out.zarr")

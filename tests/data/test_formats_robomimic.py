@@ -159,3 +159,10 @@ def test_a_flipped_chunk_or_a_missing_array_is_an_error_with_the_files_name(tmp_
         file["data"].attrs["env_args"] = "{}"
     with pytest.raises(StoreError, match=r"lacking.hdf5' is damaged or incomplete.*actions"):
         RobomimicFormat().read(lacking)
+
+
+def test_episodes_with_and_without_frames_go_together(tmp_path: Path) -> None:
+    episodes = [demonstration("seen", 3, 0, ["front"]), demonstration("blind", 3, 1)]
+    RobomimicFormat().write(recordings(episodes, arm_spec(["front"])), tmp_path / "out.hdf5")
+    back = [recording.load() for recording in RobomimicFormat().read(tmp_path / "out.hdf5").recordings]
+    assert [sorted(episode.cameras) for episode in back] == [["front"], []]

@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from robot_rl.data.formats.camera_tracks import decoded_steps
 from robot_rl.data.formats.interchange import RecordingSet
 from robot_rl.data.formats.robosuite_demos import RobosuiteDemosFormat
+from robot_rl.data.formats.robosuite_replay import RobosuiteReplay
 from robot_rl.errors import ConfigError, RobotRlError, StoreError
 from robot_rl.geometry import geodesic_angle, quat_xyzw_from_matrix
 from tests.shared_data import shared_data
@@ -144,3 +146,27 @@ def test_files_of_another_kind_and_exports_are_refused(tmp_path: Path) -> None:
         RobosuiteDemosFormat().write(None, tmp_path / "x")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Did you mean 'tcp_pose'"):
         RobosuiteDemosFormat(action="tcp_pos")
+
+
+def test_cameras_are_rendered_on_demand(lift_file: Path, tmp_path: Path) -> None:
+    with h5py.File(lift_file) as whole, h5py.File(tmp_path / "short.hdf5", "w") as short:
+        short.create_group("data").attrs.update(whole["data"].attrs)
+        demo = short.create_group("data/demo_1")
+        demo.attrs.update(whole["data/demo_1"].attrs)
+        for key in ("states", "actions"):
+            demo[key] = whole[f"data/demo_1/{key}"][:2]
+    found = RobosuiteDemosFormat(cameras={"front": "agentview"}, image_size_px=64).read(tmp_path / "short.hdf5")
+    assert found.spec.cameras["front"].height == 64
+    episode = found.recordings[0].load()
+    episode.validate()
+    image = decoded_steps(episode.cameras["front"], 2, "front")[0].astype(int)
+    red = (image[..., 0] > 100) & (image[..., 1] < 80)
+    assert 5 < red.sum() < 500  # the cube
+
+
+def test_an_unknown_camera_is_refused_before_anything_is_imported() -> None:
+    replay = RobosuiteReplay("Lift", ["Panda"], None, cameras=False)
+    with pytest.raises(StoreError, match=r"no camera 'agentvew'.*Did you mean 'agentview'"):
+        replay.check_camera("agentvew")
+    with pytest.raises(StoreError, match=r"no environment 'Lft'.*Did you mean 'Lift'"):
+        RobosuiteReplay("Lft", ["Panda"], None, cameras=False)

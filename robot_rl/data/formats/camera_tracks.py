@@ -33,7 +33,7 @@ def decoded_steps(track: CameraTrack, steps: int, name: str) -> Array:
     images = np.empty((steps, track.height, track.width, track.channels), dtype=np.uint8)
     for row, frame in enumerate(track.frame_of_step[:steps]):
         if frame < 0:
-            raise EpisodeError("no frame", array=f"images/{name}", row=row, remedy="Leave this camera out")
+            raise EpisodeError("no frame", array=f"images/{name}", row=row, remedy="Export with format.images=false")
         same = row > 0 and frame == track.frame_of_step[row - 1]
         images[row] = images[row - 1] if same else _decode(track.encoded(int(frame)), track.channels)
     return images

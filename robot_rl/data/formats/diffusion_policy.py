@@ -41,7 +41,7 @@ from robot_rl.data.formats.replay_buffer import (
     read_rows,
     zip_folder,
 )
-from robot_rl.errors import StoreError
+from robot_rl.errors import EpisodeError, StoreError
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
 
 _SPEC_ATTRIBUTE = "robot_rl_spec"
@@ -273,6 +273,9 @@ def _write_folder(folder: Path, recordings: RecordingSet, layout: Layout) -> Non
         for key, (expression, shape) in layout.keys.items():
             low[key][rows] = select(expression, episode.arrays)[: episode.steps].reshape(-1, *shape)
         for name, array in images.items():
+            if name not in episode.cameras:
+                remedy = "Export with format.images=false, or only episodes that have it"
+                raise EpisodeError("no frames", episode=episode.id, array=f"images/{name}", remedy=remedy)
             array[rows] = decoded_steps(episode.cameras[name], episode.steps, name)
         start += episode.steps
         ends.append(start)

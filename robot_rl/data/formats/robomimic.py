@@ -239,7 +239,8 @@ def _load(
     if env_args:
         more["env_args"] = env_args
     about = import_metadata(NAME, source, source_id, spec, more)
-    return Episode(new_id(), arrays, about, {name: _track(demo, name, arrays) for name in spec.cameras})
+    cameras = [name for name in spec.cameras if f"obs/{flat_name(name)}{_IMAGE}" in demo]
+    return Episode(new_id(), arrays, about, {name: _track(demo, name, arrays) for name in cameras})
 
 
 def _restored_arrays(demo: Any, spec: EnvSpec, low: Mapping[str, Array]) -> dict[str, Array]:

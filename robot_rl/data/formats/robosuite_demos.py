@@ -75,6 +75,8 @@ class RobosuiteDemosFormat:
             scene = _Scene.of(data.attrs, source)
             reader = _Reader(source, self, scene, int(data[names[0]]["actions"].shape[1]))
             reader.replay.place(_model_xml(data[names[0]], source))
+            for camera in self.cameras.values():
+                reader.replay.check_camera(camera)
             recordings = []
             for index, name in enumerate(names):
                 states, actions = data[name]["states"][:], data[name]["actions"][:]

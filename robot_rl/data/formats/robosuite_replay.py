@@ -127,11 +127,14 @@ class RobosuiteReplay:
         """Success by the environment's own rule."""
         return bool(self._env._check_success())
 
-    def image(self, camera: str, size_px: int) -> Array:
-        """RGB uint8 [size, size, 3]. Raises StoreError for an unknown camera."""
+    def check_camera(self, camera: str) -> None:
+        """Raise StoreError for an unknown camera."""
         known = self._env.sim.model.camera_names
         if camera not in known:
             raise StoreError(f"{self.env_name} has no camera '{camera}'", remedy=valid_choices(camera, known))
+
+    def image(self, camera: str, size_px: int) -> Array:
+        """RGB uint8 [size, size, 3] of a camera by robosuite's name."""
         return np.flipud(self._env.sim.render(camera_name=camera, width=size_px, height=size_px)).copy()
 
     def close(self) -> None:
