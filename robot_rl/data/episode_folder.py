@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,9 +29,10 @@ class EpisodeFolder:
         """Where the file of an episode is, or would be."""
         return self._folder / f"{id}{_SUFFIX}"
 
-    def all(self) -> dict[str, Path]:
-        """Every episode file by id, in order of id."""
-        return {path.name.removesuffix(_SUFFIX): path for path in sorted(self._folder.glob(f"*{_SUFFIX}"))}
+    def ids(self) -> list[str]:
+        """The id of every episode file, in order."""
+        with os.scandir(self._folder) as entries:
+            return sorted(entry.name[: -len(_SUFFIX)] for entry in entries if entry.name.endswith(_SUFFIX))
 
     def open_checked(self, info: EpisodeInfo) -> EpisodeFile:
         """The file of ``info``, compared with its checksum unless that was done before on this machine."""
@@ -52,12 +54,15 @@ class EpisodeFolder:
         self._verified.add(file.path, file.status)
         return ""
 
-    def describe(self, paths: Iterable[Path]) -> list[EpisodeInfo]:
-        """Index entries of these files; one that cannot be read is left out and logged, and stays for rescue."""
+    def describe(self, ids: Iterable[str]) -> list[EpisodeInfo]:
+        """Index entries of these episodes, from their files.
+
+        A file that cannot be read is left out and logged; it stays for whoever wants to rescue it.
+        """
         infos = []
-        for path in paths:
+        for id in ids:
             try:
-                file = EpisodeFile(path)
+                file = EpisodeFile(self.path(id))
                 file.verify()
                 infos.append(_describe(file, file.crc32c))
             except EpisodeError as error:

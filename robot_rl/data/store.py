@@ -239,17 +239,17 @@ class EpisodeStore:
 
     def rebuild_index(self) -> None:
         """Make ``index.jsonl`` anew from the episode files; files that cannot be read are left out."""
-        self._index.rewrite(lambda: self._files.describe(self._files.all().values()))
+        self._index.rewrite(lambda: self._files.describe(self._files.ids()))
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _index_missing(self) -> None:
         """Entries for files that have none, e.g. after a kill between rename and index line; drop dead entries."""
-        found = self._files.all()
-        missing = [path for id, path in found.items() if id not in self._index.infos]
+        found = self._files.ids()
+        missing = [id for id in found if id not in self._index.infos]
         if missing:
             self._index.append(self._files.describe(missing))
-        if any(id not in found for id in self._index.infos):
+        if not self._index.infos.keys() <= set(found):
             self._index.rewrite(self._entries_with_files)
 
     def _entries_with_files(self) -> list[EpisodeInfo]:
@@ -257,10 +257,9 @@ class EpisodeStore:
         return [info for info in self._index.infos.values() if (self.root / info.file).exists()]
 
     def _stray_files(self) -> list[Finding]:
-        findings = []
-        for id, path in self._files.all().items():
-            if id not in self._index.infos:
-                findings.append(Finding(id, f"episodes/{path.name}", "cannot be read, so it is not in the index"))
+        unread = [id for id in self._files.ids() if id not in self._index.infos]
+        problem = "cannot be read, so it is not in the index"
+        findings = [Finding(id, f"episodes/{self._files.path(id).name}", problem) for id in unread]
         for path in sorted((self.root / "journal").glob("*.damaged")):
             findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside"))
         return findings

@@ -31,7 +31,7 @@ class VerifiedFiles:
             return
         self._known.add(identity)
         try:
-            append_lines(self._path, [{"identity": list(identity)}])
+            append_lines(self._path, [{"identity": list(identity)}], durable=False)
         except OSError:
             return
 

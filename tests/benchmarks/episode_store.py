@@ -11,7 +11,7 @@ The last line is one JSON object:
   overruns                 appends that took more than the 20 ms period
   queue_high_water         most steps that ever waited in the ring
   commit_ms                median of EpisodeWriter.end for 300 steps
-  plain_write_ms           median of writing and fsyncing as many bytes to a new file, right after: the disk's share of it
+  plain_write_ms           median of writing and fsyncing as many bytes to a new file right after: the disk's share
   kb_per_step              bytes of the episode file / steps / 1000
   zarr_append_p50_ms       one step into a Zarr v3 group on disk (arrays preallocated, a chunk per step, zstd level 1)
   ratio_append_vs_zarr_per_step  zarr_append_p50_ms / append_p50_ms, episodes of both alternating in one run
