@@ -6,7 +6,8 @@ import numpy as np
 
 from robot_rl.data.episode import CameraTrack
 from robot_rl.data.frame_encoding import JPEG_QUALITY, encode_frame
-from robot_rl.errors import EpisodeError, StoreError
+from robot_rl.data.frames import decode_frame
+from robot_rl.errors import EpisodeError
 from robot_rl.types import Array, Frame
 
 
@@ -35,7 +36,7 @@ def decoded_steps(track: CameraTrack, steps: int, name: str) -> Array:
         if frame < 0:
             raise EpisodeError("no frame", array=f"images/{name}", row=row, remedy="Export with format.images=false")
         same = row > 0 and frame == track.frame_of_step[row - 1]
-        images[row] = images[row - 1] if same else _decode(track.encoded(int(frame)), track.channels)
+        images[row] = images[row - 1] if same else decode_frame(track, int(frame))
     return images
 
 
@@ -55,13 +56,3 @@ def _encode(image: Array) -> bytes:
     height, width, channels = image.shape
     raw = Frame(image.tobytes(), stamp_ns=0, sequence=0, height=height, width=width, channels=channels, codec="raw")
     return encode_frame(raw, "jpeg")
-
-
-def _decode(data: bytes, channels: int) -> Array:
-    import cv2
-
-    flag = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
-    pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flag)
-    if pixels is None:
-        raise StoreError("a stored frame cannot be decoded", remedy="Run: robot-rl dataset verify")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if channels == 3 else pixels[..., None]
