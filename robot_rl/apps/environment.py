@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,23 @@ def env_config(config: Any, command: str, task: str) -> Any:
     if not task:
         raise ConfigError("the task is not recorded", remedy=f"Name it: robot-rl {command} task=... ...")
     return compose(command, [f"task={task}"]).env
+
+
+def make_env(node: Any, **arguments: Any) -> Env:
+    """The env of a configuration, which stays as it is: building would resolve what its parts share."""
+    return instantiate(copy.deepcopy(node._get_root()).env, **arguments)
+
+
+def filmable_env(node: Any, command: str, camera: str | None) -> Env:
+    """The env of ``node``; one that nothing can be seen of gets the option ``camera`` of the group camera/."""
+    from robot_rl.runtime.video import video_of
+
+    env, root = make_env(node), copy.deepcopy(node._get_root())
+    if camera is None or "camera" not in root or video_of(env, Path()) is not None:
+        return env
+    env.close()
+    root.camera = compose(command, [f"task={env.spec.task}", f"camera={camera}"]).camera
+    return make_env(root.env)
 
 
 def make_teleop(config: Any, spec: EnvSpec) -> Policy:

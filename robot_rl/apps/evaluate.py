@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import checkpoint_spec, closing, dotted, env_config, load_policy, progress
-from robot_rl.apps.main import instantiate
+from robot_rl.apps.environment import (
+    checkpoint_spec,
+    closing,
+    dotted,
+    env_config,
+    filmable_env,
+    load_policy,
+    make_env,
+    progress,
+)
 from robot_rl.errors import ConfigError
 
 _LOCKSTEP_ENVS = 50  # whatever the number of episodes, so that a seed always gives the same numbers
@@ -26,6 +34,7 @@ class Config:
     first_seed: int
     batch: int | None
     videos: int
+    film: str | None
     accept: list[str]
     changes: dict[str, Any]
     name: str | None
@@ -69,9 +78,9 @@ def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mappi
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
     torch.set_num_threads(config.threads)
-    envs = [instantiate(node)]
+    envs = [make_env(node)]
     lockstep = 1 if isinstance(envs[0], RobotEnv) else _LOCKSTEP_ENVS
-    envs += [instantiate(node) for _ in range((config.batch or lockstep) - 1)]
+    envs += [make_env(node) for _ in range((config.batch or lockstep) - 1)]
     with closing(*envs):
         policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes)
         key = _key(node, checkpoint, changes, len(envs))
@@ -101,7 +110,7 @@ def _film(config: Any, node: Any, checkpoint: Path, folder: Path) -> list[Path]:
 
     if config.videos < 1:
         return []
-    env = instantiate(node)
+    env = filmable_env(node, "evaluate", config.film)
     with closing(env):
         policy = load_policy(str(checkpoint), env.spec, list(config.accept), dict(config.changes))
         video = video_of(env, folder / f"{checkpoint.name}-seed{{seed}}.mp4")

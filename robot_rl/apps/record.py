@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, make_teleop, progress
-from robot_rl.apps.main import instantiate
+from robot_rl.apps.environment import closing, make_env, make_teleop, progress
 from robot_rl.errors import ConfigError, RobotRlError
 
 
@@ -31,7 +30,7 @@ def run(config: Any) -> None:
 
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
-    env = instantiate(config.env)
+    env = make_env(config.env)
     with closing(env):
         policy = make_teleop(config, env.spec)
         name = config.name or env.spec.task

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, env_config, open_dataset
-from robot_rl.apps.main import instantiate
+from robot_rl.apps.environment import closing, env_config, make_env, open_dataset
 from robot_rl.errors import ConfigError, SpecMismatchError, StoreError, valid_choices
 
 
@@ -35,8 +34,7 @@ def run(config: Any) -> None:
     if episode.steps == 0:
         raise StoreError(f"episode {episode.id} has no action to play")
     node = env_config(config, "replay", str(episode.metadata.get("task", "")))
-    with_limit = {"max_steps": episode.steps}
-    env = instantiate(node, **with_limit)
+    env = make_env(node, max_steps=episode.steps)
     with closing(env):
         _check(store, env)
         recorded = {path[4:]: value for path, value in episode.arrays.items() if path.startswith("obs/")}

@@ -92,6 +92,9 @@ def test_view_writes_a_video_where_there_is_no_display(
     assert main(["view", "task=pusht", "teleop=random", "env.max_steps=10", "first_seed=4"]) == 0
     assert (root / "runs" / "view" / "pusht-seed4.mp4").stat().st_size > 1000
     assert "pusht-seed4.mp4" in capsys.readouterr().out
+    # an arm without cameras is given one for the film
+    assert main(["view", "task=reach", "teleop=scripted", "env.max_steps=3"]) == 0
+    assert (root / "runs" / "view" / "reach-seed0.mp4").stat().st_size > 1000
     assert main(["view", "task=pusht", "window=true"]) == 2
     assert "window=false" in capsys.readouterr().err
 

@@ -13,7 +13,7 @@ from robot_rl.errors import CommandRefusedError, RobotError, SpecMismatchError, 
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.rollout import run_episode
-from robot_rl.types import ActionSpec, ArraySpec, EnvSpec, EpisodeEnd, Observation, Phase, StepRow
+from robot_rl.types import ActionSpec, ArraySpec, EnvSpec, EpisodeEnd, Observation, Phase, ResetRequest, StepRow
 from tests.runtime.counting import DELTA, UNIT_M, CountingPolicy, ReachTask, Tape, counting_env
 
 
@@ -226,7 +226,7 @@ def test_an_interrupt_stops_first_and_is_the_operators_end() -> None:
 
 def test_a_reset_that_fails_starts_no_episode() -> None:
     class Unreachable(ReachTask):
-        def reset_request(self, seed: int) -> object:  # type: ignore[override]
+        def reset_request(self, seed: int) -> ResetRequest:
             raise RobotError("no such start")
 
     env, tape = RobotEnv(FakeRobot(), Unreachable(), DELTA, 5), Tape()
