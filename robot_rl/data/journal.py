@@ -132,19 +132,29 @@ class JournalWriter:
         self._error: RobotRlError | None = None
         self._closed, self._foreign = False, False
         self._stop = threading.Event()
-        try:
-            self._descriptor = create_locked(path)
-            self._written = 0
-            self._write(0, header, ())
-            os.fsync(self._descriptor)
-            fsync_folder(path.parent)
-        except OSError as error:
-            raise disk_error(error, episode, f"cannot begin the journal {path.name}") from error
+        self._written = 0
+        self._descriptor = self._begin(header)
         self._writer = threading.Thread(target=self._run, name=f"journal {episode}", daemon=True)
         self._syncer = threading.Thread(target=self._sync_regularly, name=f"journal sync {episode}", daemon=True)
         self._writer.start()
         self._syncer.start()
         _live.add(self)
+
+    def _begin(self, header: Mapping[str, Any]) -> int:
+        """Create the file with its first record, durable; leaves no file behind when the disk is full."""
+        try:
+            descriptor = create_locked(self.path)
+            try:
+                self._written = write_all(descriptor, frame_record(0, header))
+                os.fsync(descriptor)
+                fsync_folder(self.path.parent)
+            except OSError:
+                self.path.unlink()
+                os.close(descriptor)
+                raise
+        except OSError as error:
+            raise disk_error(error, self.episode, f"cannot begin the journal {self.path.name}") from error
+        return descriptor
 
     @property
     def pending(self) -> int:

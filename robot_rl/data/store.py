@@ -48,6 +48,8 @@ class EpisodeStore:
 
     def __init__(self, root: Path, name: str, spec: EnvSpec | None) -> None:
         self.root, self.name, self.spec = root, name, spec
+        for folder in ("episodes", "journal"):  # a copy may have lost the empty one
+            (root / folder).mkdir(exist_ok=True)
         self._index = EpisodeIndex(root / "index.jsonl")
         self._annotations = AnnotationLog(root / "annotations.jsonl")
         self._files = EpisodeFolder(root)
@@ -62,8 +64,7 @@ class EpisodeStore:
             raise StoreError(
                 f"{root} is not empty ({describe_foreign(root)[0]})", remedy="Choose a new folder, or open this one"
             )
-        for folder in ("episodes", "journal"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         store = cls(root, name or root.name, spec)
         store._write_dataset()
         return store
@@ -177,6 +178,8 @@ class EpisodeStore:
         Raises EpisodeError naming episode, array and row, also when the id is taken, and DiskFullError.
         """
         episode = replace(episode, id=check_id(episode.id) if episode.id else new_id())
+        if self._deleted(episode.id):
+            raise EpisodeError("was deleted from the store", episode=episode.id, remedy="Give it another id, or none")
         if episode.id in self._index.infos or self._files.path(episode.id).exists():
             raise EpisodeError("is in the store already", episode=episode.id, remedy="Give it another id, or none")
         episode.validate()

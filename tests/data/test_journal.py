@@ -167,6 +167,22 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path):
     assert 10_000 - 200 < path.stat().st_size <= 10_000
 
 
+NO_SPACE_AT_ALL = """
+import resource, sys
+from pathlib import Path
+from robot_rl.data.journal import JournalWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+JournalWriter(Path(sys.argv[1]), "ep9", {"kind": "begin"})
+"""
+
+
+def test_beginning_without_space_says_so_and_leaves_no_file(tmp_path):
+    command = [sys.executable, "-c", NO_SPACE_AT_ALL, tmp_path / "e.journal"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "DiskFullError: episode ep9: cannot begin the journal e.journal" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_device_without_space_gives_a_disk_full_error():
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError) as caught:
         write_all(full.fileno(), [b"x"])

@@ -268,7 +268,15 @@ def test_deleting_hides_and_gc_removes(store):
     with pytest.raises(StoreError, match="no episode"):
         store.read(first.id)
     assert store.gc() == [first.id] and not (store.root / first.file).exists()
-    assert EpisodeStore.open(store.root).ids() == [second.id]
+    again = EpisodeStore.open(store.root)
+    assert again.ids() == [second.id]
+    with pytest.raises(EpisodeError, match="was deleted"):
+        again.write(Episode(first.id, dict(again.read(second.id).arrays), {}, {}))
+
+
+def test_a_copy_that_lost_its_empty_folders_opens(store):
+    (store.root / "journal").rmdir()
+    assert record(EpisodeStore.open(store.root)).length == 4
 
 
 def test_an_import_is_validated_and_written_whole(store, tmp_path):
