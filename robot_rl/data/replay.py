@@ -18,7 +18,7 @@ from robot_rl.data.replay_index import (
     check_view,
     shaped_rewards,
 )
-from robot_rl.data.sampling import Stream, Weights, table_weights
+from robot_rl.data.sampling import EpisodeWeights, Stream, table_weights
 from robot_rl.data.tables import EpisodeSource, EpisodeTable, as_source
 from robot_rl.errors import ConfigError, StoreError
 from robot_rl.types import Array, ReplayView
@@ -54,7 +54,7 @@ class ReplaySampler:
         *,
         batch: int,
         seed: int = 0,
-        weights: Weights = None,
+        weights: EpisodeWeights = None,
         where: Callable[[Any], bool] | None = None,
         images: ImageOptions | None = None,
     ) -> None:

@@ -75,6 +75,8 @@ class Stream:
     """
 
     def __init__(self, size: int, seed: int, cumulative: Array | None = None) -> None:
+        if cumulative is not None and size and cumulative[-1] <= 0:
+            raise ConfigError("every episode that has something to draw has weight 0")
         self.size, self.seed, self.cumulative = size, seed, cumulative
         self._empty = np.zeros(0, dtype=np.int64)
         self._block: tuple[int, Array] = (-1, self._empty)
@@ -105,16 +107,16 @@ def return_weights(returns: Array, temperature: float = 0.1) -> Array:
 
     Equal returns give equal weights.
     """
-    spread = float(np.ptp(returns))
+    spread = float(np.ptp(returns)) if len(returns) else 0.0
     if spread == 0.0:
         return np.ones(len(returns))
     return np.exp((returns - returns.max()) / (temperature * spread))
 
 
-Weights = None | str | Sequence[float] | Array | Callable[[Any], float]
+EpisodeWeights = None | str | Sequence[float] | Array | Callable[[Any], float]
 
 
-def table_weights(table: EpisodeTable, weights: Weights) -> Array | None:
+def table_weights(table: EpisodeTable, weights: EpisodeWeights) -> Array | None:
     """Weight of each episode of ``table`` [E], 0 where it is no longer listed; None when all are equal.
 
     ``weights`` is None, 'return', an array over the listed episodes or a function of an episode's summary. Raises

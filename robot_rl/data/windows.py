@@ -16,7 +16,7 @@ import numpy as np
 from robot_rl.data.episode import Episode
 from robot_rl.data.frames import ImageOptions, Images
 from robot_rl.data.replay_index import ROW_KEYS
-from robot_rl.data.sampling import Stream, Weights, table_weights
+from robot_rl.data.sampling import EpisodeWeights, Stream, table_weights
 from robot_rl.data.tables import EpisodeSource, EpisodeTable, as_source
 from robot_rl.errors import ConfigError, StoreError
 from robot_rl.types import Array, Offsets, Pad, WindowSpec
@@ -112,7 +112,7 @@ class WindowSampler:
         *,
         batch: int,
         seed: int = 0,
-        weights: Weights = None,
+        weights: EpisodeWeights = None,
         where: Callable[[Any], bool] | None = None,
         images: ImageOptions | None = None,
         allow_empty: bool = False,

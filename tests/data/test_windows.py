@@ -242,6 +242,21 @@ def test_wrong_weights_are_refused() -> None:
             WindowSampler([episode("a", 4), episode("b", 3)], spec, batch=2, weights=weights)
 
 
+def test_weights_that_leave_no_window_are_refused() -> None:
+    """Episode b alone is long enough for a window, and has weight 0."""
+    spec = WindowSpec({"action/commanded": Offsets(0, 4)})
+    with pytest.raises(ConfigError, match="weight 0"):
+        WindowSampler([episode("a", 2), episode("b", 5)], spec, batch=2, weights=[1.0, 0.0])
+
+
+def test_a_weighted_source_may_lose_all_its_episodes() -> None:
+    source = MemoryEpisodes([episode("a", 4)])
+    sampler = WindowSampler(source, WindowSpec({"obs/x": Offsets(0, 1)}), batch=2, weights="return")
+    source.episodes.clear()
+    sampler.refresh()
+    assert len(sampler) == 0
+
+
 def test_an_empty_dataset_and_one_below_the_horizon_are_named() -> None:
     spec = WindowSpec({"obs/x": Offsets(0, 2), "action/commanded": Offsets(0, 16)}, pad_before=1, pad_after=7)
     with pytest.raises(StoreError, match="no episode"):
