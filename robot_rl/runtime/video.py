@@ -18,6 +18,9 @@ from robot_rl.runtime.frame_codec import decode
 from robot_rl.types import Array, Decision, EnvSpec, EpisodeEnd, Frame, Observation, StepRow
 
 
+_LEAST_WIDTH_PX = 384
+
+
 @runtime_checkable
 class Rendering(Protocol):
     """An env that can draw itself, apart from what its cameras see."""
@@ -85,7 +88,7 @@ class VideoListener:
 
     def _images(self) -> Iterable[Array]:
         for picture, caption in zip(self._pictures, self._captions, strict=True):
-            image = decode(picture) if isinstance(picture, Frame) else picture
+            image = _enlarged(decode(picture) if isinstance(picture, Frame) else picture)
             yield _captioned(image, caption) if self._overlay else image
 
 
@@ -128,6 +131,12 @@ def _encode(container: Any, images: Iterable[Array], rate_hz: float) -> None:
     if stream is None:
         raise InvalidArrayError("a video without images", limit="at least one")
     container.mux(stream.encode())
+
+
+def _enlarged(image: Array) -> Array:
+    """Small camera images in whole multiples of their pixels, so that a caption can be read."""
+    factor = max(1, _LEAST_WIDTH_PX // image.shape[1])
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _captioned(image: Array, caption: str) -> Array:

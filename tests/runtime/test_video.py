@@ -42,6 +42,7 @@ def test_one_file_per_episode_from_the_camera_or_from_the_drawing(tmp_path: Path
     assert camera.written == [tmp_path / "camera-3.mp4", tmp_path / "camera-4.mp4"]
     assert [len(frames_of(path)) for path in camera.written + drawn.written] == [7] * 4
     assert frames_of(drawn.written[0])[0].shape == (512, 512, 3)
+    assert frames_of(camera.written[0])[0].shape == (384, 384, 3)  # 48 px, eight times
     assert not np.array_equal(frames_of(camera.written[0])[0], frames_of(camera.written[0])[-1])
 
 
