@@ -17,7 +17,6 @@ from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.frame_codec import decode
 from robot_rl.types import Array, Decision, EnvSpec, EpisodeEnd, Frame, Observation, StepRow
 
-
 _LEAST_WIDTH_PX = 384
 
 
