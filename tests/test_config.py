@@ -61,8 +61,8 @@ def test_every_option_binds_to_its_constructor(option: str) -> None:
 
 @pytest.mark.parametrize("app", APPS)
 def test_every_app_composes_with_its_defaults(app: str) -> None:
-    assert compose(app, []) is not None
     assert app in COMMANDS
+    assert compose(app, []) is not None
 
 
 def test_every_command_is_an_app_with_a_config() -> None:
