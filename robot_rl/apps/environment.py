@@ -24,6 +24,13 @@ def env_config(config: Any, command: str, task: str) -> Any:
     return compose(command, [f"task={task}"]).env
 
 
+def given_env(config: Any, command: str) -> Any:
+    """The env of the configuration. Raises ConfigError when no task was named."""
+    if not config.get("env"):
+        raise ConfigError("'task' must be given", remedy=f"robot-rl {command} task=lift ...")
+    return config.env
+
+
 def make_env(node: Any, **arguments: Any) -> Env:
     """The env of a configuration, which stays as it is: building would resolve what its parts share."""
     return instantiate(copy.deepcopy(node._get_root()).env, **arguments)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, make_env, make_teleop, progress
+from robot_rl.apps.environment import closing, given_env, make_env, make_teleop, progress
 from robot_rl.errors import ConfigError, RobotRlError
 
 
@@ -30,7 +30,7 @@ def run(config: Any) -> None:
 
     if config.episodes < 1:
         raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
-    env = make_env(config.env)
+    env = make_env(given_env(config, "record"))
     with closing(env):
         policy = make_teleop(config, env.spec)
         name = config.name or env.spec.task

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, filmable_env, load_policy, make_teleop
+from robot_rl.apps.environment import closing, filmable_env, given_env, load_policy, make_teleop
 from robot_rl.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ def run(config: Any) -> None:
     from robot_rl.runtime.video import video_of
     from robot_rl.runtime.viewer import MujocoWindow, physics_of
 
-    env = filmable_env(config.env, "view", config.film)
+    env = filmable_env(given_env(config, "view"), "view", config.film)
     with closing(env):
         policy = (
             load_policy(config.checkpoint, env.spec, ["all"], {})
