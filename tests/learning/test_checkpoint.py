@@ -65,7 +65,7 @@ def test_arguments_can_be_changed_at_load(folder: Path) -> None:
     policy = load_checkpoint(folder, changes={"sampler.steps": 4, "execute": 2})
     assert policy.sampler.timesteps == [49, 33, 16, 0]
     assert policy.spec.execute == 2
-    with pytest.raises(CheckpointError, match="no policy argument 'sampelr.steps'. Did you mean 'sampler'"):
+    with pytest.raises(CheckpointError, match=r"no policy argument 'sampelr\.steps'\. Did you mean 'sampler'"):
         load_checkpoint(folder, changes={"sampelr.steps": 4})
     with pytest.raises(CheckpointError, match="stepz"):
         load_checkpoint(folder, changes={"sampler.stepz": 4})

@@ -62,7 +62,7 @@ def test_the_modulation_is_a_sum_of_time_and_condition(network: Any) -> None:
 
 @pytest.mark.parametrize("changed", ["x", "t", "cond"])
 def test_the_output_depends_on_every_input(network: Any, changed: str) -> None:
-    given = dict(zip(("x", "t", "cond"), inputs(2), strict=True))
+    given: dict[str, torch.Tensor] = dict(zip(("x", "t", "cond"), inputs(2), strict=True))
     before = network(**given)
     given[changed] = given[changed] + 1
     assert not torch.allclose(before, network(**given), atol=1e-4)
