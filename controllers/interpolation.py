@@ -48,7 +48,8 @@ def begin_segment(
     """Go on from where the segment stands to ``target`` [7] within ``dt`` seconds.
 
     The rate at the end is the central difference over the row after, ``following`` [7], where the plan holds one; a
-    plan that ends there keeps its pace while ``moving`` (streamed single rows), and comes to rest otherwise.
+    plan that ends there (rows streamed one by one) approaches the pace of its set points while ``moving``, and comes to
+    rest otherwise.
     Components that turn back have no rate there, so that no set point is passed.
     """
     pose, twist, ahead = np.empty(7), np.empty(6), np.zeros(6)
@@ -64,12 +65,22 @@ def begin_segment(
         if not moving:
             segment.end_twist[i] = 0.0
         elif not has_following:
-            segment.end_twist[i] = segment.delta[i] / dt
+            segment.end_twist[i] = _streamed_rate(twist[i], segment.delta[i] / dt)
         elif segment.delta[i] * ahead[i] <= 0.0:
             segment.end_twist[i] = 0.0
         else:
             segment.end_twist[i] = 0.5 * (segment.delta[i] + ahead[i]) / dt
     segment.time[0], segment.time[1] = 0.0, dt
+
+
+@kernel
+def _streamed_rate(before: float, pace: float) -> float:
+    """Half way from the rate before to the pace of the set points, at most that pace: a stream gets up to speed
+    within a few steps, a single jump overshoots little."""
+    if before * pace < 0.0:
+        return 0.0
+    rate = 0.5 * (before + pace)
+    return rate if abs(rate) < abs(pace) else pace
 
 
 @kernel

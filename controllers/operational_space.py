@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from controllers import rotation
+from controllers.cholesky import cholesky, solve_cholesky
 from controllers.compiled import kernel
 from controllers.kinematics import SerialChain, solve_chain
 from robot_rl.errors import ConfigError
@@ -97,14 +98,14 @@ def operational_space_torque(
     acceleration[:] = reference_acceleration
     _add_feedback(gains, pose, jacobian, dq, reference, reference_twist, acceleration)
     factor = mass.copy()
-    _cholesky(factor)
+    cholesky(factor)
     # columns of M^-1 J^T, and the posture's joint acceleration a_0, which acts through N^T M
     minv_jt = np.empty((n, 6))
     column = np.empty(n)
     for k in range(6):
         for i in range(n):
             column[i] = jacobian[k, i]
-        _solve_cholesky(factor, column)
+        solve_cholesky(factor, column)
         for i in range(n):
             minv_jt[i, k] = column[i]
     for i in range(n):
@@ -123,8 +124,8 @@ def operational_space_torque(
             inverse_inertia[a, b] = entry
         inverse_inertia[a, a] += gains.posture[2]
     # N^T M a_0 = M a_0 - J^T Lambda J a_0: both J^T terms share one solve
-    _cholesky(inverse_inertia)
-    _solve_cholesky(inverse_inertia, wrench)
+    cholesky(inverse_inertia)
+    solve_cholesky(inverse_inertia, wrench)
     for i in range(n):
         total = bias[i]
         for a in range(6):
@@ -153,34 +154,3 @@ def _add_feedback(
         for i in range(dq.shape[0]):
             velocity += jacobian[a, i] * dq[i]
         out[a] += gains.stiffness[a] * error[a] + gains.damping[a] * (twist[a] - velocity)
-
-
-@kernel
-def _cholesky(matrix: Array) -> None:
-    """Lower factor in place (the upper triangle is left as it is). LAPACK costs more than this at n = 7."""
-    n = matrix.shape[0]
-    for j in range(n):
-        pivot = matrix[j, j]
-        for k in range(j):
-            pivot -= matrix[j, k] ** 2
-        pivot = math.sqrt(max(pivot, 1e-12))
-        matrix[j, j] = pivot
-        for i in range(j + 1, n):
-            value = matrix[i, j]
-            for k in range(j):
-                value -= matrix[i, k] * matrix[j, k]
-            matrix[i, j] = value / pivot
-
-
-@kernel
-def _solve_cholesky(factor: Array, vector: Array) -> None:
-    """Solve L L^T x = vector in place."""
-    n = factor.shape[0]
-    for i in range(n):
-        for k in range(i):
-            vector[i] -= factor[i, k] * vector[k]
-        vector[i] /= factor[i, i]
-    for i in range(n - 1, -1, -1):
-        for k in range(i + 1, n):
-            vector[i] -= factor[k, i] * vector[k]
-        vector[i] /= factor[i, i]

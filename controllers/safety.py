@@ -15,12 +15,16 @@ import math
 import numpy as np
 
 from controllers import rotation
+from controllers.cholesky import cholesky, solve_cholesky
 from controllers.compiled import kernel
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.types import Array
 
 LAYERS = ("finite", "workspace", "jump", "motion", "joint", "torque")
 FINITE, WORKSPACE, JUMP, MOTION, JOINT, TORQUE = range(len(LAYERS))
+_SINGULAR = 0.03  # damping of the pseudo-inverse [m, rad]
+_APPROACH = 6.0  # 1/s: joint speed per distance that is left to a limit
+_SPEED_RESERVE = 1.3  # of measured over planned joint speed, before torque holds a joint back
 _ROUNDING = 1e-9  # changes below it are not interventions
 
 
@@ -194,19 +198,73 @@ def motion_layer(limits: LimitArrays, before: Array, after: Array, pose: Array, 
 
 
 @kernel
-def joint_layer(limits: LimitArrays, q: Array, dq: Array, mass: Array, bias: Array, torque: Array) -> bool:
-    """Bound each joint's torque so that its acceleration keeps q within limits and margin.
+def slow_down_layer(limits: LimitArrays, jacobian: Array, q: Array, before: Array, pose: Array, twist: Array) -> bool:
+    """Shorten the step of the reference from ``before`` to ``pose`` [7], and its ``twist`` [6], where the joints could
+    not follow: near a singularity, where they would have to turn too fast, and ahead of their limits.
 
-    The bound is the barrier a <= k (q_limit - q) - d dq with k = 900 1/s^2 and d = 60 1/s (critically damped): far
-    away it does not bind, near a limit it brakes, beyond one it pushes back.
+    The joint speeds that follow the twist are those of damped least squares (Nakamura and Hanafusa 1986).
     """
+    n = q.shape[0]
+    square, weights = np.empty((6, 6)), twist.copy()
+    for a in range(6):
+        for b in range(6):
+            entry = 0.0
+            for i in range(n):
+                entry += jacobian[a, i] * jacobian[b, i]
+            square[a, b] = entry
+        square[a, a] += _SINGULAR**2
+    cholesky(square)
+    solve_cholesky(square, weights)
+    share = 1.0
+    for i in range(n):
+        speed = 0.0
+        for a in range(6):
+            speed += jacobian[a, i] * weights[a]
+        room = limits.joint[1, i] - q[i] if speed > 0.0 else q[i] - limits.joint[0, i]
+        allowed = min(limits.joint_speed[i], _APPROACH * max(room, 0.0))
+        if abs(speed) > allowed:
+            share = min(share, allowed / abs(speed))
+    if share == 1.0:
+        return False
+    turn = np.empty(3)
+    rotation.difference(before[3:], pose[3:], turn)
+    for i in range(3):
+        pose[i] = before[i] + share * (pose[i] - before[i])
+        turn[i] *= share
+    rotation.rotate_by(turn, before[3:], pose[3:])
+    for i in range(6):
+        twist[i] *= share
+    return True
+
+
+@kernel
+def joint_layer(limits: LimitArrays, q: Array, dq: Array, mass: Array, bias: Array, torque: Array) -> bool:
+    """Change torque [n] so that the accelerations it causes keep every joint within its limits and margin.
+
+    Each is bounded by the barrier a <= k (q_limit - q) - d dq with k = 900 1/s^2 and d = 60 1/s (critically damped):
+    far away it does not bind, near a limit it brakes, beyond one it pushes back. The torque that gives the bounded
+    accelerations follows from the mass matrix, so that a joint is also kept from being thrown by its neighbours.
+    """
+    n = q.shape[0]
+    acceleration = torque - bias
+    factor = mass.copy()
+    cholesky(factor)
+    solve_cholesky(factor, acceleration)
     changed = False
-    for i in range(q.shape[0]):
-        most = bias[i] + mass[i, i] * (900.0 * (limits.joint[1, i] - q[i]) - 60.0 * dq[i])
-        least = bias[i] + mass[i, i] * (900.0 * (limits.joint[0, i] - q[i]) - 60.0 * dq[i])
-        bounded = min(max(torque[i], least), most)
-        changed |= abs(bounded - torque[i]) > _ROUNDING
-        torque[i] = bounded
+    for i in range(n):
+        if not math.isfinite(acceleration[i]):
+            return True  # the torque layer replaces it
+        speed = _SPEED_RESERVE * limits.joint_speed[i]
+        most = min(320.0 * (limits.joint[1, i] - q[i]) - 48.0 * dq[i], 48.0 * (speed - dq[i]))
+        least = max(320.0 * (limits.joint[0, i] - q[i]) - 48.0 * dq[i], 48.0 * (-speed - dq[i]))
+        bounded = min(max(acceleration[i], least), most)
+        changed |= bounded != acceleration[i]
+        acceleration[i] = bounded
+    if changed:
+        for i in range(n):
+            torque[i] = bias[i]
+            for k in range(n):
+                torque[i] += mass[i, k] * acceleration[k]
     return changed
 
 

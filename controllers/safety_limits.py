@@ -26,6 +26,7 @@ class LimitArrays(NamedTuple):
     speed: Array  # [6] per axis
     acceleration: Array  # [6] per axis
     joint: Array  # [2, n] rad, margin taken off
+    joint_speed: Array  # [n] rad/s
     torque: Array  # [2, n] N m and N m/s
 
 
@@ -38,15 +39,16 @@ class SafetyLimits:
     upright_quat_xyzw: tuple[float, float, float, float]
     joint_lower_rad: tuple[float, ...]
     joint_upper_rad: tuple[float, ...]
+    joint_speed_rad_s: tuple[float, ...]
     torque_n_m: tuple[float, ...]
     max_rotation_rad: float = 2.0
     max_jump_m: float = 0.1
     max_jump_rad: float = 0.5
-    max_speed_m_s: float = 1.5
-    max_acceleration_m_s2: float = 15.0
-    max_speed_rad_s: float = 4.0
-    max_acceleration_rad_s2: float = 100.0
-    joint_margin_rad: float = 0.05
+    max_speed_m_s: float = 1.2
+    max_acceleration_m_s2: float = 12.0
+    max_speed_rad_s: float = 2.5
+    max_acceleration_rad_s2: float = 20.0
+    joint_margin_rad: float = 0.1
     torque_rate_n_m_s: float = 8000.0
 
     def __post_init__(self) -> None:
@@ -60,11 +62,12 @@ class SafetyLimits:
                 object.__setattr__(self, field.name, tuple(value.tolist()))
         if not np.less(self.box_lower_m, self.box_upper_m).all():
             raise ConfigError(f"workspace box {self.box_lower_m} to {self.box_upper_m} m is empty")
-        if not len(self.joint_lower_rad) == len(self.joint_upper_rad) == len(self.torque_n_m):
-            raise ConfigError("joint and torque limits differ in length")
+        per_joint = (self.joint_lower_rad, self.joint_upper_rad, self.joint_speed_rad_s, self.torque_n_m)
+        if len({len(limit) for limit in per_joint}) != 1:
+            raise ConfigError("joint, speed and torque limits differ in length")
         span = np.subtract(self.joint_upper_rad, self.joint_lower_rad) - 2.0 * self.joint_margin_rad
-        if not (span > 0.0).all() or min(self.torque_n_m) <= 0.0:
-            raise ConfigError("joint limits leave no room, or a torque limit is not positive")
+        if not (span > 0.0).all() or min(*self.torque_n_m, *self.joint_speed_rad_s) <= 0.0:
+            raise ConfigError("joint limits leave no room, or a speed or torque limit is not positive")
         if not 0.0 < self.max_rotation_rad <= math.pi:
             raise ConfigError(f"max_rotation_rad is {self.max_rotation_rad}", limit="0 to pi")
 
@@ -105,6 +108,7 @@ class SafetyLimits:
             np.repeat([self.max_acceleration_m_s2, self.max_acceleration_rad_s2], 3) * _AXIS,
             np.array([self.joint_lower_rad, self.joint_upper_rad])
             + np.array([[self.joint_margin_rad], [-self.joint_margin_rad]]),
+            np.array(self.joint_speed_rad_s),
             np.array([self.torque_n_m, np.full(n, self.torque_rate_n_m_s)]),
         )
 

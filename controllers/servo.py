@@ -28,6 +28,7 @@ from controllers.safety import (
     TORQUE,
     joint_layer,
     motion_layer,
+    slow_down_layer,
     torque_layer,
 )
 from controllers.safety_limits import LimitArrays, SafetyLimits
@@ -120,11 +121,14 @@ def servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array
     sample_segment(servo.segment, before, twist)
     advance_segment(servo.segment, dt)
     sample_segment(servo.segment, after, twist)
-    twist[:] = servo.reference_twist
+    last_pose, last_twist = servo.reference.copy(), servo.reference_twist.copy()
     servo.counts[MOTION] += motion_layer(servo.limits, before, after, servo.reference, servo.reference_twist, dt)
-    for i in range(6):
-        servo.reference_acceleration[i] = (servo.reference_twist[i] - twist[i]) / dt
     solve_chain(servo.chain, q, servo.pose, servo.jacobian)
+    servo.counts[JOINT] += slow_down_layer(
+        servo.limits, servo.jacobian, q, last_pose, servo.reference, servo.reference_twist
+    )
+    for i in range(6):
+        servo.reference_acceleration[i] = (servo.reference_twist[i] - last_twist[i]) / dt
     operational_space_torque(
         servo.gains, servo.pose, servo.jacobian, q, dq, mass, bias, servo.posture, servo.reference,
         servo.reference_twist, servo.reference_acceleration, servo.torque,

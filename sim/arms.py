@@ -26,6 +26,7 @@ class Arm:
     home_rad: tuple[float, ...]
     joint_lower_rad: tuple[float, ...]
     joint_upper_rad: tuple[float, ...]
+    joint_speed_rad_s: tuple[float, ...]
     torque_n_m: tuple[float, ...]
     armature_kg_m2: float = 0.1
     damping_n_m_s: float = 0.1
@@ -48,6 +49,7 @@ PANDA = Arm(
     home_rad=(0.0, 0.00762964, 0.0, -2.44792045, 0.0, 2.45555009, 0.7853981633974483),  # TCP at (0.48, 0, 0.20) m
     joint_lower_rad=(-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
     joint_upper_rad=(2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
+    joint_speed_rad_s=(2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61),
     torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
 )
 

@@ -90,7 +90,8 @@ class MujocoRobot:
         self._limits = SafetyLimits(
             box_lower_m=_three(box_lower_m), box_upper_m=_three(box_upper_m),
             upright_quat_xyzw=self._arm.upright_quat_xyzw, joint_lower_rad=self._arm.joint_lower_rad,
-            joint_upper_rad=self._arm.joint_upper_rad, torque_n_m=self._arm.torque_n_m,
+            joint_upper_rad=self._arm.joint_upper_rad, joint_speed_rad_s=self._arm.joint_speed_rad_s,
+            torque_n_m=self._arm.torque_n_m,
         ).tightened(**(limits or {}))  # fmt: skip
         self._spec = self._describe(step_rate_hz)
         self._arbiter = Arbiter(round(max_open_loop_s * step_rate_hz))

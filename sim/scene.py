@@ -167,6 +167,9 @@ def _add_arm(spec: mujoco.MjSpec, arm: Arm, look: Profile | None) -> None:
     for name in arm.joints:
         joint = arm_spec.joint(name)
         joint.armature, joint.frictionloss = arm.armature_kg_m2, 0.0
+        # a hard stop that begins ahead of the limit, so that no joint is ever found beyond it
+        joint.solref_limit, joint.solimp_limit = [2.0 * TIMESTEP_S, 1.0], [0.99, 0.999, 0.001, 0.5, 2.0]
+        joint.margin = 0.01
         joint.damping = np.array([arm.damping_n_m_s, 0.0, 0.0])  # linear, quadratic, cubic
     tcp = gripper.body(arm.tcp_body.removeprefix(GRIPPER))
     tcp.add_site(name=TCP_SITE, quat=arm.tcp_quat_wxyz)

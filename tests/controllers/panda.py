@@ -77,5 +77,6 @@ def panda_limits(**tighter: float | tuple[float, ...]) -> SafetyLimits:
         upright_quat_xyzw=(1.0, 0.0, 0.0, 0.0),
         joint_lower_rad=tuple(chain.lower),
         joint_upper_rad=tuple(chain.upper),
+        joint_speed_rad_s=(2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61),
         torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
     ).tightened(**tighter)

@@ -58,12 +58,23 @@ def test_a_plan_that_ends_comes_to_rest():
     rest_segment(segment, pose(0.0))
     begin_segment(segment, pose(0.02), pose(0.02), False, True, DT)
     _, moving = run(segment)
-    assert moving[-1, 0] == pytest.approx(0.4)
+    assert moving[-1, 0] == pytest.approx(0.2)
     begin_segment(segment, pose(0.02), pose(0.02), False, False, DT)
     poses, stopping = run(segment)
     assert stopping[-1, 0] == 0.0
     assert poses[-1, 0] == pytest.approx(0.02)
-    assert poses[:, 0].max() < 0.02 + 0.15 * 0.4 * DT  # 4/27 of the way that the speed would have led
+    assert poses[:, 0].max() < 0.02 + 0.15 * 0.2 * DT  # 4/27 of the way that the speed would have led
+
+
+def test_a_stream_of_single_rows_gets_up_to_its_pace():
+    segment = new_segment()
+    rest_segment(segment, pose(0.0))
+    rates = []
+    for row in range(1, 9):
+        begin_segment(segment, pose(0.01 * row), pose(0.01 * row), False, True, DT)
+        rates.append(run(segment)[1][-1, 0])
+    np.testing.assert_allclose(rates[:3], [0.1, 0.15, 0.175])
+    assert rates[-1] == pytest.approx(0.2, rel=0.01)
 
 
 def test_no_set_point_is_passed_where_the_plan_turns_back():

@@ -8,10 +8,10 @@ pytestmark = pytest.mark.robot
 
 
 def test_limits_are_made_tighter_by_name():
-    limits = panda_limits(max_speed_m_s=0.2, box_lower_m=(0.3, -0.3, 0.01), joint_margin_rad=0.1)
+    limits = panda_limits(max_speed_m_s=0.2, box_lower_m=(0.3, -0.3, 0.01), joint_margin_rad=0.2)
     assert limits.max_speed_m_s == 0.2
     assert limits.scalars()["box_lower_x_m"] == 0.3
-    np.testing.assert_allclose(limits.arrays().joint[1, 0], 2.8973 - 0.1)
+    np.testing.assert_allclose(limits.arrays().joint[1, 0], 2.8973 - 0.2)
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_limits_are_made_tighter_by_name():
         ("max_speed_m_s", 9.0),
         ("box_lower_m", (0.1, -0.35, 0.005)),
         ("box_upper_m", (0.75, 0.35, 0.6)),
-        ("joint_margin_rad", 0.01),
+        ("joint_margin_rad", 0.05),
         ("torque_n_m", (200.0,) * 7),
         ("max_rotation_rad", float("nan")),
     ],
