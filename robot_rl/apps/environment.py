@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -50,7 +51,10 @@ def filmable_env(node: Any, command: str, camera: str | None) -> Env:
 
 def make_teleop(config: Any, spec: EnvSpec) -> Policy:
     """The teleop device or expert; an option with ``_partial_`` is given the env's spec."""
-    made = instantiate(config.teleop)
+    try:
+        made = instantiate(config.teleop)
+    except ConfigError as error:
+        raise ConfigError(str(error), remedy=f"Task '{spec.task}' may not offer it; choose another teleop=") from error
     return made(spec=spec) if isinstance(made, partial) else made
 
 
@@ -63,10 +67,11 @@ def load_policy(checkpoint: str, spec: EnvSpec, accept: list[str], changes: Mapp
 
 def checkpoint_spec(checkpoint: str) -> tuple[Path, EnvSpec]:
     """Folder and EnvSpec of a checkpoint. Raises CheckpointError when there is none."""
-    from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint
+    from robot_rl.learning.checkpoint import SPEC, find_checkpoint, read_manifest
 
     folder = find_checkpoint(Path(checkpoint))
-    return folder, load_checkpoint(folder).env_spec
+    read_manifest(folder)
+    return folder, EnvSpec.from_json(json.loads((folder / SPEC).read_text()))
 
 
 def open_dataset(root: str, name: str) -> Any:

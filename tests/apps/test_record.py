@@ -51,6 +51,8 @@ def test_an_expert_records_only_successes(root: Path) -> None:
 def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["record"]) == 2
     assert "'task' must be given" in capsys.readouterr().err
+    assert main(["record", "task=pusht", "teleop=scripted"]) == 2
+    assert "Task 'pusht' may not offer it" in capsys.readouterr().err
     assert record("episodes=0") == 2
     assert "episodes=0" in capsys.readouterr().err
     (root / "data" / "other").mkdir(parents=True)
