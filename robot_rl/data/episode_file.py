@@ -11,18 +11,19 @@ import math
 import mmap
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from robot_rl.data.checksum import crc32c
 from robot_rl.data.episode import SCHEMA, SCHEMA_VERSION, CameraTrack, Episode
-from robot_rl.data.stored_zip import Entry, StoredZipWriter, ZipFormatError, read_directory
+from robot_rl.data.stored_zip import Entry, StoredZipWriter, ZipFormatError, local_name, read_directory
 from robot_rl.errors import CorruptEpisodeError, EpisodeError, SchemaVersionError
 from robot_rl.types import Array
 
+T = TypeVar("T")
 DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 _GROUP = b'{"zarr_format":3,"node_type":"group","attributes":{}}'
 _CAMERA_ARRAYS = ("data", "offset", "t_ns", "t_dev_ns", "frame_of_step")
@@ -85,13 +86,6 @@ def _chunk_key(path: str, dimensions: int) -> str:
     return f"{path}/c" + "/0" * dimensions
 
 
-def _path_of(name: str) -> str:
-    """Path of the array that the zip entry ``name`` belongs to."""
-    if name.endswith("/zarr.json"):
-        return name.removesuffix("/zarr.json")
-    return name.rsplit("/c/", 1)[0]
-
-
 def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
@@ -109,17 +103,19 @@ class EpisodeFile:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             self._entries = read_directory(self._map)
-            root = json.loads(self._bytes(self._entries["zarr.json"]))
-            self.attributes: dict[str, Any] = root["attributes"]
-        except (ZipFormatError, ValueError, KeyError) as error:
+            self.attributes: dict[str, Any] = self._node("")["attributes"]
+        except (ZipFormatError, UnicodeDecodeError) as error:
             raise self._corrupt(f"no whole episode file, {error}") from error
         self._check_schema()
-        suffix = "/zarr.json"
-        nodes = [name[: -len(suffix)] for name in self._entries if name.endswith(suffix)]
-        self._chunks = {
-            _path_of(name): entry for name, entry in self._entries.items() if not name.endswith("zarr.json")
-        }
+        nodes, self._chunks = [], dict[str, Entry]()
+        for name, entry in self._entries.items():
+            if name.endswith("/zarr.json"):
+                nodes.append(name[: -len("/zarr.json")])
+            elif name != "zarr.json":
+                self._chunks[name.rpartition("/c/")[0]] = entry
         self.paths = [node for node in nodes if node in self._chunks or not self._is_group(node)]
+        if not self._chunks.keys() <= set(self.paths):
+            raise self._corrupt("data without a description")
 
     @property
     def crc32c(self) -> int:
@@ -143,18 +139,20 @@ class EpisodeFile:
         return self._node(path)["attributes"]
 
     def read(self) -> Episode:
-        """The episode as views of this file; arrays are looked up when they are first used."""
+        """The episode as views of this file; arrays and cameras are mapped when they are first used."""
         cameras = sorted({path[7:].rsplit("/", 1)[0] for path in self.paths if path.startswith("images/")})
         names = [path for path in self.paths if not path.startswith("images/")]
-        tracks = {name: self._camera(name) for name in cameras}
-        return Episode(self.episode, MappedArrays(self, names), self.attributes, tracks)
+        arrays, tracks = OnFirstUse(names, self.array), OnFirstUse(cameras, self._camera)
+        return Episode(self.episode, arrays, self.attributes, tracks)
 
     def verify(self) -> None:
         """Check the zip CRC32 of every entry and the crc32c codec of every array; raises CorruptEpisodeError."""
         view = memoryview(self._map)
         for name, entry in self._entries.items():
             content = view[entry.offset : entry.offset + entry.size]
-            path = _path_of(name)
+            path, written = name.removesuffix("/zarr.json").rsplit("/c/", 1)[0], name.encode()
+            if local_name(self._map, entry, len(written)) != written:
+                raise self._corrupt("zip directory and headers differ", path)
             if zlib.crc32(content) != entry.crc32:
                 raise self._corrupt("zip CRC32 differs, bytes have changed", path)
             if self._chunks.get(path) is entry and crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
@@ -168,7 +166,13 @@ class EpisodeFile:
         return CameraTrack(**parts, **size, attributes=known)
 
     def _node(self, path: str) -> dict[str, Any]:
-        return json.loads(self._bytes(self._entries[f"{path}/zarr.json"]).decode())
+        entry = self._entries.get(f"{path}/zarr.json".lstrip("/"))
+        if entry is None:
+            raise KeyError(path) if path else self._corrupt("no root group")
+        content = self._bytes(entry)
+        if zlib.crc32(content) != entry.crc32:
+            raise self._corrupt("zip CRC32 differs, bytes have changed", path or None)
+        return json.loads(content.decode())
 
     def _is_group(self, path: str) -> bool:
         return self._bytes(self._entries[f"{path}/zarr.json"]) == _GROUP or self._node(path)["node_type"] == "group"
@@ -196,19 +200,19 @@ class EpisodeFile:
         )
 
 
-class MappedArrays(Mapping[str, Array]):
-    """The arrays of an episode file by path, each mapped on first use."""
+class OnFirstUse(Mapping[str, T]):
+    """A read-only mapping whose values are made when they are first looked up."""
 
-    def __init__(self, file: EpisodeFile, names: list[str]) -> None:
-        self._file, self._names = file, dict.fromkeys(names)
-        self._views: dict[str, Array] = {}
+    def __init__(self, names: Iterable[str], make: Callable[[str], T]) -> None:
+        self._names, self._make = dict.fromkeys(names), make
+        self._made: dict[str, T] = {}
 
-    def __getitem__(self, name: str) -> Array:
-        if name not in self._views:
+    def __getitem__(self, name: str) -> T:
+        if name not in self._made:
             if name not in self._names:
                 raise KeyError(name)
-            self._views[name] = self._file.array(name)
-        return self._views[name]
+            self._made[name] = self._make(name)
+        return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -28,11 +28,12 @@ class ZipFormatError(ValueError):
 
 
 class Entry(NamedTuple):
-    """Where the data of one entry lies in the file, and its zip CRC32."""
+    """Where one entry and its data lie in the file, and the zip CRC32 of the data."""
 
     offset: int
     size: int
     crc32: int
+    start: int  # of the local header
 
 
 class StoredZipWriter:
@@ -82,6 +83,11 @@ def read_directory(content: Any) -> dict[str, Entry]:
     return _directory_entries(content[start : start + length], count, start)
 
 
+def local_name(content: Any, entry: Entry, size: int) -> bytes:
+    """The first ``size`` bytes of the name that stands before the data; the directory alone has no checksum."""
+    return content[entry.start + _LOCAL.size : entry.start + _LOCAL.size + size]
+
+
 def _directory_entries(directory: bytes, count: int, limit: int) -> dict[str, Entry]:
     entries, position = {}, 0
     for _ in range(count):
@@ -98,5 +104,5 @@ def _directory_entries(directory: bytes, count: int, limit: int) -> dict[str, En
         offset += -offset % ALIGNMENT
         if offset + size > limit:
             raise ZipFormatError(f"entry {name!r} reaches outside the file")
-        entries[name.decode()] = Entry(offset, size, crc)
+        entries[name.decode()] = Entry(offset, size, crc, start)
     return entries

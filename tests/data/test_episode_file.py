@@ -7,6 +7,8 @@ import google_crc32c
 import numpy as np
 import pytest
 import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from robot_rl.data.episode import CameraTrack, Episode
 from robot_rl.data.episode_file import EpisodeFile, write_episode
@@ -134,6 +136,26 @@ def test_a_flipped_byte_names_the_array(path):
     path.write_bytes(content[:where] + bytes([content[where] ^ 4]) + content[where + 1 :])
     with pytest.raises(CorruptEpisodeError, match=r"episode e1, array 'obs/arm0/joint_position'.*CRC32"):
         EpisodeFile(path).verify()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_flipped_bit_is_named_or_harmless(path, data):
+    whole = path.read_bytes()
+    bit = data.draw(st.integers(0, 8 * len(whole) - 1))
+    damaged = bytearray(whole)
+    damaged[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(damaged)
+    try:
+        file = EpisodeFile(path)
+        file.verify()
+        found, wanted = file.read(), _episode()
+        assert all(_same(found.arrays[name], wanted.arrays[name]) for name in wanted.arrays)
+        assert found.cameras["front"].encoded(0) == bytes(range(60))
+    except EpisodeError as error:
+        assert "e1" in str(error)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_the_codec_checksum_is_checked_beside_that_of_the_zip(path):
