@@ -166,7 +166,7 @@ class EpisodeFile:
         return CameraTrack(**parts, **size, attributes=known)
 
     def _node(self, path: str) -> dict[str, Any]:
-        entry = self._entries.get(f"{path}/zarr.json".lstrip("/"))
+        entry = self._entries.get(f"{path}/zarr.json" if path else "zarr.json")
         if entry is None:
             raise KeyError(path) if path else self._corrupt("no root group")
         content = self._bytes(entry)
