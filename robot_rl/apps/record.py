@@ -53,7 +53,7 @@ def _record(config: Any, env: Any, policy: Any, recorder: Any, store: Any) -> tu
     seed = max([config.first_seed, *(int(info.metadata.get("seed", -1)) + 1 for info in infos)])
     attempts = config.attempts or 3 * max(missing, 0)
     kept = tried = 0
-    with progress("record", config.episodes, len(infos)) as advance:
+    with progress("record", max(config.episodes, len(infos)), len(infos)) as advance:
         while kept < missing:
             if tried == attempts:
                 raise RobotRlError(

@@ -69,12 +69,10 @@ class StepGrid:
         self._end_ns = stamp_ns
 
     def wait(self) -> bool:
-        """Wait for the end of the running step; True when it had already passed."""
+        """Wait for the end of the running step; True when it had already passed, or a whole step was slept through."""
         self._end_ns += self._period_ns
-        late_ns = self._clock.now_ns() - self._end_ns
-        if late_ns <= 0:
-            self._clock.wait_until(self._end_ns)
-            return False
-        self._end_ns += late_ns // self._period_ns * self._period_ns
-        self.overruns += 1
-        return True
+        late = self._clock.now_ns() > self._end_ns
+        missed = (self._clock.wait_until(self._end_ns) - self._end_ns) // self._period_ns
+        self._end_ns += missed * self._period_ns
+        self.overruns += late or missed > 0
+        return late or missed > 0

@@ -17,7 +17,6 @@ from robot_rl.types import (
     ActionSpec,
     Array,
     Arrays,
-    CommandReport,
     EnvSpec,
     Observation,
     Phase,
@@ -125,7 +124,7 @@ class RobotEnv:
             self._robot.command(plan)
             overrun = self._grid.wait()
             after = _checked(self._robot.read(), before)
-            action = self._action(plan, before, after.report, fresh)
+            action = self._action(plan, before, after, fresh)
             verdict = self._task.judge(before, action.commanded, after)
         except BaseException:
             self._robot.stop()
@@ -152,10 +151,12 @@ class RobotEnv:
             raise RobotError("the env has no observation yet", remedy="Call reset(seed) before the first step")
         return self._observation
 
-    def _action(
-        self, plan: TargetChunk, before: Observation, report: CommandReport | None, fresh: bool
-    ) -> ActionRecord:
-        """What was asked, commanded and executed in one step, each relative to what was in force before it."""
+    def _action(self, plan: TargetChunk, before: Observation, after: Observation, fresh: bool) -> ActionRecord:
+        """What was asked, commanded and executed in one step, each relative to what was in force before it.
+
+        Not valid when steps were missed: nobody can tell the one action that led from ``before`` to ``after``.
+        """
+        report = after.report
         if report is None:
             raise RobotError(f"the robot reports no command for step {before.step}", remedy="Its read() must say")
         spec, last = self._spec.action, self._last
@@ -169,7 +170,7 @@ class RobotEnv:
             policy=express(spec, {**base, **{name: rows[0] for name, rows in plan.targets.items()}}, base),
             source=report.source,
             human=None if report.human is None else express(spec, {**base, **report.human}, base),
-            valid=report.valid,
+            valid=report.valid and after.step == before.step + 1,
         )
 
 

@@ -58,3 +58,17 @@ def test_a_late_step_is_counted_and_passed_ones_are_not_caught_up() -> None:
     assert grid.wait() is False
     assert clock.now_ns() == 400  # the grid's next point, not 450 and not 200
     assert grid.overruns == 1
+
+
+class Sleepy(SimulatedClock):
+    """Wakes 2.5 periods too late."""
+
+    def wait_until(self, stamp_ns: int) -> int:
+        return super().wait_until(stamp_ns + 250)
+
+
+def test_sleeping_through_whole_steps_is_an_overrun_too() -> None:
+    grid = StepGrid(Sleepy(), period_ns=100)
+    grid.start(0)
+    assert grid.wait() is True  # asked for 100, awake at 350
+    assert grid.overruns == 1

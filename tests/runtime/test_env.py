@@ -11,13 +11,16 @@ import pytest
 from robot_rl.errors import CommandRefusedError, RobotError, SpecMismatchError, StaleObservationError
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
+from robot_rl.runtime.frame_codec import decode
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import (
     ActionKind,
     ActionPart,
     ActionSpec,
+    CameraSpec,
     CommandReport,
     EnvSpec,
+    Frame,
     Observation,
     Phase,
     ResetRequest,
@@ -156,6 +159,7 @@ def test_overruns_are_flagged_and_missed_steps_are_missing() -> None:
     late = env.step(plan)
     assert late.info["overrun"] is True
     assert late.observation.step == 3
+    assert not late.action.valid
     assert env.overruns == 1
     assert env.step(plan).observation.step == 4
 
@@ -175,6 +179,38 @@ def test_a_robot_that_does_not_tell_what_it_commanded_is_refused() -> None:
     env.reset(0)
     with pytest.raises(RobotError, match="reports no command"):
         env.step(env.hold())
+
+
+def test_raw_frames_of_a_simulator_become_the_jpeg_that_policy_and_recorder_see() -> None:
+    image = np.full((16, 16, 3), 90, dtype=np.uint8)
+
+    def looking(observation: Observation) -> Observation:
+        frame = Frame(image.tobytes(), observation.stamp_ns, observation.step, 16, 16, codec="raw")
+        return replace(observation, frames={"front": frame})
+
+    cameras = {"front": CameraSpec(16, 16, 20.0)}
+    env, tape = bent_env(Bent(FakeRobot(), lambda spec: replace(spec, cameras=cameras), looking)), Tape()
+    run_episode(env, CountingPolicy(env.spec), [tape], seed=0)
+    frames = [row.observation.frames["front"] for row in tape.rows[1:]]
+    assert {frame.codec for frame in frames} == {"jpeg"}
+    np.testing.assert_allclose(decode(frames[0]), image, atol=2)
+
+
+def test_in_real_time_the_loop_follows_the_clock_of_the_robot() -> None:
+    robot = FakeRobot(step_rate_hz=100.0, clock="wall")
+    env, tape = RobotEnv(robot, ReachTask(), POSITION, max_steps=15), Tape()
+    end = run_episode(env, CountingPolicy(env.spec, 15, 15), [tape], seed=0)
+    start = tape.rows[0].observation.stamp_ns
+    for row in tape.rows[1:]:
+        observation = row.observation
+        assert observation.stamp_ns >= start + observation.step * 10_000_000  # never ahead of the grid
+        assert observation.stamp_ns <= row.obs_ready_ns <= row.action_sent_ns
+    assert end.reason == "time_limit"
+    assert tape.ends[0][0].observation.step >= 15
+    assert env.overruns == sum(row.overrun for row in tape.rows)
+    commanded = [row.action.commanded[0] for row in tape.rows if row.action.valid]
+    asked = [row.action.policy[0] for row in tape.rows if row.action.valid]
+    np.testing.assert_allclose(commanded, asked, atol=1e-6)
 
 
 def test_a_step_before_the_first_reset_says_what_to_do() -> None:
