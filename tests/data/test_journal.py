@@ -191,6 +191,7 @@ def test_a_device_without_space_gives_a_disk_full_error():
     assert str(error).startswith("episode ep3: cannot begin: No space left")
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 warns of what is tested here
 def test_a_forked_child_cannot_write_and_does_not_hold_the_lock(tmp_path):
     path = tmp_path / "e.journal"
     journal = JournalWriter(path, "e", {})

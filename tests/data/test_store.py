@@ -332,6 +332,7 @@ def test_two_processes_record_into_one_store(store):
     assert EpisodeStore.open(store.root).verify() == []
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 warns of what is tested here
 def test_a_store_in_use_survives_a_fork(store):
     info = record(store, 1)
     wanted = store.read(info.id).arrays["action/commanded"].tolist()
