@@ -37,8 +37,7 @@ def run_episode(
 ) -> EpisodeEnd:
     """Run the episode of ``seed`` and tell the listeners; ``source`` says who the policy is (a scripted expert, ...).
 
-    Whatever is raised in here stops the robot first. Listeners whose ``on_reset`` returned hear ``on_end``
-    exactly once.
+    Whatever is raised in here stops the robot first; listeners whose ``on_reset`` returned hear ``on_end`` once.
     Raises SpecMismatchError when policy and env do not fit, and what env, policy and listeners raise.
     """
     check_inputs(policy.spec, env.spec)
@@ -65,7 +64,8 @@ def run_episode(
     except BaseException as error:
         _stop(env, error)
         if observation is not None:
-            lost = _final_row(observation, env.clock.now_ns(), planner.no_extras(), env.spec.action.size, killed=True)
+            nothing = planner.no_extras()  # neither robot nor policy may be asked any more
+            lost = _final_row(observation, observation.stamp_ns, nothing, env.spec.action.size, killed=True)
             audience.end_after(error, lost, tally.broken_off(error))
         raise
     end = tally.end()

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_rl.errors import CommandRefusedError, RobotError, SpecMismatchError, StaleObservationError
+from robot_rl.errors import (
+    CommandRefusedError,
+    RobotConnectionError,
+    RobotError,
+    SpecMismatchError,
+    StaleObservationError,
+)
+from robot_rl.interfaces import Clock
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import ActionSpec, ArraySpec, EnvSpec, EpisodeEnd, Observation, Phase, ResetRequest, StepRow
-from tests.runtime.counting import DELTA, UNIT_M, CountingPolicy, ReachTask, Tape, counting_env
+from tests.runtime.counting import DELTA, POSITION, UNIT_M, CountingPolicy, ReachTask, Tape, counting_env
 
 
 def fake_of(env: RobotEnv) -> FakeRobot:
@@ -234,6 +241,34 @@ def test_a_reset_that_fails_starts_no_episode() -> None:
         run_episode(env, CountingPolicy(env.spec), [tape], seed=0)
     assert not tape.ends
     assert fake_of(env).mode == "stopped"
+
+
+def test_a_robot_that_is_gone_keeps_nobody_from_hearing_the_end() -> None:
+    """Neither its clock nor its stop answers any more; the first error is the one that is raised."""
+
+    class Gone(FakeRobot):
+        dead = False
+
+        @property
+        def clock(self) -> Clock:
+            if self.dead:
+                raise RobotConnectionError("the line is dead")
+            return super().clock
+
+        def read(self) -> Observation:
+            self.dead = super().read().step == 3
+            return super().read()
+
+        def stop(self) -> None:
+            if self.dead:
+                raise RobotConnectionError("no answer to stop")
+
+    tape = Tape()
+    env = RobotEnv(Gone(), ReachTask(), POSITION, 20)
+    with pytest.raises(RobotConnectionError, match="the line is dead") as raised:
+        run_episode(env, CountingPolicy(env.spec), [tape], seed=0)
+    assert any("no answer to stop" in note for note in raised.value.__notes__)
+    assert [end.length for _, end in tape.ends] == [2]
 
 
 def test_the_next_reset_resumes_after_a_failure() -> None:
