@@ -10,7 +10,7 @@ The last line is one JSON object:
   noise_p99_ms, noise_max_ms  wall time of an equally long loop without I/O in the same ticks: the machine's own noise
   overruns                 appends that took more than the 20 ms period
   queue_high_water         most steps that ever waited in the ring
-  commit_ms                median of EpisodeWriter.end for 300 steps
+  commit_ms                median of EpisodeWriter.end for 300 steps; commit_cpu_ms is its processor time
   plain_write_ms           median of writing and fsyncing as many bytes to a new file right after: the disk's share
   kb_per_step              bytes of the episode file / steps / 1000
   zarr_append_p50_ms       one step into a Zarr v3 group on disk (arrays preallocated, a chunk per step, zstd level 1)
@@ -155,15 +155,16 @@ def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
     """Append, commit, size, recovery and verification; our episodes alternate with Zarr ones."""
     rows = make_rows()
     store = EpisodeStore.create(root / "recorded", spec=SPEC)
-    wall, cpu, noise, commit, sizes, zarr_wall, plain_write = [], [], [], [], [], [], []
+    wall, cpu, noise, commit, commit_cpu, sizes, zarr_wall, plain_write = ([] for _ in range(8))
     high_water = 0
     for number in range(episodes):
         say(f"recording {number + 1}/{episodes}")
         with store.begin(SPEC) as writer:
             ours = paced(rows, writer.append)
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.process_time()
             info = writer.end(EpisodeEnd("time_limit", None, STEPS))
-        commit.append(1e3 * (time.perf_counter() - start))
+            commit.append(1e3 * (time.perf_counter() - start))
+            commit_cpu.append(1e3 * (time.process_time() - start_cpu))
         plain_write.append(measure_plain_write(root / "plain", store.root / info.file))
         sizes.append(info.bytes / STEPS / 1e3)
         high_water = max(high_water, info.metadata["queue_high_water"])
@@ -190,6 +191,7 @@ def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
         "overruns": int((all_wall > 1e3 * PERIOD_S).sum()),
         "queue_high_water": high_water,
         "commit_ms": statistics.median(commit),
+        "commit_cpu_ms": statistics.median(commit_cpu),
         "plain_write_ms": statistics.median(plain_write),
         "kb_per_step": statistics.median(sizes),
         "zarr_append_p50_ms": zarr_p50,
