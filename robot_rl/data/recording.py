@@ -123,15 +123,14 @@ def compile_episode(recording: Recording, *, recovered: bool) -> Episode:
     """The episode of a recording with at least one row.
 
     Without a final observation (the writer was killed, or never appended it) the episode is cut at its last complete
-    observation: that row keeps the observation, its action is void and the row before is truncated.
+    observation: that row keeps the observation, its action is void. An episode whose last transition did not terminate
+    ends truncated: aborts, faults and kills bootstrap.
     """
     begin = recording.begin
     spec = EnvSpec.from_json(begin["spec"])
     extras = {name: ArraySpec(**{**s, "shape": tuple(s["shape"])}) for name, s in begin["extras"].items()}
     arrays, frame_of_step = RowLayout(spec, extras).unpack(recording.rows)
-    cut = bool(arrays["action_valid"][-1])
-    if cut:
-        cut_at_last_observation(arrays)
+    cut = _end_at_observation(arrays)
     arrays.update(_decision_arrays(recording.decisions, arrays))
     cameras = {name: _track(spec, name, recording, frame_of_step[name]) for name in spec.cameras}
     dropped = {
@@ -147,13 +146,18 @@ def compile_episode(recording: Recording, *, recovered: bool) -> Episode:
     return Episode(begin["id"], arrays, metadata, cameras)
 
 
-def cut_at_last_observation(arrays: dict[str, Array]) -> None:
-    """Make the last row a final observation, in place."""
+def _end_at_observation(arrays: dict[str, Array]) -> bool:
+    """Make the last row a final observation and its transition an end, in place; whether the row held an action.
+
+    A row with an invalid action is no sign by itself: late and dropped commands have it in the middle of an episode.
+    """
+    cut = bool(arrays["action_valid"][-1] or arrays["action/commanded"][-1].any())
     for name, value in arrays.items():
         if name.startswith("action/") or name in ("action_valid", "rl/reward", "rl/terminated", "rl/truncated"):
             value[-1] = 0
     if len(arrays["action_valid"]) > 1 and not arrays["rl/terminated"][-2]:
         arrays["rl/truncated"][-2] = True
+    return cut
 
 
 def _metadata(recording: Recording, spec: EnvSpec, arrays: Arrays) -> dict[str, Any]:

@@ -46,7 +46,6 @@ class EpisodeWriter:
         self._layout = RowLayout(spec, extras)
         self._cameras = CameraLog(spec.cameras, episode)
         self._stamp: int | None = None
-        self._final = False
         self._decision: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] | None = None
         self._decision_index = -1
         self._journal = JournalWriter(
@@ -64,7 +63,7 @@ class EpisodeWriter:
         return self._journal.pending
 
     def append(self, row: StepRow) -> None:
-        """Record one row; the final observation comes last, with ``action.valid`` False.
+        """Record one row; the final observation comes last, with ``action.valid`` False and actions zero.
 
         Copies the row and returns (about 0.1 ms, no disk access, no encoding: raw frames are encoded by the writer
         thread when the camera's spec asks for a codec). A refused row leaves everything before it as it was.
@@ -75,8 +74,6 @@ class EpisodeWriter:
         self._journal.check()
         place = (self.id, self.rows)
         stamp = row.observation.stamp_ns
-        if self._final:
-            raise EpisodeError("comes after the final observation", episode=self.id, row=self.rows)
         if self._stamp is not None and stamp <= self._stamp:
             raise EpisodeError(
                 f"stamp {stamp} does not rise",
@@ -94,7 +91,7 @@ class EpisodeWriter:
         self._check_size(size)
         self._journal.put({"kind": "row"}, [packed, fresh], size)
         self._cameras.accept(fresh)
-        self._stamp, self._final = stamp, not row.action.valid
+        self._stamp = stamp
         self.rows += 1
 
     def append_decision(self, decision: Decision) -> None:
@@ -126,7 +123,8 @@ class EpisodeWriter:
     def end(self, end: EpisodeEnd, metadata: Mapping[str, Any] | None = None) -> EpisodeInfo:
         """Make the episode file, durable and verified, and return its index entry (about 60 ms for 300 steps).
 
-        Without a final observation the last row is cut to one. Raises EpisodeError when there is no row, and
+        Without a final observation the last row is cut to one; a last step that neither terminated nor was truncated
+        is marked truncated. Raises EpisodeError when there is no row, and
         DiskFullError; the journal then stays and is recovered when the store is opened next.
         """
         if self.rows == 0:

@@ -113,12 +113,40 @@ def test_the_first_row_is_checked_like_any_other(store):
         assert writer.end(END).length == 0
 
 
-def test_nothing_comes_after_the_final_observation_or_the_end(store):
+def test_a_late_command_in_the_middle_is_recorded_as_invalid(store):
+    with store.begin(SPEC) as writer:
+        for t in range(4):
+            row = make_row(SPEC, 0, t, final=t == 3)
+            writer.append(with_action(row, valid=False) if t == 1 else row)
+        episode = store.read(writer.end(END).id)
+    assert episode.arrays["action_valid"].tolist() == [True, False, True, False]
+    assert episode.arrays["action/commanded"][1].tolist() == [10, 11, 12]
+    assert not episode.metadata["cut_at_last_observation"]
+
+
+def test_a_kill_after_a_late_command_leaves_a_final_observation(store):
+    with store.begin(SPEC) as writer:
+        writer.append(make_row(SPEC, 0, 0))
+        writer.append(with_action(make_row(SPEC, 0, 1), valid=False))
+    episode = EpisodeStore.open(store.root).read(writer.id)
+    assert episode.arrays["action/commanded"].tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert episode.arrays["rl/truncated"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("terminated", "truncated"), [(True, False), (False, True), (False, False)])
+def test_the_last_transition_is_always_an_end(store, terminated, truncated):
+    with store.begin(SPEC) as writer:
+        writer.append(replace(make_row(SPEC, 0, 0), terminated=terminated, truncated=truncated))
+        writer.append(make_row(SPEC, 0, 1, final=True))
+        arrays = store.read(writer.end(END).id).arrays
+    assert arrays["rl/terminated"].tolist() == [terminated, False]
+    assert arrays["rl/truncated"].tolist() == [not terminated, False]
+
+
+def test_nothing_comes_after_the_end(store):
     with store.begin(SPEC) as writer:
         writer.append(make_row(SPEC, 0, 0))
         writer.append(make_row(SPEC, 0, 1, final=True))
-        with pytest.raises(EpisodeError, match="after the final observation"):
-            writer.append(make_row(SPEC, 0, 2))
         writer.end(END)
         with pytest.raises(StoreError, match="has ended"):
             writer.append(make_row(SPEC, 0, 2))
