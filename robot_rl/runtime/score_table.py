@@ -10,14 +10,17 @@ from robot_rl.runtime.scores import EvaluationReport
 
 def score_table(*reports: EvaluationReport) -> Table:
     """One row per report."""
-    table = Table("policy", "task", "episodes", "success [95 %]", "best reward [95 %]", "steps", title="evaluation")
+    tasks = ", ".join(dict.fromkeys(report.task for report in reports))
+    table = Table(title=f"evaluation on {tasks}")
+    table.add_column("policy", overflow="fold")
+    for heading in ("episodes", "success (95 %)", "best reward (95 %)", "steps"):
+        table.add_column(heading, no_wrap=True)
     for report in reports:
         table.add_row(
             report.policy,
-            report.task,
             str(len(report.episodes)),
             f"{report.success_rate:.3f} {_interval(report.success_interval)}",
-            f"{report.best_reward_mean:.4f} {_interval(report.best_reward_interval)}",
+            f"{report.best_reward_mean:.3f} {_interval(report.best_reward_interval)}",
             f"{report.mean_length:.0f}",
         )
     return table
@@ -40,4 +43,4 @@ def comparison_table(result: PairedComparison) -> Table:
 
 
 def _interval(bounds: tuple[float, float]) -> str:
-    return f"\\[{bounds[0]:.3f}, {bounds[1]:.3f}]"  # the backslash keeps rich from reading markup
+    return f"({bounds[0]:.3f}, {bounds[1]:.3f})"
