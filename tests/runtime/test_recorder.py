@@ -119,3 +119,19 @@ def test_a_simulator_faster_than_the_disk_waits(store: EpisodeStore) -> None:
     env = counting_env(3000)
     run_episode(env, CountingPolicy(env.spec), [EpisodeRecorder(store)], seed=0)
     assert store.infos()[0].length == 3000
+
+
+def test_a_late_step_is_stored_as_not_valid_and_the_episode_goes_on(store: EpisodeStore) -> None:
+    env = counting_env(8)
+
+    class Slow(Tape):
+        def on_step(self, row: StepRow) -> None:
+            if row.observation.step == 2:
+                env.clock.wait_until(env.clock.now_ns() + int(2.5 * env.spec.step_period_ns))
+
+    end = run_episode(env, CountingPolicy(env.spec), [EpisodeRecorder(store), Slow()], seed=0)
+    arrays = store.read(store.ids()[0]).arrays
+    np.testing.assert_array_equal(arrays["action_valid"], [True] * 3 + [False] + [True] * 3 + [False])
+    np.testing.assert_array_equal(arrays["flags/overrun"], [False] * 3 + [True] + [False] * 4)
+    np.testing.assert_array_equal(np.diff(arrays["time/t_ns"]) // 25_000_000, [2, 2, 2, 5, 1, 2, 2])
+    assert end.length == len(arrays["action_valid"]) - 1 == 7  # one step of the eight was missed
