@@ -1,7 +1,8 @@
 """Compilation of kernels, cached on disk by the sources of the whole package.
 
 Numba renews a cached function when its own file changes, not when a function that it inlined from another file does:
-an edited control law would go on running as it was. Here the stamp of every cache is a digest of all files beside it.
+an edited control law would go on running as it was. Here the stamp of every cache is a digest of all controllers and of
+the function's own file.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def kernel(function: _Function) -> _Function:
-    """Compile ``function`` in nopython mode at its first call, or load it from the cache."""
-    dispatcher: Any = njit(function)
+    """Compile ``function`` in nopython mode, without the interpreter's lock, at its first call; or load it."""
+    dispatcher: Any = njit(function, nogil=True)
     dispatcher.enable_caching()
     cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = _package_stamp()
+        cache_file._source_stamp = _package_stamp() + _digest(Path(function.__code__.co_filename))
     else:  # another numba: compile anew rather than run something stale
         dispatcher._cache.disable()
     return dispatcher
@@ -31,7 +32,9 @@ def kernel(function: _Function) -> _Function:
 
 @functools.cache
 def _package_stamp() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return "".join(_digest(path) for path in sorted(Path(__file__).parent.glob("*.py")))
+
+
+@functools.cache
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

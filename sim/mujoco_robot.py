@@ -14,6 +14,7 @@ import numpy as np
 from controllers.arbiter import Arbiter, Arbitration
 from controllers.operational_space import OperationalSpaceGains
 from controllers.safety_limits import SafetyLimits
+from controllers.servo import Servo
 from controllers.target_check import checked_targets
 from robot_rl.errors import (
     CommandRefusedError,
@@ -118,6 +119,16 @@ class MujocoRobot:
     def physics(self) -> Physics:
         """The simulated world, for viewers and disturbances. Raises RobotConnectionError before connect."""
         return self._connected().physics
+
+    @property
+    def servo(self) -> Servo:
+        """The law that drives the arm. Raises RobotConnectionError before connect."""
+        return self._connected().servo
+
+    @property
+    def renderer(self) -> SceneRenderer | None:
+        """What draws the cameras; None without cameras or before connect."""
+        return self._renderer
 
     def connect(self) -> EnvSpec:
         """Compile scene and laws, once; the arm stands at home, stopped. Raises ConfigError when assets lack."""

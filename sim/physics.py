@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
+from controllers.compiled import kernel
 from controllers.servo import ServoArrays, servo_tick
 from robot_rl.errors import ConfigError
 from robot_rl.types import Array
@@ -32,10 +35,35 @@ def _load_mujoco() -> ctypes.CDLL:
 
 
 _library = _load_mujoco()
-_mj_step1, _mj_step2 = _library.mj_step1, _library.mj_step2
-for _function in (_mj_step1, _mj_step2):
-    _function.argtypes = [ctypes.c_size_t, ctypes.c_size_t]  # mjModel*, mjData*
-    _function.restype = None
+
+
+def _address(name: str) -> int:
+    return ctypes.cast(getattr(_library, name), ctypes.c_void_p).value or 0
+
+
+class Simulator(NamedTuple):
+    """Addresses in this process. As arguments, unlike as constants, they let the compiled loop be cached on disk."""
+
+    step1: int  # void mj_step1(const mjModel*, mjData*)
+    step2: int
+    model: int
+    data: int
+
+
+def _call_by_address(typing_context: Any, function: Any, model: Any, data: Any) -> Any:
+    """Call a C function void f(void*, void*) by its address."""
+    signature = types.void(types.int64, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(64)
+        pointer = ir.FunctionType(ir.VoidType(), [word, word]).as_pointer()
+        builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+_call: Any = intrinsic(_call_by_address)
 
 
 class ArmView(NamedTuple):
@@ -64,7 +92,7 @@ class Physics:
             data.qpos[:n], data.qvel[:n], data.qfrc_bias[:n], data.ctrl[:n], data.M, model.M_rownnz, model.M_rowadr,
             model.M_colind, np.zeros((n, n)),
         )  # fmt: skip
-        self._addresses = (model._address, data._address)
+        self._simulator = Simulator(_address("mj_step1"), _address("mj_step2"), model._address, data._address)
 
     @property
     def timestep_s(self) -> float:
@@ -72,7 +100,11 @@ class Physics:
 
     def advance(self, servo: ServoArrays, ticks: int) -> None:
         """Run ``ticks`` steps of physics with the servo's torque in each."""
-        _advance(*self._addresses, ticks, self.arm, servo, self.timestep_s)
+        _advance(self._simulator, ticks, self.arm, servo, self.timestep_s)
+
+    def coast(self, ticks: int) -> None:
+        """Run ``ticks`` steps of bare physics, the torque left as it is."""
+        mujoco.mj_step(self.model, self.data, nstep=ticks)
 
     def refresh(self) -> None:
         """Derive everything from positions and velocities, after they were written from outside."""
@@ -83,17 +115,17 @@ class Physics:
         return bool(np.isfinite(self.data.qpos).all() and np.isfinite(self.data.qvel).all())
 
 
-@njit(nogil=True)  # not cached: it holds addresses of this process
-def _advance(model: int, data: int, ticks: int, arm: ArmView, servo: ServoArrays, dt: float) -> None:
+@kernel
+def _advance(simulator: Simulator, ticks: int, arm: ArmView, servo: ServoArrays, dt: float) -> None:
     for _ in range(ticks):
-        _mj_step1(model, data)
+        _call(simulator.step1, simulator.model, simulator.data)
         gather_mass(arm)
         servo_tick(servo, arm.q, arm.dq, arm.mass, arm.bias, dt)
         arm.ctrl[:] = servo.torque
-        _mj_step2(model, data)
+        _call(simulator.step2, simulator.model, simulator.data)
 
 
-@njit(cache=True)
+@kernel
 def gather_mass(arm: ArmView) -> None:
     """The arm's block of the mass matrix, both triangles."""
     n = arm.q.shape[0]

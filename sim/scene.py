@@ -89,8 +89,8 @@ class Scene:
     """What stands around the arm."""
 
     objects: Sequence[SceneObject] = ()
-    table_size_m: Sequence[float] = (0.8, 1.2)  # x, y
-    table_centre_m: Sequence[float] = (0.5, 0.0)
+    table_size_m: Sequence[float] = (1.1, 1.2)  # x, y
+    table_centre_m: Sequence[float] = (0.35, 0.0)
     table_friction: float = 1.0
     table_rgba: Sequence[float] = (0.72, 0.66, 0.58, 1.0)
 
@@ -193,7 +193,7 @@ def _strip(spec: mujoco.MjSpec, look: Profile | None, contacts: int) -> None:
         used.add(geom.meshname)
         geom.group = _HIDDEN if collides and look is Profile.FULL else _SHOWN
         if collides:
-            geom.contype, geom.conaffinity = 0, contacts
+            geom.contype, geom.conaffinity, geom.condim = 0, contacts, 3
             geom.rgba = _FINGER_RGBA if "finger" in geom.name else _LINK_RGBA
     for thing in [*spec.cameras, *spec.sites, *spec.sensors]:
         spec.delete(thing)
@@ -220,7 +220,8 @@ def _add_object(spec: mujoco.MjSpec, thing: SceneObject) -> None:
         geom.contype = geom.conaffinity = 0
         return
     body.add_freejoint(name=thing.name)
-    geom.mass, geom.friction, geom.condim = thing.mass_kg, list(thing.friction), 4
+    # the several contacts of a flat face hold it against twisting; a point contact needs torsional friction
+    geom.mass, geom.friction, geom.condim = thing.mass_kg, list(thing.friction), 3 if thing.shape == Shape.BOX else 4
     geom.contype, geom.conaffinity = _GRASP | _LINK, _GRASP
 
 
