@@ -43,14 +43,13 @@ class DenoisingPlan:
             self.time = self.network.time(torch.tensor(list(sampler.timesteps), device=device)).to(self.dtype)
         acting = network if self.dtype == torch.float32 else copy.deepcopy(network).to(self.dtype)
         self._denoise: Callable[[Tensor, Tensor], Tensor] = acting.denoise  # type: ignore[assignment]
-        self._run = torch.compile(self._all_steps, fullgraph=True, dynamic=False) if compiled else self._all_steps
+        if compiled:  # one network call, not the unrolled loop, which takes minutes to compile
+            self._denoise = torch.compile(self._denoise, fullgraph=True, dynamic=False)
 
     def __call__(self, cond: Tensor, noise: Tensor, guide: Guide | None = None) -> Tensor:
         """[B, C] and [B, *noise_shape] -> normalised chunks [B, T_p, A]."""
         condition = self.network.condition(cond).to(self.dtype)
-        return self._run(condition, noise, guide)
 
-    def _all_steps(self, condition: Tensor, noise: Tensor, guide: Guide | None) -> Tensor:
         def predict(x: Tensor, index: int) -> Tensor:
             return self._denoise(x.to(self.dtype), self.time[index] + condition).to(noise.dtype)
 

@@ -49,7 +49,7 @@ class DiffusionPolicy:
         noise_samples: draws of (timestep, noise) per training window; they share the observation's encoding.
         snr_clip: weight of the x0 loss, min(SNR, snr_clip) (Hang et al. 2023); for prediction ``sample`` only.
         training_precision, precision: float32 or bfloat16, in training and in acting.
-        compiled_training, compiled: compile the denoising error, and the sampling loop (first call: tens of seconds).
+        compiled_training, compiled: compile the denoising error, and the network of acting (slow first call).
         batch_rows: act in batches of exactly this many rows, padded: a row's chunk is then bit-equal in any batch.
         device: ``cpu``, ``cuda`` or ``auto``.
         seed: of the initial weights and of the acting noise.
