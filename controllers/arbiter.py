@@ -44,18 +44,18 @@ class Arbiter:
 
     def decide(self, step: int) -> Arbitration:
         """The row in force during ``step``."""
-        human = self._row(Phase.HUMAN, step)
-        for channel in PRIORITY:
-            row = self._row(channel, step)
-            if row is not None:
-                chunk = self._plans[channel][0]
-                return Arbitration(chunk.source, row, self._row(channel, step + 1), human)
+        plans = dict(self._plans)  # one view of them, whatever another thread submits or forgets
+        human = self._row(plans.get(Phase.HUMAN), step)
+        for plan in map(plans.get, PRIORITY):
+            row = self._row(plan, step)
+            if plan is not None and row is not None:
+                return Arbitration(plan[0].source, row, self._row(plan, step + 1), human)
         return Arbitration(Phase.HOLD, None, None, human)
 
-    def _row(self, channel: Phase, step: int) -> Arrays | None:
-        if channel not in self._plans:
+    def _row(self, plan: tuple[TargetChunk, int] | None, step: int) -> Arrays | None:
+        if plan is None:
             return None
-        chunk, arrived = self._plans[channel]
+        chunk, arrived = plan
         index = step - chunk.first_step
         if not 0 <= index < chunk.length or step >= arrived + self.max_open_loop_steps:
             return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from controllers.target_check import checked_targets
 from robot_rl.errors import (
     CommandRefusedError,
     ConfigError,
+    ResetError,
     RobotConnectionError,
     SimulationDivergedError,
 )
@@ -101,7 +103,7 @@ class MujocoRobot:
         self._world: World | None = None
         self._renderer: SceneRenderer | None = None
         self._ticks = self._tick = self._step = 0  # of the clock's life, of the running step, of the episode
-        self._mode, self._verdict = "stopped", _HOLD
+        self._mode, self._verdict, self._stops = "stopped", _HOLD, 0
         self._wish: dict[str, Array] = {}
         self._observation: Observation | None = None
         self._past: deque[tuple[Array, Array, Array]] = deque(maxlen=_DUMPED_STEPS)
@@ -141,9 +143,11 @@ class MujocoRobot:
         return self._spec
 
     def read(self) -> Observation:
-        """The observation that opened the running step."""
+        """The observation that opened the running step, with the mode of now."""
         if self._observation is None:
             self._observation = self._observe(None)
+        if self._observation.mode != self._mode:  # stopped since
+            self._observation = replace(self._observation, mode=self._mode)
         return self._observation
 
     def command(self, chunk: TargetChunk) -> None:
@@ -157,13 +161,16 @@ class MujocoRobot:
         self._arbiter.withdraw(Phase.HUMAN)
 
     def reset(self, request: ResetRequest) -> Observation:
-        """Arrange the start and let it come to rest. Raises ResetError; commands are then refused."""
-        world = self._connected()
+        """Arrange the start and let it come to rest. Raises ResetError, also when stopped meanwhile; commands are then
+        refused."""
+        world, stops = self._connected(), self._stops
         self._arbiter.reset()
         self._past.clear()
         self._mode, self._tick, self._step = "stopped", 0, 0
         world.start(request)
         self._ticks += world.settle_ticks
+        if self._stops != stops:
+            raise ResetError("the robot was stopped during the reset", remedy="Reset it again when it may move")
         self._mode = "tracking"
         pose, opening = world.safety.last
         latched = {TCP: pose, GRIPPER: np.array([opening])}
@@ -171,7 +178,8 @@ class MujocoRobot:
         return self._observation
 
     def stop(self) -> None:
-        """Brake to hold; commands are refused until the next reset."""
+        """Brake to hold from the next step on; commands are refused until the next reset. From any thread."""
+        self._stops += 1
         self._arbiter.reset()
         if not self._mode.startswith("fault"):
             self._mode = "stopped"

@@ -160,6 +160,7 @@ def test_stop_brakes_and_refuses_until_the_next_reset(robot):
     robot.stop()
     with pytest.raises(CommandRefusedError, match="Reset"):
         robot.command(plan(observation, np.zeros((1, 3))))
+    assert robot.read().mode == "stopped"
     for _ in range(10):
         observation = step(robot)
     assert observation.mode == "stopped"
@@ -272,3 +273,15 @@ def test_wrong_settings_are_refused():
         MujocoRobot(SCENE, limits={"max_speed_m_s": 99.0})
     with pytest.raises(ConfigError, match="x, y, z"):
         MujocoRobot(SCENE, box_lower_m=(0.0, 0.0))
+
+
+def test_a_stop_during_the_reset_is_not_lost(robot):
+    class StopsMidway(dict):
+        def items(self):
+            robot.stop()
+            return super().items()
+
+    with pytest.raises(ResetError, match="stopped during the reset"):
+        robot.reset(ResetRequest(simulator_state=StopsMidway()))
+    assert robot.read().mode == "stopped"
+    assert robot.reset(ResetRequest()).mode == "tracking"
