@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RobotRlError as error:
         print(f"robot-rl {words[0]}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print(f"robot-rl {words[0]}: interrupted", file=sys.stderr)
         return 130

@@ -159,9 +159,14 @@ def observation_from(message: Message) -> Observation:
             step, source, valid, interventions = fields["report"]
             human = _group(message, "human")
             report = CommandReport(
-                int(step), Phase(source), _group(message, "commanded"), _group(message, "executed"), human or None, valid,
-                interventions,
-            )  # fmt: skip
+                step=int(step),
+                source=Phase(source),
+                commanded=_group(message, "commanded"),
+                executed=_group(message, "executed"),
+                human=human or None,
+                valid=valid,
+                interventions=interventions,
+            )
         return Observation(
             int(fields["step"]), int(fields["stamp_ns"]), _group(message, "state"), frames, report, str(fields["mode"])
         )
