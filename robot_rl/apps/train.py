@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import open_dataset
+from robot_rl.apps.environment import closing, open_dataset
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import CheckpointError, ConfigError, StoreError
 
@@ -59,19 +59,21 @@ def run(config: Any) -> None:
         _take_statistics(policy, policy_config, folder, spec)
     else:
         policy.fit_normalizer(_rows(sampler))
+    evaluate, envs = _evaluation(config, acting) if config.evaluate_every else (None, [])
     training = OfflineTraining(
         learner,
         sampler,
         training_run,
         OfflineSchedule(config.steps, config.group, config.log_every, config.checkpoint_every, config.evaluate_every),
         Provenance(policy_config, spec, _meta(config, sampler, policy)),
-        evaluate=_evaluation(config, acting) if config.evaluate_every else None,
+        evaluate=evaluate,
     )
     if resuming:
         print(f"resuming at step {training.resume()}")
     parameters = sum(value.numel() for value in policy.module.parameters())
     print(f"{len(sampler.episodes)} episodes, {len(sampler)} windows, {parameters / 1e6:.1f} M parameters -> {folder}")
-    checkpoint = training.train()
+    with closing(*envs):
+        checkpoint = training.train()
     acting.load_state_dict(learner.acting_state())
     plot_losses(folder)
     plot_samples(acting, sampler, folder / "samples.png")
@@ -133,8 +135,8 @@ def _take_statistics(policy: Any, policy_config: Mapping[str, Any], folder: Path
     policy.load_state_dict(saved.state_dict())  # the learner brings its own weights
 
 
-def _evaluation(config: Any, acting: Any) -> Any:
-    """Score of the averaged weights on the seeds for choosing."""
+def _evaluation(config: Any, acting: Any) -> tuple[Any, list[Any]]:
+    """(step, averaged weights) -> score on the seeds for choosing; and the envs that it needs."""
     from robot_rl.runtime.env import RobotEnv
     from robot_rl.runtime.evaluation import evaluate
 
@@ -150,7 +152,7 @@ def _evaluation(config: Any, acting: Any) -> Any:
         report = evaluate(envs if len(envs) > 1 else envs[0], acting, seeds)
         return {"score": report.best_reward_mean, "success": report.success_rate}
 
-    return score
+    return score, envs
 
 
 def _report(folder: Path, checkpoint: Path) -> None:

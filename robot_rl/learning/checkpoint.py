@@ -76,7 +76,9 @@ def point_to(folder: Path, name: str = LATEST) -> None:
 
 
 def find_checkpoint(path: Path, name: str = LATEST) -> Path:
-    """The checkpoint folder that ``path`` means: itself, or the newest of a run. Raises CheckpointError."""
+    """The checkpoint that ``path`` means: itself, where 'latest' or 'best' points, a run's."""
+    if path.is_file() and path.name != MANIFEST:
+        path, name = path.parent, path.name
     for parent in (path, path / "checkpoints"):
         if (parent / MANIFEST).is_file():
             return parent

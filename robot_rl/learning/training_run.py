@@ -36,6 +36,8 @@ class TrainingRun:
         if (self.checkpoints / LATEST).exists() and not resume:
             raise ConfigError(f"run {folder} exists", remedy="Go on with resume=true, or choose another name=")
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        for draft in self.checkpoints.glob(".*.partial"):  # what a kill left half written
+            shutil.rmtree(draft)
         self._board: Any = None
 
     @property

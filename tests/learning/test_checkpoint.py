@@ -52,7 +52,7 @@ def plan(policy: Any) -> np.ndarray:
 
 
 def test_a_loaded_policy_acts_like_the_saved_one(folder: Path) -> None:
-    for path in (folder, folder.parent, folder.parent.parent):  # the checkpoint, or the run that it is the newest of
+    for path in (folder, folder.parent / "latest", folder.parent, folder.parent.parent):
         np.testing.assert_array_equal(plan(load_checkpoint(path, SPEC)), plan(make_policy()))
     assert json.loads((folder / "env_spec.json").read_text()) == SPEC.to_json()
     manifest = read_manifest(folder)
