@@ -22,18 +22,19 @@ _TOOL_DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 @dataclass(frozen=True)
 class Stride:
     """How far a set point goes ahead of the TCP in one control step of ``period_s``: exponential approach of rate
-    ``gain_1_s``, bounded in speed and in the change of speed."""
+    ``gain_1_s``, bounded in speed and in the gain of speed; what does not lead to the goal stops at once."""
 
     period_s: float = 0.05
     gain_1_s: float = 5.0
     max_speed_m_s: float = 0.35
     max_acceleration_m_s2: float = 1.5
 
-    def towards(self, goal: Array, position: Array, velocity: Array, speed_scale: float = 1.0) -> Array:
+    def towards(self, goal: Array, position: Array, velocity: Array) -> Array:
         """The set point [3] of this step on the way from ``position``, moving at ``velocity``, to ``goal``."""
-        wanted = _bounded(self.gain_1_s * (goal - position), speed_scale * self.max_speed_m_s)
-        change = _bounded(wanted - velocity, self.max_acceleration_m_s2 * self.period_s)
-        return position + (velocity + change) * self.period_s
+        wanted = _bounded(self.gain_1_s * (goal - position), self.max_speed_m_s)
+        speed = float(np.linalg.norm(wanted))
+        along = max(float(velocity @ wanted) / speed, 0.0) if speed > 0.0 else 0.0
+        return position + _bounded(wanted, along + self.max_acceleration_m_s2 * self.period_s) * self.period_s
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class LiftExpert:
     funnel_radius_m: float = 0.006
     grasp_radius_m: float = 0.01
     grasp_height_m: float = 0.012
-    closing_opening: float = 0.9  # below it the fingers are closing and the grasp region is wider
+    closing_opening: float = 0.97  # below it the fingers are closing and the grasp region is wider
     gripped_opening: float = 0.78  # wider than the diagonal of the cube
     firm_opening: float = 0.55
     empty_opening: float = 0.3

@@ -94,12 +94,14 @@ def test_the_reach_expert_succeeds_with_either_action(action):
     env.close()
 
 
-def test_a_stride_is_bounded_in_speed_and_change_of_speed():
+def test_a_stride_is_bounded_in_speed_and_gain_of_speed():
     stride = Stride(period_s=0.05, gain_1_s=5.0, max_speed_m_s=0.4, max_acceleration_m_s2=2.0)
     far, here = np.array([1.0, 0.0, 0.0]), np.zeros(3)
     np.testing.assert_allclose(stride.towards(far, here, np.zeros(3)), [0.1 * 0.05, 0, 0])
     np.testing.assert_allclose(stride.towards(far, here, np.array([0.39, 0, 0])), [0.4 * 0.05, 0, 0])
     np.testing.assert_allclose(stride.towards(np.array([0.01, 0, 0]), here, np.zeros(3)), [0.05 * 0.05, 0, 0])
+    np.testing.assert_allclose(stride.towards(far, here, np.array([0.0, 0.3, 0.0])), [0.1 * 0.05, 0, 0])
+    np.testing.assert_array_equal(stride.towards(here, here, np.array([0.0, 0.3, 0.0])), here)
 
 
 def lift_state(tcp: list[float], opening: float, cube=(0.5, 0.0, 0.02)) -> dict[str, np.ndarray]:
