@@ -1,7 +1,19 @@
 """Set before anything imports torch or MuJoCo: one thread per process (two noisy cores), headless rendering."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def _needs_more_than_a_robot_computer() -> list[str]:
+    """Test files without a test marked ``robot``: not even importable where only the base dependencies are there."""
+    files = Path(__file__).parent.rglob("test_*.py")
+    return [str(path.relative_to(Path(__file__).parent)) for path in files if "mark.robot" not in path.read_text()]
+
+
+if importlib.util.find_spec("torch") is None:
+    collect_ignore = _needs_more_than_a_robot_computer()
