@@ -44,7 +44,7 @@ class DenoisingPlan:
         acting = network if self.dtype == torch.float32 else copy.deepcopy(network).to(self.dtype)
         self._denoise: Callable[[Tensor, Tensor], Tensor] = acting.denoise  # type: ignore[assignment]
         if compiled:  # one network call, not the unrolled loop, which takes minutes to compile
-            self._denoise = torch.compile(self._denoise, fullgraph=True, dynamic=False)
+            self._denoise = torch.compile(self._denoise, dynamic=False)
 
     def __call__(self, cond: Tensor, noise: Tensor, guide: Guide | None = None) -> Tensor:
         """[B, C] and [B, *noise_shape] -> normalised chunks [B, T_p, A]."""
