@@ -52,7 +52,7 @@ $(VENV)-robot/.ready: pyproject.toml
 	touch $@
 
 bench: setup  ## every benchmark that ends within minutes; each prints one line of JSON
-	for name in episode_store denoising; do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
+	for name in episode_store simulation denoising; do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(VENV)-zarr2 $(VENV)-robot build *.egg-info

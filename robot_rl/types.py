@@ -135,6 +135,9 @@ class ActionSpec:
 
     parts: tuple[ActionPart, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))  # YAML gives a list
+
     @cached_property
     def size(self) -> int:
         return sum(part.size for part in self.parts)

@@ -50,7 +50,6 @@ class RobotEnv:
         step_rate_hz: float | None = None,
     ) -> None:
         self._robot, self._task, self._max_steps = robot, task, max_steps
-        action = ActionSpec(tuple(action.parts))
         try:
             offered = robot.connect()
             _check_action(action, offered.action)

@@ -36,7 +36,6 @@ class ScriptedPolicy:
             raise ConfigError(f"action noise is {action_noise}", limit="0 to 1")
         if expert is None:
             raise ConfigError("the task names no scripted expert", remedy="Choose another teleop= option")
-        action = ActionSpec(tuple(action.parts))  # YAML gives a list
         self._expert, self._action, self._noise = expert, action, action_noise
         names = dict(expert.observation)
         for part in action.parts:

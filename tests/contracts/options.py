@@ -16,6 +16,11 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def build_robot(robot: str) -> Any:
+    """The robot of an option, in the scene of task reach."""
+    return instantiate(compose("view", ["task=reach", f"robot={robot}"]).robot)
+
+
 def build_env(task: str, *overrides: str) -> Any:
     """The env of a task with its defaults."""
     return instantiate(compose("view", [f"task={task}", *overrides]).env)

@@ -1,15 +1,18 @@
-"""The Env contract, for every option of the group task/."""
+"""The Env and Task contracts, for every option of the group task/."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from robot_rl.apps.main import compose, instantiate
 from robot_rl.errors import RobotRlError
-from robot_rl.interfaces import Env
+from robot_rl.interfaces import Env, Task
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import Array, Observation, StepResult
 from tests.contracts.options import build_env, options
 
@@ -104,3 +107,45 @@ def test_stop_is_idempotent_and_a_reset_resumes(env: Env) -> None:
         env.step(env.hold())
     env.reset(0)
     assert env.step(env.hold()).action.valid
+
+
+# --- the task of a robot env ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[name for name in options("task") if "task" in compose("view", [f"task={name}"])])
+def task(request: pytest.FixtureRequest) -> Task:
+    return instantiate(compose("view", [f"task={request.param}"]).task)
+
+
+def test_a_task_starts_equal_seeds_equally_and_others_differently(task: Task) -> None:
+    once, again, other = task.reset_request(11), task.reset_request(11), task.reset_request(12)
+    assert once.simulator_state.keys() == again.simulator_state.keys()
+    for name, value in once.simulator_state.items():
+        np.testing.assert_array_equal(value, again.simulator_state[name])
+    assert any(not np.array_equal(v, other.simulator_state[n]) for n, v in once.simulator_state.items())
+    assert once.timeout_s > 0
+
+
+def test_a_task_judges_by_what_it_says_it_requires(task: Task) -> None:
+    """Given exactly those values, the verdict is finite, sparse 0/1, and terminates on success alone."""
+    env = build_env(task.name)
+    try:
+        seen = env.reset(0)
+        assert task.requires <= env.spec.observation.keys()
+        needed = replace(seen, state={name: seen.state[name] for name in task.requires})
+        verdict = task.judge(needed, np.zeros(env.spec.action.size, np.float32), needed)
+    finally:
+        env.close()
+    assert verdict.reward in (0.0, 1.0)
+    assert verdict.terminated <= verdict.success
+
+
+def test_the_tasks_expert_succeeds(task: Task) -> None:
+    """Five fresh seeds each; the measured rate over 100 is in the folder's README."""
+    config = compose("record", [f"task={task.name}", "teleop=scripted"])
+    env, expert = instantiate(config.env), instantiate(config.teleop)
+    try:
+        ends = [run_episode(env, expert, seed=seed) for seed in range(5000, 5005)]
+    finally:
+        env.close()
+    assert [end.reason for end in ends] == ["success"] * 5

@@ -1,4 +1,4 @@
-"""The Robot contract, for the fake in this process and the same fake behind ZMQ and behind ROS in other processes."""
+"""The Robot contract: every option of the group robot/, and the fake behind ZMQ and behind ROS in other processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from robot_rl.errors import CommandRefusedError, RobotRlError
 from robot_rl.interfaces import Robot
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.types import EnvSpec, Observation, Phase, ResetRequest, TargetChunk
+from tests.contracts.options import build_robot, options
 from tests.contracts.served import ros_robot, zmq_robot
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
@@ -24,7 +25,7 @@ def make_ros() -> object:
 
 
 ROBOTS = {
-    "fake": lambda: nullcontext(FakeRobot()),
+    **{name: lambda name=name: nullcontext(build_robot(name)) for name in options("robot")},
     "fake in real time": lambda: nullcontext(FakeRobot(clock="wall")),
     "fake over ZMQ": lambda: zmq_robot("simulated"),
     "fake over ZMQ in real time": lambda: zmq_robot("wall"),
