@@ -4,8 +4,8 @@
                                      [paired=500] [parallel=2]
 
 Imports the demonstrations, trains ``seeds`` policies by the recipe (one thread each, ``parallel`` at a time), evaluates
-each at the checkpoint that was best on seeds 200000 and up on the ``episodes`` seeds from 100000, and compares 16 with 8
-denoising steps on ``paired`` seeds. What is there already is not done again. The last line is JSON:
+each on the ``episodes`` seeds from 100000 at the checkpoint that was best on the seeds from 200000, and compares 16
+with 8 denoising steps on ``paired`` seeds. What is there already is not done again. The last line is JSON:
     score, score_interval_95     mean over all episodes of the best reward, bootstrap over episodes
     scores                       the mean of each training seed
     success, success_interval_95 share of episodes with coverage above 0.95, Clopper-Pearson over all
@@ -31,7 +31,8 @@ import numpy as np
 
 from robot_rl.apps.main import run_command
 from robot_rl.errors import RobotRlError
-from robot_rl.learning.training_run import read_rows
+from robot_rl.learning.checkpoint import find_checkpoint
+from robot_rl.learning.training_run import BEST, read_rows
 from robot_rl.runtime.scores import EvaluationReport
 from robot_rl.runtime.statistics import bootstrap_mean, clopper_pearson
 
@@ -56,10 +57,9 @@ def main(arguments: Mapping[str, str]) -> dict[str, Any]:
 def train(root: Path, seed: int, steps: str) -> Path:
     """One run in a process of its own; goes on where a killed one stopped."""
     run = root / "runs" / f"pusht_seed{seed}"
-    words = [
-        "train", "algorithm=diffusion", "task=pusht", f"data={DATA}", f"root={root}", f"name={run.name}", f"seed={seed}",
-        f"steps={steps}", "evaluate_every=10000", "evaluate_episodes=200", "checkpoint_every=5000", "keep=10", "resume=true",
-    ]  # fmt: skip
+    words = ["train", "algorithm=diffusion", "task=pusht", f"data={DATA}", f"root={root}", f"name={run.name}"]
+    words += [f"seed={seed}", f"steps={steps}", "checkpoint_every=5000", "keep=10", "resume=true"]
+    words += ["evaluate_every=10000", "evaluate_episodes=200"]
     run.mkdir(parents=True, exist_ok=True)
     with (run / "train.log").open("a") as log:
         command = [sys.executable, "-m", "robot_rl.apps.main", *words]
@@ -72,15 +72,17 @@ def train(root: Path, seed: int, steps: str) -> Path:
 def evaluate(root: Path, run: Path, episodes: int) -> EvaluationReport:
     """The report of the best checkpoint of ``run`` on the seeds from 100000."""
     folder = f"{run.name}_evaluation"
-    checkpoint = f"checkpoint={run / 'checkpoints' / 'best'}"
-    run_command("evaluate", [checkpoint, f"episodes={episodes}", "videos=1", f"name={folder}", f"root={root}"])
+    checkpoint = find_checkpoint(run, BEST)
+    run_command(
+        "evaluate", [f"checkpoint={checkpoint}", f"episodes={episodes}", "videos=1", f"name={folder}", f"root={root}"]
+    )
     newest = max((root / "runs" / folder).glob("*.json"), key=lambda path: path.stat().st_mtime)
     return EvaluationReport.load(newest)
 
 
 def paired_drop(root: Path, run: Path, episodes: int) -> np.ndarray:
     """Best reward of 16 minus 8 denoising steps, one number a seed."""
-    folder, best = f"{run.name}_8_steps", run / "checkpoints" / "best"
+    folder, best = f"{run.name}_8_steps", find_checkpoint(run, BEST)
     words = [f"first={best}", f"second={best}", "+second_changes.sampler.steps=8", f"episodes={episodes}"]
     run_command("compare", [*words, f"name={folder}", f"root={root}"])
     reports = [EvaluationReport.load(path) for path in (root / "runs" / folder).glob("*-seed*.json")]
@@ -105,7 +107,7 @@ def summary(reports: list[EvaluationReport]) -> dict[str, Any]:
 def training(runs: list[Path]) -> dict[str, Any]:
     """What was chosen, and how long it took."""
     return {
-        "steps_at_best": [int((run / "checkpoints" / "best").resolve().name.rpartition("_")[2]) for run in runs],
+        "steps_at_best": [int(find_checkpoint(run, BEST).name.rpartition("_")[2]) for run in runs],
         "train_minutes": [round(read_rows(run / "metrics.jsonl")[-1]["wall_s"] / 60, 1) for run in runs],
     }
 
