@@ -20,6 +20,7 @@ class Config:
     episodes: int
     image_episodes: int
     evaluations: int
+    steps: int | None
     seed: int
 
 
@@ -31,14 +32,13 @@ def run(config: Any) -> None:
     run_folder = Path(config.root) / "runs" / config.name
     plain = config.episodes - config.image_episodes
     record = ["record", "task=lift", "teleop=scripted", f"name={config.name}"]
+    train = ["train", "task=lift", f"data={config.name}", f"name={config.name}", f"seed={config.seed}", "resume=true"]
+    steps = [f"steps={config.steps}"] if config.steps else []
     minutes: dict[str, float] = {}
     for title, words in (
         ("record", [*record, f"episodes={plain}"]),
         ("record with images", [*record, f"episodes={config.episodes}", "camera=front_wrist"]),
-        (
-            "train",
-            ["train", "task=lift", f"data={config.name}", f"name={config.name}", f"seed={config.seed}", "resume=true"],
-        ),
+        ("train", [*train, *steps]),
         ("evaluate", ["evaluate", f"checkpoint={run_folder}", f"episodes={config.evaluations}"]),
     ):
         start = time.monotonic()
