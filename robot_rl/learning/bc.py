@@ -139,7 +139,9 @@ class BehaviourCloning:
             self._ema.average[name].copy_(state[f"average.{name}"])
             prefix = f"optimizer.{name}."
             moments = {
-                key.removeprefix(prefix): moment.clone() for key, moment in state.items() if key.startswith(prefix)
+                key.removeprefix(prefix): moment.clone().to(value.device)
+                for key, moment in state.items()
+                if key.startswith(prefix)
             }
             if moments:
                 self._optimizer.state[value] = moments

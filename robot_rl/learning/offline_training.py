@@ -6,8 +6,11 @@ was killed and resumed ends with the same numbers as one that was not.
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from robot_rl.interfaces import Learner
 from robot_rl.learning.bc import DEMONSTRATIONS
-from robot_rl.learning.checkpoint import load_training_state
+from robot_rl.learning.checkpoint import find_checkpoint, load_training_state
 from robot_rl.learning.training_run import TrainingRun
 from robot_rl.types import Array, EnvSpec
 
@@ -89,26 +92,27 @@ class OfflineTraining:
     def train(self) -> Path:
         """Train to the last step; returns the last checkpoint. Interrupted, it saves first and raises again."""
         schedule, clock = self.schedule, _Clock(self.step)
-        folder = self.run.folder
         with _progress(self.quiet) as progress:
             bar = progress.add_task("training", total=schedule.steps, completed=self.step, loss="", rate="")
             try:
                 while self.step < schedule.steps:
-                    metrics = self.learner.update({DEMONSTRATIONS: self._group()})
-                    self.step += schedule.group
+                    batches = {DEMONSTRATIONS: self._group()}
+                    with _signals_held():
+                        metrics = self.learner.update(batches)
+                        self.step += schedule.group
                     if self._due(schedule.log_every):
                         rate = clock.rate(self.step)
                         self.run.log(self.step, {**metrics, "steps_per_s": rate, "wall_s": clock.seconds()})
                         progress.update(bar, completed=self.step, loss=f"{metrics['loss']:.4f}", rate=f"{rate:.1f}")
                     best = self._due(schedule.evaluate_every) and self._evaluate(clock)
                     if best or self._due(schedule.checkpoint_every) or self.step >= schedule.steps:
-                        folder = self.save(best=best)
+                        self.save(best=best)
             except KeyboardInterrupt:
                 self.save()
                 raise
             finally:
                 self.run.close()
-        return folder
+        return find_checkpoint(self.run.folder)
 
     def save(self, *, best: bool = False) -> Path:
         """Checkpoint of now."""
@@ -136,6 +140,25 @@ class OfflineTraining:
         metrics = self.evaluate(self.step, self.learner.acting_state())
         clock.pause(time.monotonic() - began)
         return self.run.log_evaluation(self.step, {**metrics, "wall_s": clock.seconds()})
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and TERM take effect on the way out: in the middle of an update the state is of no step at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in arrived[:1]:
+            signal.raise_signal(number)
 
 
 class _Clock:

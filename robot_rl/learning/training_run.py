@@ -38,6 +38,8 @@ class TrainingRun:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         for draft in self.checkpoints.glob(".*.partial"):  # what a kill left half written
             shutil.rmtree(draft)
+        if not self.resumable:
+            self.forget_after(0)  # a run that was killed before its first checkpoint begins anew
         self._board: Any = None
 
     @property
@@ -47,7 +49,7 @@ class TrainingRun:
 
     def forget_after(self, step: int) -> None:
         """Drop what was logged past the checkpoint that is resumed, so that no step is told twice."""
-        for path in (self.metrics_file, self.evaluations_file):
+        for path in (path for path in (self.metrics_file, self.evaluations_file) if path.exists()):
             kept = [row for row in read_rows(path) if row["step"] <= step]
             draft = path.with_suffix(".partial")
             draft.write_text("".join(json.dumps(row) + "\n" for row in kept))

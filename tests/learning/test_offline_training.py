@@ -18,6 +18,7 @@ from torch import Tensor
 from robot_rl.errors import ConfigError
 from robot_rl.learning.bc import BehaviourCloning
 from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, load_training_state
+from robot_rl.learning.ema import ExponentialMovingAverage
 from robot_rl.learning.offline_training import OfflineSchedule, OfflineTraining, Provenance
 from robot_rl.learning.targets import build
 from robot_rl.learning.training_plots import plot_losses, plot_samples
@@ -123,6 +124,50 @@ def test_an_interrupted_run_saves_before_it_ends(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         make_training(tmp_path, Interrupt()).train()
     assert find_checkpoint(tmp_path).name == "step_00000007"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_amid_a_gradient_step_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Saved in between, step and weights would not belong together and a resumed run would not be the same."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command does
+    training = make_training(tmp_path / "run", TinyBatches())
+    moved = ExponentialMovingAverage.update
+
+    def interrupted(average: ExponentialMovingAverage, parameters: Mapping[str, Tensor]) -> None:
+        if average.step == 7:
+            signal.raise_signal(number)
+        moved(average, parameters)
+
+    monkeypatch.setattr(ExponentialMovingAverage, "update", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            training.train()
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    state, manifest = load_training_state(tmp_path / "run")
+    assert manifest["step"] == int(state["step"]) == 8
+
+
+def test_a_finished_run_that_goes_on_names_its_last_checkpoint(tmp_path: Path) -> None:
+    last = make_training(tmp_path, TinyBatches()).train()
+    assert last.name == "step_00000020"
+    assert make_training(tmp_path, TinyBatches(), resume=True).train() == last
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    class Fail(TinyBatches):
+        def batch(self, step: int) -> dict[str, Array]:
+            if step == 3:
+                raise RuntimeError
+            return super().batch(step)
+
+    with pytest.raises(RuntimeError):
+        make_training(tmp_path, Fail()).train()
+    make_training(tmp_path, TinyBatches()).train()
+    assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == list(range(1, STEPS + 1))
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
