@@ -4,7 +4,8 @@
     <folder>/<camera>-<h>x<w>x<c>-<crop>/episodes.log  a line {id, crc32c, first, frames} per episode, with its own CRC
 
 An episode is believed only when its line is there, and a line is written only after its frames are on disk: what a
-killed writer left behind is decoded again and overwritten. The folder can be deleted at any time.
+killed writer left behind is decoded again and overwritten. The folder can be deleted at any time, so the lines are read
+anew at every growth: another process may have made another cache under the same name.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from robot_rl.data.file_lock import locked
-from robot_rl.data.line_log import append_lines, read_lines
+from robot_rl.data.line_log import append_lines, read_lines, rewrite_lines
 from robot_rl.errors import DiskFullError
 from robot_rl.types import Array
 
@@ -45,8 +47,9 @@ class FrameCache:
         self.folder = folder / f"{camera.replace('/', '.')}-{size}-{variant}"
         self.shape = shape
         self._frame_bytes = int(np.prod(shape))
-        self._log, self._read_to = self.folder / "episodes.log", 0
+        self._log = self.folder / "episodes.log"
         self._known: dict[Key, tuple[int, int]] = {}  # -> first frame in the file, frames
+        self._lost = False  # whether the log tells of frames that the file has no more
         self._place = np.zeros(0, dtype=np.int64)  # where each frame lies in the file
         self._mapped: mmap.mmap
         self._frames = np.zeros((0, *shape), dtype=np.uint8)
@@ -95,14 +98,13 @@ class FrameCache:
         return self._known.get(key, (0, -1))[1] == count
 
     def _learn(self) -> None:
-        """Believe the lines written since the last look whose frames the file really has."""
-        records, self._read_to = read_lines(self._log, self._read_to)
+        """Believe the lines whose frames the file really has; of two lines about one episode the later counts."""
+        records, _ = read_lines(self._log)
         path = self.folder / "frames.u8"
         available = path.stat().st_size // self._frame_bytes if path.exists() else 0
-        for record in records:
-            first, frames = record["first"], record["frames"]
-            if first + frames <= available:
-                self._known[record["id"], record["crc32c"]] = first, frames
+        held = [record for record in records if record["first"] + record["frames"] <= available]
+        self._known = {(record["id"], record["crc32c"]): (record["first"], record["frames"]) for record in held}
+        self._lost = len(held) < len(records)
 
     def _write(
         self,
@@ -111,15 +113,19 @@ class FrameCache:
         counts: Sequence[int],
         decode: Callable[[int, Array], None],
     ) -> None:
-        """Append groups of episodes: reserve, decode, sync, and only then say so in the log."""
+        """Append groups of episodes: reserve, decode, sync, and only then say so in the log.
+
+        Lines about frames that were cut off go first: they must not come true again when the file has grown.
+        """
+        if self._lost:
+            rewrite_lines(self._log, lambda: [_line(key, *place) for key, place in self._known.items()])
         file = os.open(self.folder / "frames.u8", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             end = max((first + frames for first, frames in self._known.values()), default=0)
             for group in _groups(missing, counts, max(1, _FLUSH_BYTES // self._frame_bytes)):
                 lines, start = [], end
                 for e in group:
-                    id, crc = episodes[e]
-                    lines.append({"id": id, "crc32c": crc, "first": end, "frames": counts[e]})
+                    lines.append(_line(episodes[e], end, counts[e]))
                     end += counts[e]
                 target = self._reserve(file, start, end)
                 for e, line in zip(group, lines, strict=True):
@@ -155,6 +161,10 @@ class FrameCache:
             with suppress(OSError):  # an older kernel loads on first use
                 self._mapped.madvise(_MADV_POPULATE_READ, start, size - start)
         self._frames = np.frombuffer(self._mapped, np.uint8).reshape(-1, *self.shape)
+
+
+def _line(key: Key, first: int, frames: int) -> dict[str, Any]:
+    return {"id": key[0], "crc32c": key[1], "first": first, "frames": frames}
 
 
 def _groups(episodes: Sequence[int], counts: Sequence[int], limit: int) -> list[list[int]]:

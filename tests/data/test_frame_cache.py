@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -256,6 +257,33 @@ def test_lines_without_their_frames_are_not_believed(tmp_path: Path) -> None:
     cache = FrameCache(tmp_path, "front", SHAPE, None)
     cache.extend(KEYS, COUNTS, decoder)
     assert (decoder.served, contents(cache, COUNTS)) == ([2], CONTENT)
+
+
+def test_lines_about_lost_frames_do_not_come_true_when_the_file_grows_again(tmp_path: Path) -> None:
+    FrameCache(tmp_path, "front", SHAPE, None).extend(KEYS[:2], COUNTS[:2], Decoder())
+    (path,) = tmp_path.glob("*/frames.u8")
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size * 2 // 5)  # e1 is cut off
+    other = [("e7", 8)]
+    FrameCache(tmp_path, "front", SHAPE, None).extend(other, COUNTS[1:2], lambda e, out: out.fill(70))
+    cache = FrameCache(tmp_path, "front", SHAPE, None)
+    cache.extend(KEYS, COUNTS, Decoder())
+    assert contents(cache, COUNTS) == CONTENT
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_folder_deleted_under_a_running_process_is_decoded_again(tmp_path: Path, made_anew: bool) -> None:
+    """... or read where another process put the frames meanwhile."""
+    cache = FrameCache(tmp_path, "front", SHAPE, None)
+    cache.extend(KEYS, COUNTS, Decoder())
+    shutil.rmtree(cache.folder)
+    if made_anew:
+        again = FrameCache(tmp_path, "front", SHAPE, None)
+        again.extend(KEYS[::-1], COUNTS[::-1], lambda e, out: Decoder()(2 - e, out))
+    decoder = Decoder()
+    cache.extend(KEYS, COUNTS, decoder)
+    assert decoder.served == ([] if made_anew else [0, 1, 2])
+    assert contents(cache, COUNTS) == CONTENT
 
 
 def test_a_torn_line_is_not_believed(tmp_path: Path) -> None:
