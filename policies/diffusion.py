@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policies.denoising_plan import DenoisingPlan
+from policies.denoising_plan import PRECISIONS, DenoisingPlan
 from policies.encoders import FEATURES, ObservationEncoder
 from policies.features import Feature, every_feature, named_features
 from policies.image_encoder import ImageEncoder
@@ -23,7 +23,7 @@ from policies.row_noise import RowNoise
 from policies.samplers import Sampler
 from policies.symmetry import CanonicalReflection
 from robot_rl.data.normalizer import Normalizer
-from robot_rl.errors import CheckpointError, ConfigError
+from robot_rl.errors import CheckpointError, ConfigError, valid_choices
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, Offsets, Pad, PolicySpec, WindowSpec
 
 ACTION = "action/commanded"
@@ -84,6 +84,12 @@ class DiffusionPolicy:
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
+        if not 1 <= execute <= horizon or noise_samples < 1:
+            raise ConfigError(f"execute={execute}, noise_samples={noise_samples}", limit=f"1 to {horizon}, at least 1")
+        if training_precision not in PRECISIONS:
+            raise ConfigError(
+                f"no precision '{training_precision}'", remedy=valid_choices(training_precision, PRECISIONS)
+            )
         chosen = [*named_features(observation or {}, env_spec.observation), *features]
         if observation is None and not features:
             chosen = every_feature(env_spec.observation)
@@ -277,4 +283,7 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device '{name}' is not available", remedy="Use device=cpu or device=auto")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"no device '{name}'", remedy=valid_choices(name, ["auto", "cpu", "cuda"])) from error

@@ -63,6 +63,8 @@ class PushTEnv:
     """
 
     def __init__(self, max_steps: int = 300, image_size_px: int | None = None) -> None:
+        if max_steps < 1 or (image_size_px is not None and image_size_px < 1):
+            raise ConfigError(f"max_steps={max_steps}, image_size_px={image_size_px}", limit="at least 1")
         self._max_steps, self._image_size_px = max_steps, image_size_px
         self._spec = pusht_spec(image_size_px)
         self._clock = SimulatedClock()

@@ -97,6 +97,13 @@ def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def at_least(config: Any, **lowest: int) -> None:
+    """Raise ConfigError for a number of the configuration below its lowest value; null stands for no number."""
+    for name, limit in lowest.items():
+        if config[name] is not None and config[name] < limit:
+            raise ConfigError(f"{name}={config[name]}", limit=f"at least {limit}")
+
+
 @contextmanager
 def closing(*envs: Env) -> Iterator[None]:
     """Close all of them on the way out, whatever happened."""

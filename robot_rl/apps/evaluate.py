@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import (
+    at_least,
     checkpoint_spec,
     closing,
     dotted,
@@ -19,7 +20,6 @@ from robot_rl.apps.environment import (
     make_env,
     progress,
 )
-from robot_rl.errors import ConfigError
 
 _LOCKSTEP_ENVS = 50  # whatever the number of episodes, so that a seed always gives the same numbers
 
@@ -75,8 +75,7 @@ def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mappi
     from robot_rl.runtime.evaluation import evaluate
     from robot_rl.runtime.scores import ScoreLog
 
-    if config.episodes < 1:
-        raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
+    at_least(config, episodes=1, first_seed=0, batch=1, threads=1)
     torch.set_num_threads(config.threads)
     envs = [make_env(node)]
     lockstep = 1 if isinstance(envs[0], RobotEnv) else _LOCKSTEP_ENVS

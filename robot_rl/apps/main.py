@@ -14,9 +14,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from robot_rl.constructor import check_arguments
 from robot_rl.errors import ConfigError, RobotRlError, valid_choices
 
 COMMANDS = {
@@ -47,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"robot-rl {words[0]}: {error.strerror}: {error.filename}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"robot-rl {words[0]}: interrupted", file=sys.stderr)
         return 130
@@ -58,8 +64,6 @@ def run_command(command: str, words: Sequence[str]) -> None:
     if command not in COMMANDS:
         raise ConfigError(f"no command '{command}'", remedy=valid_choices(command, COMMANDS))
     words = list(words)
-    if words and "=" not in words[0] and not words[0].startswith("-"):
-        words[0] = f"subcommand={words[0]}"
     if any(word in ("-h", "--help") for word in words):
         from omegaconf import OmegaConf
 
@@ -67,6 +71,11 @@ def run_command(command: str, words: Sequence[str]) -> None:
         print(OmegaConf.to_yaml(compose(command, [])))
         return
     app = importlib.import_module(f"robot_rl.apps.{command}")
+    if words and "subcommand" in app.Config.__dataclass_fields__ and re.fullmatch(r"\w+", words[0]):
+        words[0] = f"subcommand={words[0]}"
+    for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise ConfigError(f"'{word}' is not key=value", remedy=f"See: robot-rl {command} --help")
     config = compose(command, words)
     _check_types(command, config, app.Config)
     app.run(config)
@@ -91,9 +100,11 @@ def instantiate(node: Any, **arguments: Any) -> Any:
     """Build what a configuration node names by ``_target_``; a wrong key or type is a ConfigError."""
     import hydra.utils
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        _check_arguments({**OmegaConf.to_container(node, resolve=True), **arguments})  # type: ignore[dict-item]
         return hydra.utils.instantiate(node, _convert_="all", **arguments)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__
@@ -101,6 +112,21 @@ def instantiate(node: Any, **arguments: Any) -> Any:
             raise cause from None
         reason = str(cause or error).splitlines()[0]
         raise ConfigError(f"cannot build {node.get('_target_', 'a part')}: {reason}") from error
+
+
+def _check_arguments(node: Any) -> None:
+    """Hold what is configured for constructors, at any depth, against their annotations."""
+    import hydra.utils
+
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    for child in children:
+        _check_arguments(child)
+    if isinstance(node, Mapping) and "_target_" in node:
+        try:
+            constructor = hydra.utils.get_object(node["_target_"])
+        except Exception:  # building it will say what is wrong with the name
+            return
+        check_arguments(constructor, node)
 
 
 def _check_types(command: str, config: Any, schema: type) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, given_env, make_env, make_teleop, progress
-from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_teleop, progress
+from robot_rl.errors import RobotRlError
 
 
 @dataclass
@@ -28,8 +28,7 @@ def run(config: Any) -> None:
     from robot_rl.data.store import EpisodeStore
     from robot_rl.runtime.recorder import EpisodeRecorder
 
-    if config.episodes < 1:
-        raise ConfigError(f"episodes={config.episodes}", limit="at least 1")
+    at_least(config, episodes=1, attempts=1, first_seed=0)
     env = make_env(given_env(config, "record"))
     with closing(env):
         policy = make_teleop(config, env.spec)

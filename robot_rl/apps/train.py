@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, open_dataset
+from robot_rl.apps.environment import at_least, closing, open_dataset
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import CheckpointError, ConfigError, StoreError
 
@@ -45,6 +45,7 @@ def run(config: Any) -> None:
     from robot_rl.learning.training_plots import plot_losses, plot_samples
     from robot_rl.learning.training_run import TrainingRun
 
+    at_least(config, steps=1, batch=1, group=1, keep=1, threads=1, evaluate_episodes=1, evaluate_seed=0)
     torch.set_num_threads(config.threads)
     store = _store(config)
     spec = store.spec

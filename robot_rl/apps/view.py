@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, filmable_env, given_env, load_policy, make_teleop
+from robot_rl.apps.environment import at_least, closing, filmable_env, given_env, load_policy, make_teleop
 from robot_rl.errors import ConfigError
 
 
@@ -29,6 +29,7 @@ def run(config: Any) -> None:
     from robot_rl.runtime.video import video_of
     from robot_rl.runtime.viewer import MujocoWindow, physics_of
 
+    at_least(config, episodes=1, first_seed=0)
     env = filmable_env(given_env(config, "view"), "view", config.film)
     with closing(env):
         policy = (

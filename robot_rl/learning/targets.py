@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from robot_rl.constructor import check_arguments
 from robot_rl.errors import ConfigError, RobotRlError
 
 PACKAGES = ("policies",)
@@ -23,6 +24,7 @@ def build(config: Mapping[str, Any], packages: Sequence[str] = PACKAGES, **argum
     target = _target(str(config.get("_target_", "")), packages)
     values = {key: _value(value, packages) for key, value in config.items() if key not in ("_target_", "_partial_")}
     values.update(arguments)
+    check_arguments(target, values)
     if config.get("_partial_"):
         return functools.partial(target, **values)
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robot_rl.errors import RobotError, SpecMismatchError, StaleObservationError, valid_choices
+from robot_rl.errors import ConfigError, RobotError, SpecMismatchError, StaleObservationError, valid_choices
 from robot_rl.interfaces import Clock, Robot, Task
 from robot_rl.runtime.action_targets import express, integrate
 from robot_rl.runtime.clock import StepGrid
@@ -37,8 +37,9 @@ class RobotEnv:
     """Env over any Robot. Connects it; closing the env stops and closes it.
 
     ``action`` is the policy's action, its parts named like those the robot takes; deltas are integrated here and only
-    absolute targets are sent. Raises SpecMismatchError when the robot takes no such part, or when the task judges by
-    something that the robot does not measure (or that only a simulator knows, on hardware).
+    absolute targets are sent. Raises ConfigError for limits below a step, SpecMismatchError when the robot takes no
+    such part, or when the task judges by something that it does not measure (or only a simulator knows, on
+    hardware).
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class RobotEnv:
         max_steps: int,
         step_rate_hz: float | None = None,
     ) -> None:
+        if max_steps < 1 or (step_rate_hz is not None and step_rate_hz <= 0):
+            raise ConfigError(f"max_steps={max_steps}, step_rate_hz={step_rate_hz}", limit="at least 1, above 0")
         self._robot, self._task, self._max_steps = robot, task, max_steps
         try:
             offered = robot.connect()

@@ -74,6 +74,8 @@ def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]
     assert "checkpoint" in refused()
     assert "no checkpoint at nowhere" in refused("checkpoint=nowhere")
     assert "episodes=0" in refused(f"checkpoint={run}", "episodes=0")
+    for word in ("threads=0", "first_seed=-1", "batch=0"):
+        assert word in refused(f"checkpoint={run}", word)
     assert "another env" in refused(f"checkpoint={run}", "task=reach", "episodes=1")
     assert "no policy argument 'smapler.steps'" in refused(f"checkpoint={run}", "+changes.smapler.steps=4")
     stranger = pusht_checkpoint(root, "stranger", spec=replace(pusht_spec(), task="tetris"))

@@ -55,6 +55,13 @@ def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]
     assert "Task 'pusht' may not offer it" in capsys.readouterr().err
     assert record("episodes=0") == 2
     assert "episodes=0" in capsys.readouterr().err
+    for word in ("attempts=0", "first_seed=-1", "env.max_steps=two", "env.max_steps=0"):
+        assert record(word) == 2
+        assert word.rpartition(".")[2] in capsys.readouterr().err
+    assert main(["record", "pusht"]) == 2
+    assert "'pusht' is not key=value" in capsys.readouterr().err
+    assert record("root=/proc/nothing") == 2  # a file system that takes no folders
+    assert "/proc/nothing" in capsys.readouterr().err
     (root / "data" / "other").mkdir(parents=True)
     (root / "data" / "other" / "notes.txt").write_text("mine")
     assert record("name=other") == 2

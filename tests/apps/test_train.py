@@ -84,6 +84,15 @@ def mistakes(root: Path) -> dict[str, tuple[list[str], str]]:
         "feature": (["data=beads", "policy.observation={bead/positio: raw}"], "Did you mean 'bead/position'"),
         "camera": (["data=beads", "policy=diffusion_image"], "images/front"),
         "network": (["data=beads", "+policy.network.widht=3"], "widht"),
+        "steps": (["data=beads", "steps=-1"], "steps=-1 (limit: at least 1)"),
+        "threads": (["data=beads", "threads=0"], "threads=0"),
+        "group": (["data=beads", "group=0"], "group=0"),
+        "type": (["data=beads", "policy.history=two"], "history=two (limit: an integer)"),
+        "nested type": (["data=beads", "policy.network.width=1.5"], "width=1.5 (limit: an integer)"),
+        "rate": (["data=beads", "algorithm.learning_rate=fast"], "learning_rate=fast (limit: a number)"),
+        "execute": (["data=beads", "policy.execute=17"], "execute=17"),
+        "precision": (["data=beads", "policy.training_precision=float8"], "Did you mean 'float32'"),
+        "device": (["data=beads", "policy.device=gpu"], "no device 'gpu'"),
         "evaluation": (["data=beads", "evaluate_every=2"], "task="),
     }
 
@@ -91,7 +100,7 @@ def mistakes(root: Path) -> dict[str, tuple[list[str], str]]:
 @pytest.mark.parametrize("name", mistakes(Path()))
 def test_mistakes_are_one_clear_line(name: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words, expected = mistakes(root)[name]
-    assert main(["train", *words, "steps=2"]) == 2
+    assert main(["train", "steps=2", *words]) == 2
     said = capsys.readouterr().err.strip()
     assert expected in said and len(said.splitlines()) == 1, said
 
