@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robot_rl.data.episode_id import new_id
 from robot_rl.data.line_log import append_lines, read_lines, rewrite_lines
 
 _OWN = ("schema", "schema_version", "id", "length", "rows", "success")  # fields of their own, or known to all
@@ -57,7 +59,7 @@ class EpisodeIndex:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._infos: dict[str, EpisodeInfo] = {}
-        self._position, self._inode = 0, -1
+        self._position, self._head = 0, b""
 
     @property
     def infos(self) -> Mapping[str, EpisodeInfo]:
@@ -65,11 +67,13 @@ class EpisodeIndex:
         return self._infos
 
     def refresh(self) -> None:
-        """Read what was appended since; everything when the file was replaced. Torn and damaged lines are left out."""
-        status = self._path.stat() if self._path.exists() else None
-        if status is None or status.st_ino != self._inode or status.st_size < self._position:
-            self._infos, self._position = {}, 0
-        self._inode = status.st_ino if status else -1
+        """Read what was appended since; everything when the file was replaced. Torn and damaged lines are left out.
+
+        A replaced file is told by its first line, which is unique: the number of a file (inode) is soon given again.
+        """
+        head, size = _first_line(self._path)
+        if head != self._head or size < self._position:
+            self._infos, self._position, self._head = {}, 0, head
         records, self._position = read_lines(self._path, self._position)
         for record in records:
             info = _from_record(record)
@@ -83,8 +87,17 @@ class EpisodeIndex:
 
     def rewrite(self, make: Callable[[], Iterable[EpisodeInfo]]) -> None:
         """Replace all entries at once by what ``make`` returns while other processes wait."""
-        rewrite_lines(self._path, lambda: [_to_record(info) for info in make()])
+        rewrite_lines(self._path, lambda: [{"made_anew": new_id()}, *(_to_record(info) for info in make())])
         self.refresh()
+
+
+def _first_line(path: Path) -> tuple[bytes, int]:
+    """The first line of a file and its size; nothing and 0 when there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(), os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return b"", 0
 
 
 def _is_short(value: object) -> bool:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -76,6 +77,24 @@ def test_index_is_read_incrementally_and_the_last_line_counts(tmp_path):
     writer.rewrite(lambda: [_info("c")])
     reader.refresh()
     assert reader.infos == {"c": _info("c")}
+
+
+def test_an_index_replaced_twice_is_read_anew_though_its_file_number_came_back(tmp_path):
+    path = tmp_path / "index.jsonl"
+    writer, reader = EpisodeIndex(path), EpisodeIndex(path)
+    writer.append([_info("a"), _info("b")])
+    reader.refresh()
+    number = path.stat().st_ino
+    os.link(path, tmp_path / "kept")  # so that this test does not depend on what the file system gives again
+    writer.rewrite(lambda: [_info("b")])
+    writer.append([_info("c")])
+    content = path.read_bytes()
+    path.unlink()
+    (tmp_path / "kept").rename(path)
+    path.write_bytes(content)
+    assert path.stat().st_ino == number
+    reader.refresh()
+    assert list(reader.infos) == ["b", "c"]
 
 
 def test_lines_of_an_unknown_kind_are_left_out(tmp_path):
