@@ -5,6 +5,7 @@ temporary file, fsync -> read back and compare -> rename, fsync folder -> index 
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from robot_rl.data.journal import MAGIC
 from robot_rl.data.recording import compile_episode, read_recording
 from robot_rl.data.stored_zip import ZipFormatError
 from robot_rl.errors import CorruptEpisodeError, EpisodeError, SchemaVersionError
+
+_log = logging.getLogger(__name__)
 
 Commit = Callable[[Episode], EpisodeInfo]
 
@@ -53,7 +56,8 @@ def recover_journal(journal: Path, target: Path, commit: Commit, *, own: bool = 
 
     A journal whose writer lives, or of a newer software, is left alone; ``own`` says that the caller is that writer.
     One without a whole first record was never begun. Bytes behind the last whole record are counted in the metadata;
-    when they are damage rather than the torn tail of a kill, the journal is kept as ``<id>.damaged``.
+    when they are damage rather than the torn tail of a kill, the journal is kept as ``<id>.damaged``. So is one that
+    makes no valid episode file: it must not stand between its owner and the other episodes.
     """
     lock = os.open(journal, os.O_RDONLY | os.O_CLOEXEC) if own else lock_orphan(journal)
     if lock is None:
@@ -73,6 +77,12 @@ def recover_journal(journal: Path, target: Path, commit: Commit, *, own: bool = 
             journal.unlink()
         return infos
     except SchemaVersionError:
+        return []
+    except EpisodeError as error:
+        if own:
+            raise
+        _log.warning("%s is set aside, since it makes no episode file: %s", journal.name, error)
+        journal.rename(journal.with_suffix(".damaged"))
         return []
     finally:
         os.close(lock)

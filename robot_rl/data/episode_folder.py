@@ -57,15 +57,18 @@ class EpisodeFolder:
     def describe(self, ids: Iterable[str]) -> list[EpisodeInfo]:
         """Index entries of these episodes, from their files.
 
-        A file that cannot be read is left out and logged; it stays for whoever wants to rescue it.
+        A file that cannot be read, or was copied to the name of another episode, is left out and logged; it stays for
+        whoever wants to rescue it.
         """
         infos = []
         for id in ids:
             try:
                 file = EpisodeFile(self.path(id))
                 file.verify()
+                if file.attributes.get("id") != id:
+                    raise EpisodeError(f"the file holds episode {file.attributes.get('id')}", episode=id)
                 infos.append(_describe(file, file.crc32c))
-            except EpisodeError as error:
+            except (EpisodeError, OSError) as error:
                 _log.warning("left out of the index: %s", error)
         return infos
 

@@ -29,7 +29,8 @@ from robot_rl.types import Array, Arrays, ArraySpec, Decision, EnvSpec, EpisodeE
 def plain(metadata: Mapping[str, Any], episode: str = "") -> dict[str, Any]:
     """``metadata`` as plain JSON types; raises EpisodeError naming what has none."""
     try:
-        return json.loads(json.dumps(dict(metadata), allow_nan=False, default=_to_plain))
+        text = json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False, default=_to_plain)
+        return json.loads(text.encode())  # half a character, from a file name that is no UTF-8, fails here
     except (TypeError, ValueError) as error:
         raise EpisodeError(f"metadata cannot be stored: {error}", episode=episode, limit="JSON types") from error
 
@@ -153,7 +154,7 @@ def _end_at_observation(arrays: dict[str, Array]) -> bool:
     """
     cut = bool(arrays["action_valid"][-1] or arrays["action/commanded"][-1].any())
     for name, value in arrays.items():
-        if name.startswith("action/") or name in ("action_valid", "rl/reward", "rl/terminated", "rl/truncated"):
+        if name.startswith(("action/", "rl/")) or name == "action_valid":
             value[-1] = 0
     if len(arrays["action_valid"]) > 1 and not arrays["rl/terminated"][-2]:
         arrays["rl/truncated"][-2] = True

@@ -10,6 +10,7 @@ annotations.jsonl             edits by id, deletions too
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from robot_rl.data.stored_zip import MAX_BYTES
 from robot_rl.data.writer import EpisodeWriter
 from robot_rl.errors import EpisodeError, SpecMismatchError, StoreError, valid_choices
 from robot_rl.types import ArraySpec, EnvSpec, compare_specs
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["EpisodeInfo", "EpisodeStore", "EpisodeWriter", "Finding"]
 
@@ -73,24 +76,24 @@ class EpisodeStore:
     def open(cls, root: str | Path, *, recover: bool = True) -> EpisodeStore:
         """The dataset in ``root``, after recovering what a killed writer left there (``recover``).
 
-        A dataset without episodes opens; ``ids()`` is then empty. Raises StoreError when there is none, telling what
+        Where that is impossible now (no space, no permission to write) it is logged and left for later. A dataset without episodes opens; ``ids()`` is then empty. Raises StoreError when there is none, telling what
         is there instead, and SchemaVersionError when a newer software wrote it.
         """
         root = Path(root)
         try:
             described = json.loads((root / "dataset.json").read_bytes())
-            schema, version = described["schema"], described["schema_version"]
+            if described["schema"] != SCHEMA:
+                raise StoreError(f"{root} is of schema '{described['schema']}'", limit=SCHEMA)
+            check_version(str(described["schema_version"]))
             name, spec = described["name"], described["spec"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            spec = None if spec is None else EnvSpec.from_json(spec)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             found, remedy = describe_foreign(root)
             raise StoreError(f"{root} is no episode store: {found}", remedy=remedy) from error
-        if schema != SCHEMA:
-            raise StoreError(f"{root} is of schema '{schema}'", limit=SCHEMA)
-        check_version(version)
-        store = cls(root, name, None if spec is None else EnvSpec.from_json(spec))
+        store = cls(root, name, spec)
         store.refresh()
         if recover:
-            store.recover()
+            store._recover_if_possible()
         return store
 
     @classmethod
@@ -198,23 +201,22 @@ class EpisodeStore:
         note: str | None = None,
         who: str = "",
     ) -> None:
-        """Say something about an episode; None leaves what was said before. Raises StoreError for an unknown id."""
+        """Say something about an episode; None leaves what was said before. Raises StoreError for an unknown id and DiskFullError."""
         self._info(id)
         given = {"success": success, "exclude": exclude, "split": split, "task": task, "note": note}
-        edits = {key: value for key, value in given.items() if value is not None}
-        self._annotations.append(id, edits, who)
+        self._say(id, {key: value for key, value in given.items() if value is not None}, who)
 
     def delete(self, id: str, *, who: str = "") -> None:
         """Take an episode out of the dataset; its file stays until ``gc``."""
         self._info(id)
-        self._annotations.append(id, {"deleted": True}, who)
+        self._say(id, {"deleted": True}, who)
 
     def gc(self) -> list[str]:
         """Remove the files of deleted episodes for good; returns their ids."""
         self.refresh()
-        gone = [id for id in self._index.infos if self._deleted(id)]
+        gone = [id for id in self._files.ids() if self._deleted(id)]
         for id in gone:
-            (self.root / self._index.infos[id].file).unlink(missing_ok=True)
+            self._files.path(id).unlink(missing_ok=True)
         if gone:
             self._index.rewrite(self._entries_with_files)
         return gone
@@ -246,6 +248,12 @@ class EpisodeStore:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _recover_if_possible(self) -> None:
+        try:
+            self.recover()
+        except OSError as error:  # DiskFullError is one
+            _log.warning("%s is opened without recovering what a killed writer left: %s", self.root, error)
+
     def _index_missing(self) -> None:
         """Entries for files that have none, e.g. after a kill between rename and index line; drop dead entries."""
         found = self._files.ids()
@@ -261,10 +269,10 @@ class EpisodeStore:
 
     def _stray_files(self) -> list[Finding]:
         unread = [id for id in self._files.ids() if id not in self._index.infos]
-        problem = "cannot be read, so it is not in the index"
+        problem = "cannot be read, or holds another episode, so it is not in the index: restore or remove the file"
         findings = [Finding(id, f"episodes/{self._files.path(id).name}", problem) for id in unread]
         for path in sorted((self.root / "journal").glob("*.damaged")):
-            findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside"))
+            findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside: what could be read of it is an episode"))
         return findings
 
     def _commit_journal(self, path: Path) -> EpisodeInfo:
@@ -309,6 +317,12 @@ class EpisodeStore:
         if id not in self._index.infos or self._deleted(id):
             raise StoreError(f"no episode '{id}' in {self.root}", remedy=valid_choices(id, self.ids()[:50]))
         return self._annotations.apply(self._index.infos[id])
+
+    def _say(self, id: str, edits: Mapping[str, Any], who: str) -> None:
+        try:
+            self._annotations.append(id, edits, who)
+        except OSError as error:
+            raise disk_error(error, id, "the annotation cannot be written") from error
 
     def _deleted(self, id: str) -> bool:
         return bool(self._annotations.of(id).get("deleted"))

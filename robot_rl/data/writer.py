@@ -117,7 +117,9 @@ class EpisodeWriter:
                 )
             self._check_decision(name, arrays[name], decision.step)
         header, buffers = decision_record(decision)
-        self._journal.put(header, list(buffers), sum(len(buffer) for buffer in buffers))
+        size = sum(len(buffer) for buffer in buffers)
+        self._check_size(size)
+        self._journal.put(header, list(buffers), size)
         self._decision, self._decision_index = wanted, decision.index
 
     def end(self, end: EpisodeEnd, metadata: Mapping[str, Any] | None = None) -> EpisodeInfo:
@@ -178,7 +180,7 @@ class EpisodeWriter:
     def _check_size(self, size: int) -> None:
         if self._journal.bytes_expected + size > self._max_bytes:
             raise EpisodeError(
-                "the episode is full, this row was not recorded",
+                "the episode is full, this was not recorded",
                 episode=self.id,
                 row=self.rows,
                 limit=f"{self._max_bytes} bytes",

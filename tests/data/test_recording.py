@@ -157,11 +157,12 @@ def test_nothing_comes_after_the_end(store):
 def test_ending_without_a_final_observation_cuts_the_last_row_to_one(store):
     with store.begin(SPEC) as writer:
         for t in range(4):
-            writer.append(make_row(SPEC, 0, t))
+            writer.append(replace(make_row(SPEC, 0, t), success=t == 3))
         info = writer.end(EpisodeEnd("fault: gone", None, 4))
     episode = store.read(info.id)
     assert episode.arrays["action_valid"].tolist() == [True, True, True, False]
     assert episode.arrays["rl/truncated"].tolist() == [False, False, True, False]
+    assert not episode.arrays["rl/success"].any(), "that step is not in the file"
     assert episode.metadata["cut_at_last_observation"] and episode.metadata["ended"]
     assert not episode.metadata["recovered"] and info.length == 3
 
@@ -218,6 +219,15 @@ def test_an_episode_that_outgrows_the_file_limit_is_refused_and_can_be_ended(sto
                 taken += 1
         info = writer.end(END)
     assert info.rows == taken and 10 < taken < 100
+
+
+def test_decisions_count_towards_the_file_limit(store):
+    planned = np.zeros((16, 3), np.float32)
+    with store.begin(SPEC, max_bytes=20_000) as writer:
+        writer.append(make_row(SPEC, 0, 0))
+        with pytest.raises(EpisodeError, match=r"the episode is full.*20000 bytes"):
+            for index in range(1000):
+                writer.append_decision(Decision(index, 0, planned))
 
 
 def test_a_frame_the_encoder_refuses_surfaces_and_the_rows_before_it_are_recovered(tmp_path):
