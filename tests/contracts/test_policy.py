@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from policies.black_box import BlackBox
 from robot_rl.data.replay import ReplaySampler
 from robot_rl.data.store import EpisodeStore
-from robot_rl.interfaces import Policy
+from robot_rl.interfaces import ChunkSampler, Denoiser, Policy
 from robot_rl.learning.targets import build
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
@@ -114,6 +117,41 @@ def test_resetting_one_row_leaves_the_others_alone(policy: Policy) -> None:
     policy.reset(np.array([1]), np.array([1]))
     again = policy.act(seen, context).actions
     np.testing.assert_array_equal(again[0], second[0])
+
+
+# --- generators: the black box and the white one ---------------------------------------------------------------------
+
+
+def tensors(policy: Policy, batch: int) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(value) for name, value in window(policy, batch).items()}
+
+
+def test_a_sampler_is_deterministic_in_its_noise_and_exposes_no_gradient(policy: Any) -> None:
+    sampler = BlackBox(policy)
+    assert isinstance(sampler, ChunkSampler)
+    spec = sampler.spec
+    noise = torch.randn((2, *spec.noise_shape), generator=torch.Generator().manual_seed(0))
+    chunks = sampler.sample(tensors(policy, 2), noise)
+    assert chunks.shape == (2, spec.horizon, spec.action.size)
+    assert not chunks.requires_grad
+    torch.testing.assert_close(chunks, sampler.sample(tensors(policy, 2), noise), rtol=0, atol=0)
+    assert not torch.equal(chunks, sampler.sample(tensors(policy, 2), -noise))
+    with pytest.raises(AttributeError):
+        _ = sampler.predict  # type: ignore[attr-defined]
+
+
+def test_what_acts_is_the_sampler_under_the_recorded_noise(policy: Any) -> None:
+    chunk = act(policy, 2)
+    again = BlackBox(policy).sample(tensors(policy, 2), torch.from_numpy(chunk.decision["noise"]))
+    np.testing.assert_array_equal(chunk.actions, again.numpy())
+
+
+def test_a_denoiser_predicts_in_the_normalised_chunks_shape(policy: Any) -> None:
+    assert isinstance(policy, Denoiser)
+    cond = policy.encode(tensors(policy, 2))
+    x = torch.zeros((2, policy.spec.horizon, policy.spec.action.size))
+    assert policy.predict(x, torch.tensor([0, 1]), cond).shape == x.shape
+    assert cond.shape[0] == 2
 
 
 # --- wrapping -------------------------------------------------------------------------------------------------------

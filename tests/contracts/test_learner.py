@@ -1,0 +1,86 @@
+"""The Learner contract, for every option of the group algorithm/, on a policy of a few parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from robot_rl.apps.main import instantiate
+from robot_rl.interfaces import Learner
+from robot_rl.learning.targets import build
+from robot_rl.types import ReplayView, WindowSpec
+from tests.contracts.options import CONF, options
+from tests.contracts.test_policy import SPEC, rows
+
+TINY = ["network.width=16", "network.blocks=1", "network.condition_width=8", "history=1", "horizon=4", "execute=2"]
+
+
+@pytest.fixture(params=options("algorithm"))
+def make(request: pytest.FixtureRequest) -> Any:
+    """Constructor of equal learners."""
+
+    def make() -> Learner:
+        option = OmegaConf.merge(OmegaConf.load(CONF / "policy" / "diffusion_mlp.yaml"), OmegaConf.from_dotlist(TINY))
+        algorithm = OmegaConf.load(CONF / "algorithm" / f"{request.param}.yaml")
+        config = OmegaConf.create({"policy": option, "algorithm": algorithm, "seed": 0, "steps": 10})
+        policy = build(OmegaConf.to_container(config, resolve=True)["policy"], env_spec=SPEC)()  # type: ignore[index]
+        rng = np.random.default_rng(0)
+        policy.fit_normalizer({k: rng.normal(size=(64, *shape)).astype(np.float32) for k, shape in rows(SPEC).items()})
+        return instantiate(config.algorithm)(policy)
+
+    return make
+
+
+def batches(learner: Learner, groups: int, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
+    """Random windows [G, B, L, ...] of every view, as samplers give them."""
+    generator, shapes, result = torch.Generator().manual_seed(seed), rows(SPEC), {}
+    for name, view in learner.views.items():
+        assert isinstance(view, WindowSpec), "views of rows come with the learners that need them"
+        batch = {
+            key: torch.rand((groups, 8, offsets.length, *shapes[key]), generator=generator)
+            for key, offsets in view.keys.items()
+        }
+        lengths = [offsets.length for key, offsets in view.keys.items() if key.startswith("action/")]
+        result[name] = {**batch, "mask": torch.ones((groups, 8, *lengths), dtype=torch.bool)}
+    return result
+
+
+def test_satisfies_the_protocol_and_declares_its_views(make: Any) -> None:
+    learner = make()
+    assert isinstance(learner, Learner)
+    assert all(isinstance(view, (ReplayView, WindowSpec)) for view in learner.views.values())
+
+
+def test_an_update_changes_what_acts_and_reports_finite_metrics(make: Any) -> None:
+    learner = make()
+    before = {name: value.clone() for name, value in learner.acting_state().items()}
+    metrics = learner.update(batches(learner, groups=2))
+    assert metrics
+    assert all(np.isfinite(value) for value in metrics.values())
+    after = learner.acting_state()
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_restored_learner_continues_bit_for_bit(make: Any) -> None:
+    first = make()
+    first.update(batches(first, groups=2))
+    second = make()
+    second.load_state_dict(first.state_dict())
+    for learner in (first, second):
+        learner.update(batches(learner, groups=1, seed=1))
+    for name, value in first.acting_state().items():
+        assert torch.equal(value, second.acting_state()[name]), name
+
+
+def test_what_acts_is_a_copy(make: Any) -> None:
+    """A published version must not change under whoever acts with it."""
+    learner = make()
+    published = learner.acting_state()
+    kept = {name: value.clone() for name, value in published.items()}
+    learner.update(batches(learner, groups=1))
+    assert all(torch.equal(published[name], kept[name]) for name in kept)
