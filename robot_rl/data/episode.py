@@ -128,9 +128,21 @@ class Episode:
         if found != np.dtype(dtype):
             raise EpisodeError(f"dtype {found}", episode=self.id, array=name, limit=dtype)
 
+    def _check_shape(self, name: str, value: Array) -> None:
+        """Fixed arrays hold one value per row, all actions [N, A] alike; decisions have a length of their own."""
+        fixed = name in REQUIRED_ARRAYS or name in OPTIONAL_ARRAYS
+        limit, axes = ("[N, A] as action/commanded", 2) if name.startswith("action/") else ("[N]", 1)
+        if value.ndim == 0 or (fixed and value.ndim != axes):
+            raise EpisodeError(f"shape {list(value.shape)}", episode=self.id, array=name, limit=limit)
+        if name.startswith("action/") and value.shape[1:] != self.arrays["action/commanded"].shape[1:]:
+            raise EpisodeError(f"shape {list(value.shape)}", episode=self.id, array=name, limit=limit)
+        like = "decision/step" if name.startswith("decision/") else "time/t_ns"
+        length = len(self.arrays.get(like, value))
+        if len(value) != length:
+            raise EpisodeError(f"{len(value)} rows", episode=self.id, array=name, limit=f"{length} as in {like}")
+
     def _check_values(self, name: str, value: Array) -> None:
-        if not name.startswith("decision/") and len(value) != self.rows:
-            raise EpisodeError(f"{len(value)} rows", episode=self.id, array=name, limit=f"{self.rows} as in time/t_ns")
+        self._check_shape(name, value)
         if value.dtype.kind == "f":
             finite = np.isfinite(value).all(axis=tuple(range(1, value.ndim)))
             if not finite.all():
@@ -156,9 +168,10 @@ class Episode:
                 array=array,
                 limit=str(self.rows),
             )
-        if len(camera.t_ns) != camera.frames or (np.diff(camera.offset) < 0).any():
+        stamps = [camera.t_ns] if camera.t_dev_ns is None else [camera.t_ns, camera.t_dev_ns]
+        if any(len(stamp) != camera.frames for stamp in stamps) or (np.diff(camera.offset) < 0).any():
             raise EpisodeError("frame offsets and stamps disagree", episode=self.id, array=array)
-        if camera.frames and int(camera.offset[-1]) != len(camera.data):
+        if int(camera.offset[0]) != 0 or int(camera.offset[-1]) != len(camera.data):
             raise EpisodeError("offsets do not span the frame bytes", episode=self.id, array=array)
         if camera.frame_of_step.max(initial=-1) >= camera.frames or camera.frame_of_step.min(initial=0) < -1:
             raise EpisodeError("frame_of_step points outside the frames", episode=self.id, array=array)

@@ -76,8 +76,9 @@ class EpisodeStore:
     def open(cls, root: str | Path, *, recover: bool = True) -> EpisodeStore:
         """The dataset in ``root``, after recovering what a killed writer left there (``recover``).
 
-        Where that is impossible now (no space, no permission to write) it is logged and left for later. A dataset without episodes opens; ``ids()`` is then empty. Raises StoreError when there is none, telling what
-        is there instead, and SchemaVersionError when a newer software wrote it.
+        Where that is impossible now (no space, no permission to write) it is logged and left for later. A dataset
+        without episodes opens; ``ids()`` is then empty. Raises StoreError when there is none, telling what is there
+        instead, and SchemaVersionError when a newer software wrote it.
         """
         root = Path(root)
         try:
@@ -201,7 +202,10 @@ class EpisodeStore:
         note: str | None = None,
         who: str = "",
     ) -> None:
-        """Say something about an episode; None leaves what was said before. Raises StoreError for an unknown id and DiskFullError."""
+        """Say something about an episode; None leaves what was said before.
+
+        Raises StoreError for an unknown id, and DiskFullError.
+        """
         self._info(id)
         given = {"success": success, "exclude": exclude, "split": split, "task": task, "note": note}
         self._say(id, {key: value for key, value in given.items() if value is not None}, who)
@@ -271,8 +275,9 @@ class EpisodeStore:
         unread = [id for id in self._files.ids() if id not in self._index.infos]
         problem = "cannot be read, or holds another episode, so it is not in the index: restore or remove the file"
         findings = [Finding(id, f"episodes/{self._files.path(id).name}", problem) for id in unread]
+        problem = "a damaged journal was set aside: what could be read of it is an episode"
         for path in sorted((self.root / "journal").glob("*.damaged")):
-            findings.append(Finding(path.stem, f"journal/{path.name}", "a damaged journal was set aside: what could be read of it is an episode"))
+            findings.append(Finding(path.stem, f"journal/{path.name}", problem))
         return findings
 
     def _commit_journal(self, path: Path) -> EpisodeInfo:

@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from robot_rl.data.episode import Episode
@@ -114,6 +116,35 @@ def test_names_that_are_no_text_are_refused_before_anything_is_written(store):
         store.write(Episode("", dict(episode.arrays), {"source_file": name}, dict(episode.cameras)))
     assert len(list((store.root / "episodes").iterdir())) == 1
     assert list((store.root / "journal").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("rl/reward", lambda value: value[:, None], r"shape \[5, 1\].*limit: \[N\]"),
+        ("action_valid", lambda value: value[:, None], r"shape \[5, 1\].*limit: \[N\]"),
+        ("action/commanded", lambda value: value[:, 0], r"shape \[5\].*\[N, A\]"),
+        ("action/executed", lambda value: value[:, :2], r"shape \[5, 2\].*as action/commanded"),
+        ("policy/version", lambda value: value[0], r"shape \[\]"),
+        ("decision/noise", lambda value: np.zeros((3, 2), np.float32), "3 rows .*limit: 2 as in decision/step"),
+    ],
+)
+def test_an_array_of_the_wrong_shape_is_refused(store, name, change, message):
+    episode = store.read(record(store).id)
+    arrays = {**episode.arrays, "decision/step": np.zeros(2, np.int32)}
+    with pytest.raises(EpisodeError, match=f"array '{name}'.*{message}"):
+        store.write(Episode("", {**arrays, name: change(arrays.get(name))}, {}, episode.cameras))
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [("t_dev_ns", lambda track: track.t_ns[1:]), ("offset", lambda track: track.offset + 1)],
+)
+def test_a_camera_whose_parts_disagree_is_refused(store, field, change):
+    episode = store.read(record(store).id)
+    track = episode.cameras["wrist"]
+    with pytest.raises(EpisodeError, match="array 'images/wrist'"):
+        store.write(Episode("", dict(episode.arrays), {}, {"wrist": replace(track, **{field: change(track)})}))
 
 
 def test_a_file_that_vanishes_while_the_index_is_made_is_left_out(store):
