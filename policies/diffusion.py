@@ -257,10 +257,15 @@ class DiffusionPolicy:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(f"weights do not fit the policy: {reason}") from error
-        self.normalizer = Normalizer.from_state_dict(statistics)
-        if "action" not in self.normalizer.offset:
-            raise CheckpointError("the normaliser lacks statistics of 'action'")
-        self._plan = None
+        self.normalizer, self._plan = self._read_statistics(statistics), None
+
+    def _read_statistics(self, state: Mapping[str, Tensor]) -> Normalizer:
+        sizes = {"action": self.env_spec.action.size, FEATURES: self.encoder.feature_size}
+        wanted = {f"{key}.{part}": (size,) for key, size in sizes.items() if size for part in ("offset", "scale")}
+        found = {key: tuple(value.shape) for key, value in state.items()}
+        if found != wanted:
+            raise CheckpointError(f"the normaliser holds {found}", limit=str(wanted))
+        return Normalizer.from_state_dict(state)
 
     def sha256(self) -> str:
         """Of weights and statistics."""

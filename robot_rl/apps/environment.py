@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -67,11 +66,11 @@ def load_policy(checkpoint: str, spec: EnvSpec, accept: list[str], changes: Mapp
 
 def checkpoint_spec(checkpoint: str) -> tuple[Path, EnvSpec]:
     """Folder and EnvSpec of a checkpoint. Raises CheckpointError when there is none."""
-    from robot_rl.learning.checkpoint import SPEC, find_checkpoint, read_manifest
+    from robot_rl.learning.checkpoint import find_checkpoint, read_manifest, read_spec
 
     folder = find_checkpoint(Path(checkpoint))
     read_manifest(folder)
-    return folder, EnvSpec.from_json(json.loads((folder / SPEC).read_text()))
+    return folder, read_spec(folder)
 
 
 def open_dataset(root: str, name: str) -> Any:

@@ -12,18 +12,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from robot_rl.errors import CheckpointError, ConfigError, valid_choices
+from robot_rl.interfaces import Policy
 from robot_rl.learning.targets import PACKAGES, build
 from robot_rl.types import EnvSpec, PolicySpec, compare_specs
 
@@ -33,6 +35,13 @@ WEIGHTS, TRAINING, CONFIG, SPEC, MANIFEST = (
     "policy.safetensors", "training.safetensors", "config.json", "env_spec.json", "manifest.json"
 )  # fmt: skip
 LATEST = "latest"  # beside the checkpoints of a run: names the newest one
+
+
+@runtime_checkable
+class Stored(Policy, Protocol):
+    """A policy that takes its weights and statistics from a checkpoint."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 def save_checkpoint(
@@ -83,10 +92,19 @@ def find_checkpoint(path: Path, name: str = LATEST) -> Path:
         if (parent / MANIFEST).is_file():
             return parent
         if (parent / name).is_file():
-            return parent / (parent / name).read_text().strip()
+            return _pointed(parent / name)
     if not path.exists():
         raise CheckpointError(f"no checkpoint at {path}", remedy="Give a run folder or one of its checkpoints/step_*")
     raise CheckpointError(f"{path} is not a checkpoint: no {MANIFEST}", remedy="Give a run folder or a checkpoint")
+
+
+def _pointed(pointer: Path) -> Path:
+    """The checkpoint beside ``pointer`` that it names: a plain name, so that none leads out of the run."""
+    with pointer.open("rb") as file:
+        name = file.read(256).decode(errors="replace").strip()
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", name) or not (pointer.parent / name / MANIFEST).is_file():
+        raise CheckpointError(f"{pointer} names no checkpoint beside it", remedy="Give a run folder or a checkpoint")
+    return pointer.parent / name
 
 
 def load_checkpoint(
@@ -106,12 +124,14 @@ def load_checkpoint(
     """
     folder = find_checkpoint(Path(path))
     read_manifest(folder)
-    saved = _env_spec(folder)
+    saved = read_spec(folder)
     config = _changed(_read_json(folder / CONFIG), changes or {})
     try:
         policy = build(config, packages, env_spec=saved)
     except ConfigError as error:
         raise CheckpointError(f"checkpoint {folder} cannot be built: {error}") from error
+    if not isinstance(policy, Stored):
+        raise CheckpointError(f"checkpoint {folder}: {config['_target_']} is no policy")
     if spec is not None:
         _check_spec(folder, saved, policy.spec, spec, accept)
     policy.load_state_dict(_read_tensors(folder / WEIGHTS))
@@ -137,13 +157,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = _read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
         raise CheckpointError(f"{folder} is not a checkpoint of this project: format {manifest.get('format')!r}")
-    if manifest.get("version", 0) > FORMAT_VERSION:
+    version, files = manifest.get("version"), manifest.get("files")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
-            f"checkpoint {folder} has version {manifest['version']}",
-            limit=str(FORMAT_VERSION),
-            remedy="Update robot-rl",
+            f"checkpoint {folder} has version {version}", limit=str(FORMAT_VERSION), remedy="Update robot-rl"
         )
-    for name, digest in manifest["files"].items():
+    if not isinstance(files, dict) or not {WEIGHTS, CONFIG, SPEC} <= files.keys():
+        raise CheckpointError(f"checkpoint {folder} is damaged: {MANIFEST} does not list its files")
+    for name, digest in files.items():
         if not (folder / name).is_file():
             raise CheckpointError(f"checkpoint {folder} is damaged: {name} is missing", remedy="Use another one")
         if _sha256(folder / name) != digest:
@@ -190,10 +211,11 @@ def _changed(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return config
 
 
-def _env_spec(folder: Path) -> EnvSpec:
+def read_spec(folder: Path) -> EnvSpec:
+    """What the policy in a checkpoint folder observes and commands. Raises CheckpointError."""
     try:
         return EnvSpec.from_json(_read_json(folder / SPEC))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {folder}: {SPEC} cannot be read: {error!r}") from error
 
 
@@ -214,11 +236,14 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.parent} is not a checkpoint: no {path.name}") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}", remedy="Use another checkpoint") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object", remedy="Use another checkpoint")
+    return value
 
 
 def _sha256(path: Path) -> str:

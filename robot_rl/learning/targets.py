@@ -31,8 +31,9 @@ def build(config: Mapping[str, Any], packages: Sequence[str] = PACKAGES, **argum
         return target(**values)
     except RobotRlError:
         raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"cannot build {config['_target_']}: {error}") from error
+    except Exception as error:  # constructors raise what they like; torch a RuntimeError for sizes
+        reason = " ".join(f"{error}".split()) or repr(error)
+        raise ConfigError(f"cannot build {config['_target_']}: {reason}") from error
 
 
 def _target(name: str, packages: Sequence[str]) -> Any:

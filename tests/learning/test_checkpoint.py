@@ -130,6 +130,13 @@ DAMAGE = {
         ),
         "version 9",
     ),
+    "list": (lambda f: (f / "manifest.json").write_text("[]"), "no JSON object"),
+    "unlisted": (
+        lambda f: (f / "manifest.json").write_text(
+            json.dumps({**json.loads((f / "manifest.json").read_text()), "files": {}})
+        ),
+        "does not list its files",
+    ),
     "foreign": (lambda f: (f / "manifest.json").write_text("{}"), "not a checkpoint of this project"),
 }
 
@@ -147,6 +154,38 @@ def test_a_configuration_cannot_import_at_will(folder: Path) -> None:
     save_checkpoint(other, weights={}, config={"_target_": "subprocess.Popen", "args": "true"}, env_spec=SPEC)
     with pytest.raises(CheckpointError, match="may not be built"):
         load_checkpoint(other)
+
+
+HOSTILE = {
+    "no policy": ({"config": CONFIG["network"] | {"_partial_": False}}, "cannot be built|no policy"),
+    "partial": ({"config": {**CONFIG, "_partial_": True}}, "no policy"),
+    "not a class": ({"config": {**CONFIG, "_target_": "policies.diffusion.torch"}}, "not a class"),
+    "other type": ({"config": {**CONFIG, "history": "2"}}, "history=2 .limit: an integer"),
+    "negative": ({"config": {**CONFIG, "network": {**CONFIG["network"], "width": -1}}}, "cannot be built"),
+    "lost statistics": ({"lost": "normalizer.features.scale"}, "the normaliser holds"),
+    "odd statistics": ({"more": {"normalizer.action.offset": torch.zeros(5)}}, "the normaliser holds"),
+    "foreign statistics": ({"more": {"normalizer.spy": torch.zeros(5)}}, "the normaliser holds"),
+    "lost weights": ({"lost": "module.network.chunk_in.weight"}, "weights do not fit"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_was_made_up_is_refused_by_name(folder: Path, name: str) -> None:
+    changes, message = HOSTILE[name]
+    weights = {**make_policy().state_dict(), **changes.get("more", {})}
+    weights.pop(changes.get("lost", ""), None)
+    other = folder.with_name("step_00000020")
+    save_checkpoint(other, weights=weights, config=changes.get("config", CONFIG), env_spec=SPEC)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(other, SPEC)
+
+
+@pytest.mark.parametrize("text", ["../../../elsewhere", "step_00000099", "", "x" * 5000])
+def test_a_pointer_leads_nowhere_else(folder: Path, text: str) -> None:
+    save_checkpoint(folder.parents[2] / "elsewhere", weights={}, config=CONFIG, env_spec=SPEC)
+    (folder.parent / "latest").write_text(text + "\n")
+    with pytest.raises(CheckpointError, match="names no checkpoint beside it"):
+        find_checkpoint(folder.parents[1])
 
 
 def test_missing_and_taken_places_are_named(folder: Path, tmp_path: Path) -> None:
