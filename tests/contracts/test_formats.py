@@ -55,6 +55,9 @@ def test_a_write_that_fails_midway_leaves_nothing_and_spares_what_was_there(form
         with pytest.raises(StoreError):
             form.write(whole, tmp_path / "out")
         assert form.read(tmp_path / "out").steps == 8
+        (tmp_path / "file").touch()
+        with pytest.raises(StoreError, match="cannot be written"):
+            form.write(whole, tmp_path / "file" / "out")
 
 
 def test_what_is_written_reads_back_in_order_with_the_same_spec(form: Format, tmp_path: Path) -> None:

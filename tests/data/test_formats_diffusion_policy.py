@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from robot_rl.data.formats.camera_tracks import decoded_steps
 from robot_rl.data.formats.diffusion_policy import DiffusionPolicyFormat
 from robot_rl.data.formats.interchange import RecordingSet
 from robot_rl.data.pusht import pusht_spec
-from robot_rl.errors import EpisodeError, StoreError
+from robot_rl.errors import EpisodeError, RobotRlError, StoreError
 from tests.data.demonstrations import arm_spec, demonstration, psnr_db, recordings
 from tests.shared_data import shared_data
 
@@ -165,6 +166,58 @@ def test_a_mapping_names_and_cuts_foreign_columns(tmp_path: Path) -> None:
     assert (found.spec.robot, found.spec.task) == ("ur5", "insert")
     with pytest.raises(StoreError, match=r"no array 'stat'.*Did you mean 'state'"):
         DiffusionPolicyFormat(observation={"x": "stat"}).read(source)
+
+
+@pytest.mark.parametrize(("action", "left"), [("arm + grip", {"state"}), ("arm[0:1]", {"state", "grip"})])
+def test_what_the_action_is_made_of_is_no_observation(tmp_path: Path, action: str, left: set[str]) -> None:
+    source = made_buffer(tmp_path / "b.zarr", [2], arm=np.eye(2), grip=np.eye(2), state=np.eye(2))
+    assert set(DiffusionPolicyFormat(action=action).read(source).spec.observation) == left
+
+
+def test_what_is_left_out_is_listed(tmp_path: Path) -> None:
+    """Text and folders cannot come in; a name that is part of another is still a name of its own."""
+    source = made_buffer(
+        tmp_path / "b.zarr", [2], action=np.eye(2), state=np.eye(2), act=np.eye(2), text=np.array([b"a", b"b"])
+    )
+    zarr.open_group(source / "data", mode="a", zarr_format=2).create_group("more")
+    found = DiffusionPolicyFormat(observation={"x": "state"}).read(source)
+    assert set(found.dropped) == {"data/act", "data/text", "data/more"}
+    assert set(DiffusionPolicyFormat().read(source).spec.observation) == {"state", "act"}
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 3, 16, 16), np.uint8), "images with 16 channels"),
+        (np.zeros((2, 16, 16, 4), np.uint8), "images with 4 channels"),
+        (np.full((2, 16, 16, 1), 900, np.uint16), "values up to 900"),
+        (np.linspace(0, 1, 2 * 768).reshape(2, 16, 16, 3) * 600, "values up to 600"),
+    ],
+)
+def test_images_that_jpeg_cannot_hold_are_refused(tmp_path: Path, images: np.ndarray, message: str) -> None:
+    source = made_buffer(tmp_path / "b.zarr", [2], action=np.eye(2), state=np.eye(2), front=images)
+    with pytest.raises(EpisodeError, match=message):
+        DiffusionPolicyFormat(images=True).read(source).recordings[0].load()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"observation": {"x": "state[7:9]"}}, r"'state\[7:9\]' selects nothing \(limit: 2 columns\)"),
+        ({"cameras": {"front": "state"}}, "no images 'state'. Valid: img"),
+        ({"cameras": {"front": "imgg"}}, "no images 'imgg'. Did you mean 'img'"),
+    ],
+)
+def test_a_mapping_that_fits_nothing_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    source = made_buffer(tmp_path / "b.zarr", [2], action=np.eye(2), state=np.eye(2), img=images)
+    with pytest.raises(RobotRlError, match=message):
+        DiffusionPolicyFormat(images=True, **options).read(source)
+
+
+def test_a_buffer_of_actions_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no array but the action"):
+        DiffusionPolicyFormat().read(made_buffer(tmp_path / "b.zarr", [2], action=np.eye(2)))
 
 
 def test_source_ids_tell_content_apart_and_stay_the_same(tmp_path: Path) -> None:

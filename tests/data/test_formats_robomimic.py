@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,6 +13,8 @@ import pytest
 
 from robot_rl.data.formats.camera_tracks import decoded_steps
 from robot_rl.data.formats.robomimic import RobomimicFormat
+from robot_rl.data.formats.transfer import import_recordings
+from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import StoreError
 from tests.data.demonstrations import arm_spec, demonstration, psnr_db, recordings
 
@@ -31,6 +35,40 @@ def test_round_trip_keeps_every_array_bit_for_bit(tmp_path: Path, next_obs: bool
         for name, value in before.arrays.items():
             assert after.arrays[name].dtype == value.dtype, name
             np.testing.assert_array_equal(after.arrays[name], value, err_msg=name)
+
+
+def test_observations_beyond_the_spec_and_episodes_without_a_step_survive(tmp_path: Path) -> None:
+    empty, more = demonstration("a", 0, 0), demonstration("b", 3, 1)
+    more = replace(more, arrays={**more.arrays, "obs/extra": np.arange(8, dtype=np.float32).reshape(4, 2)})
+    RobomimicFormat().write(recordings([empty, more], arm_spec()), tmp_path / "out.hdf5")
+    back = [recording.load() for recording in RobomimicFormat().read(tmp_path / "out.hdf5").recordings]
+    assert [episode.steps for episode in back] == [0, 3]
+    np.testing.assert_array_equal(back[1].arrays["obs/extra"], more.arrays["obs/extra"])
+
+
+@pytest.mark.parametrize(
+    ("steps", "rewards", "message"), [(0, (0,), "has no steps"), (3, (3, 1), r"rewards of shape \[3, 1\].*\[3\]")]
+)
+def test_a_demonstration_that_cannot_be_an_episode_is_left_out_on_demand(
+    tmp_path: Path, steps: int, rewards: tuple[int, ...], message: str
+) -> None:
+    with h5py.File(tmp_path / "in.hdf5", "w") as file:
+        for name, count, shape in (("demo_0", 4, (4,)), ("demo_1", steps, rewards)):
+            file[f"data/{name}/actions"], file[f"data/{name}/rewards"] = np.zeros((count, 2)), np.zeros(shape)
+            file[f"data/{name}/obs/x"] = np.zeros((count, 2))
+    found = RobomimicFormat().read(tmp_path / "in.hdf5")
+    store = EpisodeStore.create(tmp_path / "data", spec=found.spec)
+    summary = import_recordings(store, found, skip_invalid=True)
+    assert summary.imported == 1
+    (reason,) = summary.invalid
+    assert re.search(message, reason)
+
+
+def test_a_file_without_an_action_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "in.hdf5", "w") as file:
+        file["data/demo_0/actions"], file["data/demo_0/obs/x"] = np.zeros((0, 2)), np.zeros((0, 2))
+    with pytest.raises(StoreError, match="no episode of the source has an action"):
+        RobomimicFormat().read(tmp_path / "in.hdf5")
 
 
 def test_round_trip_keeps_metadata_and_says_where_it_came_from(tmp_path: Path) -> None:

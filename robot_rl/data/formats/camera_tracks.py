@@ -13,9 +13,11 @@ from robot_rl.types import Array, Frame
 
 def jpeg_track(images: Array, t_ns: Array, frame_of_step: Array) -> CameraTrack:
     """Encode RGB or grey ``images`` uint8 [F, H, W, C]; 4:4:4 keeps coloured edges (7 dB over 4:2:0 at 128 px)."""
+    _, height, width, channels = images.shape
+    if channels not in (1, 3):
+        raise EpisodeError(f"images with {channels} channels", limit="[F, H, W, 3] or [F, H, W, 1]")
     encoded = [_encode(image) for image in images]
     offset = np.concatenate(([0], np.cumsum([len(item) for item in encoded]))).astype(np.int64)
-    _, height, width, channels = images.shape
     return CameraTrack(
         data=np.frombuffer(b"".join(encoded), dtype=np.uint8),
         offset=offset,
@@ -41,9 +43,14 @@ def decoded_steps(track: CameraTrack, steps: int, name: str) -> Array:
 
 
 def to_uint8(images: Array, scale: float) -> Array:
-    """Images of any number type as uint8 [..., C]; ``scale`` is 255 for values in [0, 1], else 1."""
+    """Images of any number type as uint8 [..., C]; ``scale`` is 255 for values in [0, 1], else 1.
+
+    Raises EpisodeError for values beyond 255, e.g. depth in mm: clipping would make them worthless.
+    """
     if images.dtype == np.uint8:
         return images
+    if images.size and images.max() * scale > 255.5:
+        raise EpisodeError(f"images with values up to {images.max()}", limit="255", remedy="Leave that camera out")
     return np.clip(np.rint(images * scale), 0, 255).astype(np.uint8)
 
 

@@ -8,6 +8,7 @@ Arrays of more than two axes are flattened to [T, D] first.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -29,8 +30,11 @@ def select(expression: str, arrays: Mapping[str, Array]) -> Array:
         key, start, stop = match.groups()
         if key not in arrays:
             raise StoreError(f"the source has no array '{key}'", remedy=valid_choices(key, arrays))
-        value = arrays[key].reshape(len(arrays[key]), -1)
-        parts.append(value[:, int(start) if start else 0 : int(stop) if stop else value.shape[1]])
+        value = arrays[key].reshape(len(arrays[key]), math.prod(arrays[key].shape[1:]))
+        part = value[:, int(start) if start else 0 : int(stop) if stop else None]
+        if not part.shape[1]:
+            raise ConfigError(f"'{term.strip()}' selects nothing", limit=f"{value.shape[1]} columns")
+        parts.append(part)
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

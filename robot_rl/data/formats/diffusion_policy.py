@@ -18,7 +18,7 @@ from robot_rl.data import pusht
 from robot_rl.data.episode import Episode
 from robot_rl.data.episode_id import new_id
 from robot_rl.data.formats.camera_tracks import brightness_scale, decoded_steps, jpeg_track, to_uint8
-from robot_rl.data.formats.columns import flat_name, select
+from robot_rl.data.formats.columns import flat_name, names_in, select
 from robot_rl.data.formats.interchange import (
     Recording,
     RecordingSet,
@@ -41,7 +41,7 @@ from robot_rl.data.formats.replay_buffer import (
     read_rows,
     zip_folder,
 )
-from robot_rl.errors import EpisodeError, StoreError
+from robot_rl.errors import EpisodeError, StoreError, valid_choices
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
 
 _SPEC_ATTRIBUTE = "robot_rl_spec"
@@ -82,7 +82,8 @@ class DiffusionPolicyFormat:
         require(source, "replay buffer")
         group = open_buffer(source)
         ends = episode_ends(group, source)
-        arrays = {name: array for name, array in group["data"].arrays() if array.shape}
+        everything = dict(group["data"].members())
+        arrays = {name: each for name, each in everything.items() if _is_numbers(each)}
         low = {name: read_rows(array, source) for name, array in arrays.items() if array.ndim < 4}
         layout = self._layout(group, arrays, low)
         check_lengths(arrays, int(ends[-1]), source)
@@ -94,7 +95,7 @@ class DiffusionPolicyFormat:
                 reader.recording(index, int(start), int(end))
                 for index, (start, end) in enumerate(zip(starts, ends, strict=True))
             ],
-            dropped=_dropped(layout, arrays),
+            dropped=_dropped(layout, everything),
         )
 
     def write(self, recordings: RecordingSet, target: Path) -> Sequence[str]:
@@ -125,9 +126,15 @@ class DiffusionPolicyFormat:
     def _generic_layout(self, arrays: Mapping[str, Any], low: Mapping[str, Array]) -> Layout:
         """Every low-dimensional array an observation, every image array a camera, the action without meaning (raw)."""
         action = select(self.action, low)
-        used = {self.action}
+        used = names_in(self.action)
         observation = self.observation or {name: name for name in low if name not in used}
+        if not observation:
+            raise StoreError("the source has no array but the action", limit="an observation in data/<key>")
         cameras = self.cameras or {name: name for name, array in arrays.items() if array.ndim == 4}
+        for key in cameras.values():
+            if key not in arrays or arrays[key].ndim != 4:
+                known = [name for name, array in arrays.items() if array.ndim == 4]
+                raise StoreError(f"the source has no images '{key}'", remedy=valid_choices(key, known))
         low_limit, high_limit = range_of([action])
         spec = EnvSpec(
             robot=self.robot,
@@ -212,9 +219,14 @@ def _camera(array: Any, rate_hz: float) -> CameraSpec:
     return CameraSpec(height=height, width=width, rate_hz=rate_hz, channels=channels)
 
 
-def _dropped(layout: Layout, arrays: Mapping[str, Any]) -> list[str]:
-    used = " ".join([*layout.observation.values(), layout.action, *layout.cameras.values()])
-    return [f"data/{name}" for name in arrays if name not in used]
+def _is_numbers(member: Any) -> bool:
+    return hasattr(member, "dtype") and member.ndim > 0 and member.dtype.kind in "fiub"
+
+
+def _dropped(layout: Layout, members: Mapping[str, Any]) -> list[str]:
+    expressions = [*layout.observation.values(), layout.action, *layout.cameras.values()]
+    used = {name for expression in expressions for name in names_in(expression)}
+    return [f"data/{name}" for name in members if name not in used]
 
 
 # --- the Push-T demonstrations ----------------------------------------------------------------------------------------
@@ -289,6 +301,8 @@ def _loaded(recordings: RecordingSet) -> Iterator[Episode]:
         raise StoreError("no episodes to export", remedy="Check the filter, or record some first")
     for recording in recordings.recordings:
         episode = recording.load()
+        if episode.steps == 0:
+            raise EpisodeError("has no steps", episode=episode.id, remedy="Exclude it: this layout cannot hold it")
         if episode.steps != recording.steps:
             raise StoreError(f"episode {episode.id} has {episode.steps} steps", limit=f"{recording.steps} as listed")
         yield episode

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from robot_rl.data.episode import Episode
-from robot_rl.errors import DiskFullError, RobotRlError, StoreError
+from robot_rl.errors import DiskFullError, EpisodeError, RobotRlError, StoreError
 from robot_rl.types import Array, EnvSpec, Phase
 
 
@@ -63,9 +63,14 @@ def episode_arrays(actions: Array, rewards: Array, *, period_ns: int, terminated
     """Arrays of a demonstration of T steps that come with every import: N = T + 1 rows, actions [T, A], rewards [T].
 
     Foreign layouts have no stamps, so rows are put ``period_ns`` apart (metadata must say so). A person was in command
-    all along; the end is a termination or a time-out at the last step.
+    all along; the end is a termination or a time-out at the last step. Raises EpisodeError for no step, or for rewards
+    of another shape.
     """
     steps = len(actions)
+    if steps == 0:
+        raise EpisodeError("has no steps", limit="at least one", remedy="Leave it out with skip_invalid=true")
+    if rewards.shape != (steps,):
+        raise EpisodeError(f"rewards of shape {list(rewards.shape)}", limit=f"[{steps}], one per action")
     ended = np.zeros(steps + 1, dtype=bool)
     ended[steps - 1] = True
     never = np.zeros(steps + 1, dtype=bool)
@@ -82,8 +87,13 @@ def episode_arrays(actions: Array, rewards: Array, *, period_ns: int, terminated
 
 
 def range_of(actions: Sequence[Array]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Limits per component of foreign actions [T, A] whose own limits nobody tells: their finite range, 1 % wider."""
+    """Limits per component of foreign actions [T, A] whose own limits nobody tells: their finite range, 1 % wider.
+
+    Raises StoreError when there is no action at all.
+    """
     stacked = np.concatenate(actions).astype(np.float64)
+    if not len(stacked):
+        raise StoreError("no episode of the source has an action", remedy="Nothing to import")
     finite = np.where(np.isfinite(stacked), stacked, 0.0)
     low, high = finite.min(axis=0), finite.max(axis=0)
     margin = 0.01 * np.maximum(high - low, 1e-4)
@@ -129,10 +139,11 @@ def synthetic_stamps(spec: EnvSpec) -> dict[str, str]:
 def complete_or_nothing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A path beside ``target`` to write to; it takes the place of ``target`` when the block ends without error."""
     if target.exists() and not overwrite:
-        raise StoreError(f"'{target}' exists already", remedy="Choose another path, or pass overwrite=true")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        raise StoreError(f"'{target}' exists already", remedy="Choose another path, or pass format.overwrite=true")
+    folder = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
         part = folder / target.name
         yield part
         if target.is_dir():
@@ -146,7 +157,8 @@ def complete_or_nothing(target: Path, *, overwrite: bool = False) -> Iterator[Pa
             f"'{target}' cannot be written: {error.strerror or error}", remedy="Nothing was left behind"
         ) from error
     finally:
-        _remove(folder)
+        if folder is not None:
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -180,7 +180,7 @@ class RobomimicFormat:
             group[f"{_OURS}/images/{name}/t_ns"] = track.t_ns
             group[f"{_OURS}/images/{name}/frame_of_step"] = track.frame_of_step
         for path, value in arrays.items():
-            if not path.startswith("obs/"):
+            if path.removeprefix("obs/") not in spec.observation:
                 group[f"{_OURS}/arrays/{path}"] = value
         for name in spec.observation:
             group[f"{_OURS}/final/{name}"] = arrays[f"obs/{name}"][-1]
