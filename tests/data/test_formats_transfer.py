@@ -50,6 +50,17 @@ def test_splits_become_annotations_and_masks_again(tmp_path: Path, foreign: Reco
     assert [r.split for r in RobomimicFormat().read(tmp_path / "out.hdf5").recordings] == ["train", "valid", "", ""]
 
 
+def test_a_split_that_a_kill_left_out_is_made_up_for(tmp_path: Path, foreign: RecordingSet) -> None:
+    store = EpisodeStore.create(tmp_path / "data", spec=foreign.spec)
+    store.write(foreign.recordings[1].load())  # all that an import killed right after its first episode has done
+    assert [info.split for info in store.infos()] == [""]
+    import_recordings(store, foreign)
+    assert sorted(info.split for info in store.infos()) == ["", "", "train", "valid"]
+    store.annotate(store.ids()[0], split="test", who="Ada")
+    import_recordings(store, foreign)
+    assert store.infos()[0].split == "test"
+
+
 def test_a_relabelled_success_is_what_is_exported(tmp_path: Path, foreign: RecordingSet) -> None:
     store = EpisodeStore.create(tmp_path / "data", spec=foreign.spec)
     import_recordings(store, foreign)

@@ -36,11 +36,14 @@ def import_recordings(
     valid (``skip_invalid`` leaves those out instead); what was written before stays.
     """
     _check_spec(store, foreign.spec)
-    known = {info.metadata.get("source_id") for info in store.infos(excluded=True)}
+    known = {info.metadata.get("source_id"): info for info in store.infos(excluded=True)}
     imported = skipped = steps = 0
     invalid: list[str] = []
     for recording in foreign.recordings:
         if recording.source_id in known:
+            info = known[recording.source_id]
+            if recording.split and not info.split:  # killed between the episode and its annotation
+                store.annotate(info.id, split=recording.split, who="import")
             skipped += 1
         else:
             try:
