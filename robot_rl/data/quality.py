@@ -7,6 +7,7 @@ similar states got similar actions (after Belkhale et al., Data Quality in Imita
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -88,7 +89,7 @@ def episode_quality(episode: Episode, spec: EnvSpec, success: bool | None = None
         steps=steps,
         duration_s=float(stamps[-1] - stamps[0]) * 1e-9,
         total_reward=float(reward.sum(dtype=np.float64)),
-        best_reward=float(reward.max(initial=0.0)),
+        best_reward=float(reward.max()) if steps else 0.0,
         success=success if success is not None else episode.metadata.get("success"),
         dropped_frames={name: int((track.frame_of_step < 0).sum()) for name, track in episode.cameras.items()},
         overruns=int(arrays["flags/overrun"].sum()) if "flags/overrun" in arrays else 0,
@@ -159,7 +160,7 @@ def dataset_quality(
     advance: Callable[[], None] = lambda: None,
 ) -> DatasetQuality:
     """Figures of a set of (episode, success label). ``return_random`` and ``return_expert`` anchor TQ: 0 and, when not
-    given, the best return in the set. Raises StoreError for an empty set.
+    given, the best return in the set. Raises StoreError for a set without a step.
     """
     qualities, states, actions, owner = [], [], [], []
     columns: dict[str, list[Array]] = {}
@@ -168,16 +169,18 @@ def dataset_quality(
         rows = episode.steps
         observation = {f"obs/{key}": episode.arrays[f"obs/{key}"] for key in spec.observation}
         for key, value in observation.items():
-            columns.setdefault(key, []).append(np.asarray(value).reshape(episode.rows, -1))
+            columns.setdefault(key, []).append(_flat(value))
         action = np.asarray(episode.arrays["action/commanded"][:rows])
         columns.setdefault("action/commanded", []).append(action)
         actions.append(action)
-        states.append(np.concatenate([value[:rows].reshape(rows, -1) for value in observation.values()], axis=1))
+        states.append(np.concatenate([_flat(value)[:rows] for value in observation.values()], axis=1))
         owner.append(np.full(rows, len(owner)))
         advance()
     if not qualities:
         raise StoreError(f"dataset '{name}' holds no episodes", remedy="Record or import some first")
     state, action = np.concatenate(states), np.concatenate(actions)
+    if not len(action):
+        raise StoreError(f"no episode of dataset '{name}' has a control step", remedy="Record or import longer ones")
     returns = np.array([quality.total_reward for quality in qualities])
     best = np.array([quality.best_reward for quality in qualities])
     expert = float(returns.max()) if return_expert is None else return_expert
@@ -191,6 +194,11 @@ def dataset_quality(
         saco=state_action_coverage(state, action),
         action_consistency=action_consistency(state, action, np.concatenate(owner)),
     )
+
+
+def _flat(values: Array) -> Array:
+    """[N, ...] as [N, D]."""
+    return np.asarray(values).reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _range(key: str, values: Array, spec: EnvSpec) -> Range:

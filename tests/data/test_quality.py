@@ -142,6 +142,16 @@ def test_an_empty_set_is_refused() -> None:
         dataset_quality("nothing", arm_spec(), [])
 
 
+def test_episodes_without_a_step_and_negative_rewards_have_figures_too(tmp_path: Path) -> None:
+    moving = demonstration("b", 6, 1)
+    moving = replace(moving, arrays={**moving.arrays, "rl/reward": np.full(7, -1, np.float32)})
+    with pytest.raises(StoreError, match="no episode of dataset 'still' has a control step"):
+        dataset_quality("still", arm_spec(), [(demonstration("a", 0, 0), None)])
+    found = dataset_quality("set", arm_spec(), [(demonstration("a", 0, 0), None), (moving, None)])
+    assert [(episode.steps, episode.best_reward) for episode in found.episodes] == [(0, 0.0), (6, -1.0)]
+    write_report(found, tmp_path / "report")
+
+
 def test_report_is_a_plot_and_plain_json(tmp_path: Path) -> None:
     found = dataset_quality("set", arm_spec(["front"]), [(demonstration("a", 12, 0, ["front"]), None)])
     data, picture = write_report(found, tmp_path / "report")
