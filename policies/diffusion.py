@@ -38,7 +38,8 @@ class DiffusionPolicy:
         network: constructor of the denoiser (ChunkMlp, ChunkUnet), called with horizon, action_size, condition_size.
         sampler: constructor of the sampler (DDIM, DDPM), called with ``schedule``.
         schedule: noise schedule of training and sampling.
-        observation: {key: raw | position | rot6d}; features for more than that; None and no features: all observed.
+        observation: {key: raw | position | rot6d}; features for more than that. None and no features: all observed, beside
+            cameras only what a real robot measures.
         cameras: {camera: constructor of its ImageEncoder}.
         fourier, fourier_scale: random Fourier features of the low-dimensional observation, see ObservationEncoder.
         symmetry: a mirror symmetry of the task, to plan in one half of the workspace only.
@@ -92,7 +93,7 @@ class DiffusionPolicy:
             )
         chosen = [*named_features(observation or {}, env_spec.observation), *features]
         if observation is None and not features:
-            chosen = every_feature(env_spec.observation)
+            chosen = every_feature(env_spec.observation, privileged=not cameras)
         self.env_spec, self.schedule, self.device = env_spec, schedule, _device(device)
         self.history, self.horizon, self.execute = history, horizon, execute
         with torch.random.fork_rng(devices=[]):
@@ -175,9 +176,9 @@ class DiffusionPolicy:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) that training images may be brought to beforehand; None when cameras differ or lack."""
-        sizes = {tuple(camera.image) for camera in self.encoder.cameras.values()}  # type: ignore[arg-type]
-        return sizes.pop() if len(sizes) == 1 else None
+        """(height, width) that training images are brought to; None without cameras."""
+        sizes = [value.shape for key, value in self.spec.observation.items() if key.startswith("images/")]
+        return (sizes[0][0], sizes[0][1]) if sizes else None
 
     def fit_normalizer(self, rows: Arrays) -> None:
         """Statistics from rows {array path: [N, D]} of the demonstrations. Raises InvalidArrayError for none."""
@@ -198,6 +199,7 @@ class DiffusionPolicy:
         [B, T_p], if there, drops steps beyond the episode's end.
         """
         self.module.train()
+        self._plan = None  # weights are about to change
         observation = {
             key: batch[key if key.startswith("images/") else f"{OBSERVATION}{key}"].to(self.device)
             for key in self.spec.observation

@@ -45,10 +45,18 @@ class ObservationEncoder(nn.Module):
         for camera in cameras:
             if camera not in spec.cameras:
                 raise SpecMismatchError(f"no camera '{camera}'", remedy=valid_choices(camera, spec.cameras))
+            if spec.cameras[camera].channels != 3:
+                raise SpecMismatchError(f"camera '{camera}' has {spec.cameras[camera].channels} channels", limit="3")
         self.history, self.features = history, list(features)
         self.cameras = nn.ModuleDict({camera: make() for camera, make in cameras.items()})
         state = {key: spec.observation[key] for feature in features for key in feature.keys}
-        self.inputs: dict[str, ArraySpec] = {**state, **{image_key(c): _image(spec, c) for c in cameras}}
+        images = {
+            image_key(camera): ArraySpec((*encoder.image, 3), "uint8", frame=spec.cameras[camera].frame)  # type: ignore[misc]
+            for camera, encoder in self.cameras.items()
+        }
+        if len({image.shape for image in images.values()}) > 1:
+            raise ConfigError("cameras differ in image size", limit="one height and width for all of them")
+        self.inputs: dict[str, ArraySpec] = {**state, **images}
         zeros = {key: torch.zeros(value.shape) for key, value in state.items()}
         self.feature_size = sum(feature(zeros).shape[-1] for feature in features)
         embeddings = sum(int(encoder.size) for encoder in self.cameras.values())  # type: ignore[arg-type]
@@ -78,8 +86,3 @@ class ObservationEncoder(nn.Module):
 def image_key(camera: str) -> str:
     """Name of a camera's decoded images in a window."""
     return f"images/{camera}"
-
-
-def _image(spec: EnvSpec, camera: str) -> ArraySpec:
-    source = spec.cameras[camera]
-    return ArraySpec((source.height, source.width, source.channels), "uint8", frame=source.frame)

@@ -154,10 +154,12 @@ def named_features(observation: Mapping[str, str], specs: Mapping[str, ArraySpec
     return features
 
 
-def every_feature(specs: Mapping[str, ArraySpec]) -> list[Feature]:
-    """All that is observed: poses as rot6d, everything else raw."""
+def every_feature(specs: Mapping[str, ArraySpec], *, privileged: bool = True) -> list[Feature]:
+    """All that is observed, or only what is not ``privileged``: poses as rot6d, everything else raw."""
     return [
-        Rot6d(key) if key.endswith("_pose") and spec.shape == (POSE_SIZE,) else Raw(key) for key, spec in specs.items()
+        Rot6d(key) if key.endswith("_pose") and spec.shape == (POSE_SIZE,) else Raw(key)
+        for key, spec in specs.items()
+        if privileged or not spec.privileged
     ]
 
 

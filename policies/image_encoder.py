@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, InvalidArrayError
 
 SMALLEST_CROP = 33  # the trunk divides by 32, and a spatial softmax over a single place says nothing
 
 
 class ImageEncoder(nn.Module):
-    """uint8 images [N, h, w, 3] -> [N, size].
+    """uint8 images [N, height, width, 3] -> [N, size]. Raises InvalidArrayError for images of another size.
 
     Args:
-        height, width: size the images are brought to (area average) before the crop.
+        height, width: of the images; sampler and loop bring frames to this size alike, by area.
         crop_height, crop_width: crop, random in training, central in acting.
         keypoints: expected positions read off by the spatial softmax.
         channels: width of the first of four stages; 64 is ResNet-18, less is quicker on a CPU.
@@ -57,16 +57,12 @@ class ImageEncoder(nn.Module):
         self.out = nn.Linear(2 * keypoints, size)
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """uint8 [N, h, w, 3] -> [N, size]; ``generator`` (CPU) draws the crops, None crops the centre."""
-        images = self._cropped(self._resized(images), generator)
+        """uint8 [N, height, width, 3] -> [N, size]; ``generator`` (CPU) draws the crops, None crops the centre."""
+        if tuple(images.shape[1:]) != (*self.image, 3):
+            raise InvalidArrayError(f"images have shape {list(images.shape[1:])}", limit=f"{[*self.image, 3]}")
+        images = self._cropped(images, generator)
         pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
         return self.out(self.softmax(self.stages(self.stem(pixels))).flatten(1))
-
-    def _resized(self, images: Tensor) -> Tensor:
-        if tuple(images.shape[1:3]) == self.image:
-            return images
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32)
-        return F.interpolate(pixels, self.image, mode="area").round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def _cropped(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         spare = [whole - part for whole, part in zip(self.image, self.crop, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from policies.unet1d import ChunkUnet
 from robot_rl.errors import CheckpointError, ConfigError, SpecMismatchError
 from robot_rl.interfaces import ChunkSampler, Denoiser, Policy
 from robot_rl.learning.bc import BehaviourCloning
-from robot_rl.types import ActContext, Array, Pad
+from robot_rl.types import ActContext, Array, ArraySpec, Pad
 from tests.policies.tiny import SPEC, make_batch, make_policy, make_rows, make_window
 
 
@@ -195,6 +196,17 @@ def test_both_modes_of_a_bimodal_set_are_kept() -> None:
     assert (np.sign(chunks[..., 0]) == np.sign(chunks[:, :1, 0])).mean() > 0.95  # a chunk stays with its mode
 
 
+def test_weights_act_as_soon_as_training_has_changed_them() -> None:
+    policy, fresh = ready(), make_policy()
+    before = act(policy, make_window(2), [0, 1]).actions
+    batch = {key: torch.from_numpy(value)[None] for key, value in make_batch().items()}
+    BehaviourCloning(policy, learning_rate=0.1, warmup_steps=1).update({"demonstrations": batch})
+    fresh.load_state_dict(policy.state_dict())
+    after = act(policy, make_window(2), [0, 1]).actions
+    np.testing.assert_array_equal(after, act(fresh, make_window(2), [0, 1]).actions)
+    assert np.abs(after - before).max() > 1e-3
+
+
 def test_an_image_policy_trains_and_acts() -> None:
     camera = functools.partial(
         ImageEncoder, height=40, width=44, crop_height=36, crop_width=40, channels=8, keypoints=4, size=8
@@ -214,6 +226,20 @@ def test_an_image_policy_trains_and_acts() -> None:
     seen = {key: torch.from_numpy(value) for key, value in window.items()}
     inverted = {**seen, "images/front": 255 - seen["images/front"]}
     assert not torch.allclose(policy.encode(seen), policy.encode(inverted), atol=1e-3)
+
+
+def test_with_cameras_only_what_a_robot_measures_is_read_unless_named() -> None:
+    observation = {**SPEC.observation, "object/cube_pose": ArraySpec((7,), unit="m", privileged=True)}
+    spec = replace(SPEC, observation=observation)
+    camera = functools.partial(ImageEncoder, height=36, width=38, crop_height=34, crop_width=34, channels=8)
+    assert "object/cube_pose" in make_policy(spec=spec).spec.observation
+    seeing = make_policy(spec=spec, cameras={"front": camera})
+    assert list(seeing.spec.observation) == ["bead/position", "wire/angle", "images/front"]
+    assert seeing.spec.observation["images/front"].shape == (36, 38, 3)  # of the encoder, not of the source
+    assert seeing.image_size == (36, 38)
+    with pytest.raises(ConfigError, match="differ in image size"):
+        both = replace(spec, cameras={**spec.cameras, "wrist": spec.cameras["front"]})
+        make_policy(spec=both, cameras={"front": camera, "wrist": functools.partial(camera, height=35)})
 
 
 def test_what_is_not_observed_is_refused_by_name() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from policies.image_encoder import ImageEncoder, SpatialSoftmax
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, InvalidArrayError
 
 
 def make_encoder(**options: int) -> ImageEncoder:
@@ -52,10 +52,10 @@ def test_acting_crops_the_centre_and_training_crops_at_random() -> None:
     assert len(places) > 10
 
 
-def test_other_source_sizes_are_brought_to_the_declared_one() -> None:
-    encoder, small = make_encoder(), images(2)
-    doubled = small.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-    torch.testing.assert_close(encoder(doubled), encoder(small))
+def test_images_of_another_size_are_refused() -> None:
+    """Resized in here they would not be what was trained on: libraries differ in what area means."""
+    with pytest.raises(InvalidArrayError, match=r"\[80, 96, 3\]"):
+        make_encoder()(images(2, 80, 96))
 
 
 def test_a_crop_larger_than_the_image_is_refused() -> None:

@@ -24,7 +24,7 @@ SPEC = EnvSpec(
 )
 
 
-def make_policy(**options: Any) -> DiffusionPolicy:
+def make_policy(spec: EnvSpec = SPEC, **options: Any) -> DiffusionPolicy:
     """A policy small enough to train in a test; options as of DiffusionPolicy."""
     settings: dict[str, Any] = {
         "network": functools.partial(ChunkMlp, width=48, blocks=2, condition_width=16, time_size=16),
@@ -34,7 +34,7 @@ def make_policy(**options: Any) -> DiffusionPolicy:
         "horizon": 8,
         "execute": 4,
     }
-    return DiffusionPolicy(SPEC, **{**settings, **options})
+    return DiffusionPolicy(spec, **{**settings, **options})
 
 
 # The same policy as stored configuration.

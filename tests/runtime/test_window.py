@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from policies.chunk_mlp import ChunkMlp
+from policies.diffusion import DiffusionPolicy
+from policies.image_encoder import ImageEncoder
+from policies.noise_schedules import NoiseSchedule
+from policies.samplers import DDIM
+from robot_rl.data.frames import ImageOptions
 from robot_rl.data.pusht import CAMERA
+from robot_rl.data.store import EpisodeStore
+from robot_rl.data.windows import WindowSampler
 from robot_rl.errors import InvalidArrayError, SpecMismatchError, StaleObservationError
 from robot_rl.runtime.frame_codec import compressed, decode, scaled
+from robot_rl.runtime.random_policy import RandomPolicy
+from robot_rl.runtime.recorder import EpisodeRecorder
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.runtime.window import ObservationWindow, check_inputs
-from robot_rl.types import ArraySpec, Frame, Observation, PolicySpec
+from robot_rl.types import ArraySpec, Frame, Observation, PolicySpec, StepRow
 from sim.pusht_env import PushTEnv
 
 
@@ -83,6 +97,27 @@ def test_windows_are_padded_slide_and_scale_images() -> None:
     window.reset()
     window.push(observation(7, 5))
     np.testing.assert_array_equal(window.arrays()["x"], [[[7], [7], [7]]])
+
+
+def test_frames_reach_acting_as_they_reached_training(tmp_path: Path) -> None:
+    """96 px to 84 px is where two ways of averaging an area differ by grey levels."""
+    env, store = PushTEnv(max_steps=5, image_size_px=96), EpisodeStore.create(tmp_path / "data")
+    camera = partial(ImageEncoder, height=84, width=84, channels=8)
+    policy = DiffusionPolicy(env.spec, ChunkMlp, DDIM, NoiseSchedule(), cameras={CAMERA: camera}, pad_after=15)
+    window, seen = ObservationWindow(policy.spec), []
+
+    class Watch(EpisodeRecorder):
+        def on_step(self, row: StepRow) -> None:
+            window.push(row.observation)
+            seen.append(window.arrays()[f"images/{CAMERA}"][0])
+            super().on_step(row)
+
+    run_episode(env, RandomPolicy(env.spec), [Watch(store)], seed=3)
+    options = ImageOptions(size=policy.image_size, threads=1)
+    sampler = WindowSampler(store, policy.windows, batch=1, seed=0, images=options)
+    trained = sampler.gather(np.arange(5))[f"images/{CAMERA}"]
+    np.testing.assert_array_equal(trained, [np.stack([seen[max(t - 1, 0)][-1], seen[t][-1]]) for t in range(5)])
+    assert trained.shape == (5, 2, 84, 84, 3)
 
 
 def test_a_camera_that_stops_is_named() -> None:
