@@ -121,9 +121,9 @@ def verify(config: Any) -> None:
 
 def repair(config: Any) -> None:
     """Finish what a crash interrupted: journals become episodes, temporary files go, the index is made anew."""
-    store = _open(config)
+    store = _open(config, recover=False)
     done = store.repair()
-    print("nothing to repair" if not done else "\n".join(str(item) for item in done))
+    print("\n".join(f"recovered episode {item.id}, {item.length} steps" for item in done) or "nothing to recover")
     print(f"{len(store.ids())} episodes in {store.root}")
 
 
@@ -155,14 +155,14 @@ def _format(config: Any) -> Any:
     return instantiate(config.format)
 
 
-def _open(config: Any) -> Any:
+def _open(config: Any, *, recover: bool = True) -> Any:
     from robot_rl.data.store import EpisodeStore
 
     folder = _folder(config)
     if not folder.exists():
         there = [path.name for path in folder.parent.glob("*/") if path.is_dir()]
         raise StoreError(f"no dataset '{config.name}' below {folder.parent}", remedy=valid_choices(config.name, there))
-    return EpisodeStore.open(folder)
+    return EpisodeStore.open(folder, recover=recover)
 
 
 def _quality(config: Any) -> Any:
@@ -172,6 +172,10 @@ def _quality(config: Any) -> Any:
     infos = store.infos()
     if not infos:
         raise StoreError(f"dataset '{config.name}' holds no episodes", remedy="Record or import some first")
+    if store.spec is None:
+        raise StoreError(
+            f"dataset '{config.name}' does not say what its arrays are", remedy="Import it anew with a spec"
+        )
     with _progress(f"read {config.name}", len(infos)) as advance:
         return dataset_quality(
             config.name,
@@ -192,7 +196,11 @@ def _dataset_table(folder: Path) -> Any:
     for column in ("name", "robot", "task", "episodes", "steps"):
         table.add_column(column, justify="right" if column in ("episodes", "steps") else "left")
     for path in sorted(folder.glob("*/dataset.json")):
-        store = EpisodeStore.open(path.parent, recover=False)
+        try:
+            store = EpisodeStore.open(path.parent, recover=False)
+        except StoreError as error:  # one that cannot be opened does not hide the others
+            table.add_row(path.parent.name, "cannot be opened", error.what.rpartition(": ")[2], "-", "-")
+            continue
         robot, task = (store.spec.robot, store.spec.task) if store.spec else ("", "")
         infos = store.infos()
         table.add_row(path.parent.name, robot, task, str(len(infos)), str(sum(item.length for item in infos)))

@@ -18,6 +18,7 @@ from robot_rl.apps.main import main
 from robot_rl.data.formats.transfer import import_recordings
 from robot_rl.data.store import EpisodeStore
 from tests.data.demonstrations import arm_spec, demonstration, recordings
+from tests.data.recorded_rows import make_row, make_spec
 
 DEADLINE_S = 60.0
 
@@ -62,10 +63,24 @@ def test_export_import_report_verify_repair(tmp_path: Path) -> None:
         assert words in reported.stdout
     assert (tmp_path / "runs" / "report-back" / "report.png").stat().st_size > 10_000
     assert "3 episodes are as they were written" in run(tmp_path, "verify", "name=back").stdout
-    assert "nothing to repair" in run(tmp_path, "repair", "name=back").stdout
+    assert "nothing to recover" in run(tmp_path, "repair", "name=back").stdout
+    (tmp_path / "data" / "broken").mkdir()
+    (tmp_path / "data" / "broken" / "dataset.json").write_text("{")
     listed = run(tmp_path, "info")
+    assert "cannot be opened" in listed.stdout
     assert "back" in listed.stdout
     assert "demos" in listed.stdout
+
+
+def test_repair_tells_what_it_recovered(tmp_path: Path) -> None:
+    store = EpisodeStore.create(tmp_path / "data" / "killed", spec=make_spec())
+    writer = store.begin(make_spec())
+    for t in range(5):
+        writer.append(make_row(make_spec(), 0, t))
+    writer.close()  # what a kill leaves
+    done = run(tmp_path, "repair", "name=killed")
+    assert done.returncode == 0, done.stderr
+    assert f"recovered episode {writer.id}, 4 steps" in done.stdout
 
 
 def test_a_flipped_byte_is_found_and_named(tmp_path: Path) -> None:
@@ -152,6 +167,9 @@ def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.
         (["info", "name=dmos"], "Did you mean 'demos'?"),
         (["info", "name=empty"], "dataset 'empty' holds no episodes"),
         (["info", "name=foreign"], "is no episode store"),
+        (["info", "name=untold"], "dataset 'untold' does not say what its arrays are"),
+        (["export", "name=demos", "format=robomimic", "target=text"], "pass format.overwrite=true"),
+        (["export", "name=demos", "format=robomimic", "target=text/o"], "'text/o' cannot be written"),
         (["report", "name=demos", "worst=many"], "worst=many"),
         (["info", "nme=demos"], "Did you mean 'name'?"),
     ],
@@ -171,6 +189,7 @@ def mistaken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mistaken")
     dataset(root, "demos", 1)
     dataset(root, "empty", 0)
+    EpisodeStore.create(root / "data" / "untold").write(demonstration("a", 3, 0))
     (root / "data" / "foreign").mkdir()
     (root / "data" / "foreign" / "notes.txt").write_text("mine")
     (root / "text").write_text("no HDF5")
