@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba import njit
+from numba import config, njit
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -21,7 +21,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def kernel(function: _Function) -> _Function:
     """Compile ``function`` in nopython mode, without the interpreter's lock, at its first call; or load it."""
     dispatcher: Any = njit(function, nogil=True)
-    dispatcher.enable_caching()
+    if getattr(config, "DISABLE_JIT", False):  # plain Python, for a debugger
+        return dispatcher
+    try:
+        dispatcher.enable_caching()
+    except RuntimeError:  # no folder for a cache can be written: every process compiles for itself
+        return dispatcher
     cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
     if hasattr(cache_file, "_source_stamp"):
         cache_file._source_stamp = _package_stamp() + _digest(Path(function.__code__.co_filename))

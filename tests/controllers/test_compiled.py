@@ -1,0 +1,39 @@
+"""Compilation goes on where no cache can be kept, and a debugger gets plain Python."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.robot
+KERNEL = """
+from controllers.compiled import kernel
+
+@kernel
+def twice(value):
+    return 2.0 * value
+"""
+
+
+def test_without_a_folder_to_write_to_every_process_compiles_for_itself(tmp_path, monkeypatch):
+    (tmp_path / "law.py").write_text(KERNEL)
+    (tmp_path / "__pycache__").write_text("no folder")  # neither beside the source
+    for variable in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):  # nor below the home of the user
+        monkeypatch.setenv(variable, str(tmp_path / "law.py"))
+    spec = importlib.util.spec_from_file_location("law", tmp_path / "law.py")
+    assert spec is not None
+    assert spec.loader is not None
+    law = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(law)
+    assert law.twice(1.5) == 3.0
+
+
+def test_laws_run_as_plain_python_without_a_compiler():
+    source = "from controllers.safety import braking_speed as f; print(f(6.0, 1.0, 1.0), type(f).__name__)"
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-c", source]
+    result = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.stdout.split() == ["3.0", "function"], result.stderr
