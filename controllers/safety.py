@@ -26,6 +26,10 @@ _SINGULAR = 0.03  # damping of the pseudo-inverse [m, rad]
 _APPROACH = 6.0  # 1/s: joint speed per distance that is left to a limit
 _SPEED_RESERVE = 1.3  # of measured over planned joint speed, before torque holds a joint back
 _ROUNDING = 1e-9  # changes below it are not interventions
+# What starts to command further than this from where the arm is [m, rad] is approached by steps of the ramp, 0.25 m/s
+# and 1 rad/s at 20 Hz, until it has come that near.
+_JOIN = (0.05, 0.3)
+_RAMP = (0.0125, 0.05)
 
 
 class SafetyChain:
@@ -36,12 +40,23 @@ class SafetyChain:
         self.arrays = limits.arrays()
         self.counts = np.zeros(len(LAYERS), dtype=np.int64)
         self._last = np.zeros(8)
+        self._joining = np.ones(1, dtype=np.bool_)
 
     def reset(self, pose: Array, opening: float) -> None:
         """Latch onto the pose [7] and opening the arm is at; it is put into the workspace first."""
-        self._last[:7], self._last[7] = pose, min(max(opening, 0.0), 1.0)
-        workspace_layer(self.arrays, self._last[:7])
+        self._last[:7], self._last[7] = self.inside(pose), min(max(opening, 0.0), 1.0)
         self.counts[:] = 0
+        self.join()
+
+    def join(self) -> None:
+        """Somebody else commands from now on: the way to a set point far from the last one is ramped."""
+        self._joining[0] = True
+
+    def inside(self, pose: Array) -> Array:
+        """The pose [7] of the workspace nearest to ``pose``."""
+        nearest = np.array(pose, dtype=np.float64)
+        workspace_layer(self.arrays, nearest)
+        return nearest
 
     def latch(self, pose: Array) -> None:
         """What the motion layer made of the last set point: jumps are measured from there."""
@@ -53,29 +68,30 @@ class SafetyChain:
         return self._last[:7].copy(), float(self._last[7])
 
     def set_point(self, pose: Array, opening: float) -> tuple[Array, float]:
-        """The set point nearest to the wish that is finite, within the workspace and within one jump of the last."""
+        """The set point nearest to the wish that is finite, within the workspace and within one jump of the last, or
+        one step of the ramp after ``reset`` and ``join``."""
         checked = np.empty(8)
         checked[:7], checked[7] = pose, opening
-        check_set_point(self.arrays, self._last, checked, self.counts)
+        check_set_point(self.arrays, self._last, checked, self._joining, self.counts)
         self._last[:] = checked
         return self.last
-
-    def take_counts(self) -> dict[str, int]:
-        """Interventions by layer since the last call; layers that changed nothing are left out."""
-        found = {name: int(count) for name, count in zip(LAYERS, self.counts, strict=True) if count}
-        self.counts[:] = 0
-        return found
 
 
 # --- step rate ------------------------------------------------------------------------------------------------------
 
 
 @kernel
-def check_set_point(limits: LimitArrays, last: Array, wish: Array, counts: Array) -> None:
-    """Change ``wish`` [8] (pose, opening) in place; ``last`` [8] is the set point in force, within limits itself."""
+def check_set_point(limits: LimitArrays, last: Array, wish: Array, joining: Array, counts: Array) -> None:
+    """Change ``wish`` [8] (pose, opening) in place; ``last`` [8] is the set point in force, within limits itself;
+    ``joining`` [1] holds until a wish is near."""
     counts[FINITE] += finite_layer(last, wish)
     counts[WORKSPACE] += workspace_layer(limits, wish[:7])
-    counts[JUMP] += jump_layer(limits, last[:7], wish[:7])
+    step, turn = np.empty(3), np.empty(3)
+    distance, angle = _apart(last[:7], wish[:7], step, turn)
+    joining[0] = joining[0] and (distance > _JOIN[0] or angle > _JOIN[1])
+    ramp_m, ramp_rad = _RAMP if joining[0] else (math.inf, math.inf)
+    most_m, most_rad = min(limits.jump[0], ramp_m), min(limits.jump[1], ramp_rad)
+    counts[JUMP] += jump_layer(most_m, most_rad, last[:7], wish[:7])
 
 
 @kernel
@@ -118,25 +134,31 @@ def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
 
 
 @kernel
-def jump_layer(limits: LimitArrays, last: Array, pose: Array) -> bool:
+def jump_layer(most_m: float, most_rad: float, last: Array, pose: Array) -> bool:
     """At most one jump away from the last set point, in the wished direction."""
     changed = False
     step, turn = np.empty(3), np.empty(3)
-    for i in range(3):
-        step[i] = pose[i] - last[i]
-    distance = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
-    if distance > limits.jump[0]:
-        changed |= distance - limits.jump[0] > _ROUNDING
+    distance, angle = _apart(last, pose, step, turn)
+    if distance > most_m:
+        changed |= distance - most_m > _ROUNDING
         for i in range(3):
-            pose[i] = last[i] + step[i] * (limits.jump[0] / distance)
-    rotation.difference(last[3:7], pose[3:7], turn)
-    angle = math.sqrt(turn[0] ** 2 + turn[1] ** 2 + turn[2] ** 2)
-    if angle > limits.jump[1]:
-        changed |= angle - limits.jump[1] > _ROUNDING
+            pose[i] = last[i] + step[i] * (most_m / distance)
+    if angle > most_rad:
+        changed |= angle - most_rad > _ROUNDING
         for i in range(3):
-            turn[i] *= limits.jump[1] / angle
+            turn[i] *= most_rad / angle
         rotation.rotate_by(turn, last[3:7], pose[3:7])
     return changed
+
+
+@kernel
+def _apart(start: Array, end: Array, step: Array, turn: Array) -> tuple[float, float]:
+    """Write translation and rotation vector [3] between two poses; returns their lengths [m, rad]."""
+    for i in range(3):
+        step[i] = end[i] - start[i]
+    rotation.difference(start[3:7], end[3:7], turn)
+    distance = math.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2)
+    return distance, math.sqrt(turn[0] ** 2 + turn[1] ** 2 + turn[2] ** 2)
 
 
 # --- control rate ---------------------------------------------------------------------------------------------------
@@ -190,19 +212,22 @@ def motion_layer(limits: LimitArrays, before: Array, after: Array, pose: Array, 
     off_path = 0.0
     for i in range(3):
         off_path = max(off_path, abs(after[i] - pose[i]), abs(turn[i]))
-    if off_path <= _ROUNDING:
+    left_path = off_path > _ROUNDING
+    if not left_path:
         pose[:] = after  # the exact path, free of rounding that would add up
-        return False
-    workspace_layer(limits, pose)
-    return True
+    return workspace_layer(limits, pose) or left_path
 
 
 @kernel
-def slow_down_layer(limits: LimitArrays, jacobian: Array, q: Array, before: Array, pose: Array, twist: Array) -> bool:
+def slow_down_layer(
+    limits: LimitArrays, jacobian: Array, q: Array, before: Array, last_twist: Array, pose: Array, twist: Array,
+    dt: float,
+) -> bool:  # fmt: skip
     """Shorten the step of the reference from ``before`` to ``pose`` [7], and its ``twist`` [6], where the joints could
     not follow: near a singularity, where they would have to turn too fast, and ahead of their limits.
 
-    The joint speeds that follow the twist are those of damped least squares (Nakamura and Hanafusa 1986).
+    The joint speeds that follow the twist are those of damped least squares (Nakamura and Hanafusa 1986). From
+    ``last_twist`` it brakes at the limits of acceleration, no harder.
     """
     n = q.shape[0]
     square, weights = np.empty((6, 6)), twist.copy()
@@ -224,6 +249,12 @@ def slow_down_layer(limits: LimitArrays, jacobian: Array, q: Array, before: Arra
         allowed = min(limits.joint_speed[i], _APPROACH * max(room, 0.0))
         if abs(speed) > allowed:
             share = min(share, allowed / abs(speed))
+    for i in range(6):
+        most = limits.acceleration[i] * dt
+        if twist[i] > 0.0:
+            share = max(share, min((last_twist[i] - most) / twist[i], 1.0))
+        elif twist[i] < 0.0:
+            share = max(share, min((last_twist[i] + most) / twist[i], 1.0))
     if share == 1.0:
         return False
     turn = np.empty(3)

@@ -41,7 +41,7 @@ class SafetyLimits:
     joint_upper_rad: tuple[float, ...]
     joint_speed_rad_s: tuple[float, ...]
     torque_n_m: tuple[float, ...]
-    max_rotation_rad: float = 2.0
+    max_rotation_rad: float = 1.57  # beyond pi/2 the ball is not convex: the way between two poses inside may leave it
     max_jump_m: float = 0.1
     max_jump_rad: float = 0.5
     max_speed_m_s: float = 1.2
@@ -53,7 +53,7 @@ class SafetyLimits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = np.asarray(getattr(self, field.name), dtype=np.float64)
+            value = _numbers(field.name, getattr(self, field.name))
             if not np.isfinite(value).all():
                 raise ConfigError(f"safety limit {field.name} is {value.tolist()}", limit="finite")
             if value.ndim == 0 and value <= 0.0:
@@ -68,8 +68,8 @@ class SafetyLimits:
         span = np.subtract(self.joint_upper_rad, self.joint_lower_rad) - 2.0 * self.joint_margin_rad
         if not (span > 0.0).all() or min(*self.torque_n_m, *self.joint_speed_rad_s) <= 0.0:
             raise ConfigError("joint limits leave no room, or a speed or torque limit is not positive")
-        if not 0.0 < self.max_rotation_rad <= math.pi:
-            raise ConfigError(f"max_rotation_rad is {self.max_rotation_rad}", limit="0 to pi")
+        if not 0.0 < self.max_rotation_rad <= 0.5 * math.pi:
+            raise ConfigError(f"max_rotation_rad is {self.max_rotation_rad}", limit="0 to pi / 2")
 
     def tightened(self, **limits: float | tuple[float, ...]) -> SafetyLimits:
         """These limits with some made tighter. Raises ConfigError for an unknown name or a looser value."""
@@ -77,7 +77,7 @@ class SafetyLimits:
         for name, value in limits.items():
             if name not in names:
                 raise ConfigError(f"no safety limit '{name}'", remedy=valid_choices(name, names))
-            given, ours = np.asarray(value, dtype=np.float64), np.asarray(getattr(self, name), dtype=np.float64)
+            given, ours = _numbers(name, value), np.asarray(getattr(self, name), dtype=np.float64)
             if given.shape != ours.shape:
                 raise ConfigError(f"safety limit {name} is {value}", limit=f"{ours.size} numbers")
             larger_is_tighter = "lower" in name or name == "joint_margin_rad"
@@ -111,6 +111,13 @@ class SafetyLimits:
             np.array(self.joint_speed_rad_s),
             np.array([self.torque_n_m, np.full(n, self.torque_rate_n_m_s)]),
         )
+
+
+def _numbers(name: str, value: object) -> Array:
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"safety limit {name} is {value!r}", limit="numbers") from error
 
 
 def _frozen(value: float | tuple[float, ...]) -> float | tuple[float, ...]:

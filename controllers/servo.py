@@ -125,7 +125,7 @@ def servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array
     servo.counts[MOTION] += motion_layer(servo.limits, before, after, servo.reference, servo.reference_twist, dt)
     solve_chain(servo.chain, q, servo.pose, servo.jacobian)
     servo.counts[JOINT] += slow_down_layer(
-        servo.limits, servo.jacobian, q, last_pose, servo.reference, servo.reference_twist
+        servo.limits, servo.jacobian, q, last_pose, last_twist, servo.reference, servo.reference_twist, dt
     )
     for i in range(6):
         servo.reference_acceleration[i] = (servo.reference_twist[i] - last_twist[i]) / dt

@@ -90,7 +90,7 @@ def test_time_and_steps_go_on(robot: Robot, spec: EnvSpec) -> None:
 
 
 def test_a_plan_moves_the_arm_and_is_reported_in_absolute_targets(robot: Robot, spec: EnvSpec) -> None:
-    seen = robot.reset(ResetRequest())
+    seen = robot.reset(ResetRequest(tcp_pose=np.array([0.5, 0.1, 0.3, *DOWN])))
     x = float(seen.state["arm0/tcp_pose"][0])
     for i in range(1, 5):
         robot.command(chunk(seen, [x + 0.01 * i] * 4))

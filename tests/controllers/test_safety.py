@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controllers.safety import SafetyChain, braking_speed, joint_layer, motion_layer, torque_layer
@@ -36,9 +36,12 @@ def assert_within(pose: np.ndarray, slack: float = 1e-9) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(poses, anything), min_size=1, max_size=5))
-def test_every_set_point_is_finite_in_the_workspace_and_near_the_last(wishes):
+@given(st.lists(st.tuples(poses, anything), min_size=1, max_size=5), st.booleans())
+@example([(np.array([0.5, 0, 0.2, np.cos(a), np.sin(a), 0, 0]), 1.0) for a in (-0.25, -0.5, -0.75, -0.95, 0.95)], False)
+def test_every_set_point_is_finite_in_the_workspace_and_near_the_last(wishes, ramped):
     safety, last = chain(), START
+    if not ramped:
+        safety.set_point(START, 1.0)
     for wish, opening in wishes:
         pose, opened = safety.set_point(wish, opening)
         assert_within(pose)
@@ -46,6 +49,16 @@ def test_every_set_point_is_finite_in_the_workspace_and_near_the_last(wishes):
         assert np.linalg.norm(pose[:3] - last[:3]) <= LIMITS.max_jump_m + 1e-9
         assert geodesic_angle(pose[3:], last[3:]) <= LIMITS.max_jump_rad + 1e-6
         last = pose
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_the_workspace_ends_at_its_walls(axis, end):
+    safety, beyond = chain(), START + np.eye(7)[axis] * end
+    for _ in range(40):
+        pose, _ = safety.set_point(beyond, 1.0)
+    wall = (LIMITS.box_lower_m if end < 0 else LIMITS.box_upper_m)[axis]
+    np.testing.assert_allclose(pose, np.where(np.arange(7) == axis, wall, START), atol=1e-9)
 
 
 def test_a_set_point_within_limits_passes_bit_for_bit():
@@ -63,6 +76,7 @@ def test_a_set_point_within_limits_passes_bit_for_bit():
         (np.array([np.nan, 0, 0.2, 1, 0, 0, 0]), 1.0, "finite"),
         (np.array([0.48, 0, 0.2, 0, 0, 0, 0]), 1.0, "finite"),
         (START, np.inf, "finite"),
+        (START, np.nan, "finite"),
         (START, 1.5, "finite"),
         (np.array([0.48, 0.0, -0.05, 1, 0, 0, 0]), 1.0, "workspace"),
         (np.array([0.48, 0.3, 0.2, 1, 0, 0, 0]), 1.0, "jump"),
@@ -71,16 +85,28 @@ def test_a_set_point_within_limits_passes_bit_for_bit():
 )
 def test_each_change_is_counted_by_its_layer(wish, opening, layer):
     safety = chain()
-    safety.set_point(wish, opening)
+    pose, opened = safety.set_point(wish, opening)
+    assert_within(pose)
+    assert 0.0 <= opened <= 1.0
     assert safety.counts[["finite", "workspace", "jump"].index(layer)] == 1
+
+
+def test_what_starts_far_away_is_ramped_until_it_is_near():
+    safety, goal = chain(), START + np.array([0.0, 0.1, 0.0, 0, 0, 0, 0])
+    for step in range(1, 5):  # 12.5 mm each
+        assert safety.set_point(goal, 1.0)[0][1] == pytest.approx(0.0125 * step)
+    np.testing.assert_array_equal(safety.set_point(goal, 1.0)[0], goal)  # 50 mm are left
+    back, _ = safety.set_point(START, 1.0)
+    assert back[1] == pytest.approx(0.0, abs=1e-12)  # one jump, as it goes on
+    safety.join()
+    assert safety.set_point(goal, 1.0)[0][1] == pytest.approx(0.0125)
+    assert safety.counts[2] == 5
 
 
 def test_rotation_is_clipped_on_the_geodesic():
     limits = panda_limits(max_rotation_rad=0.3)
-    safety = SafetyChain(limits)
-    safety.reset(START, 1.0)
     tilted = quat_xyzw_multiply(quat_xyzw_from_rotvec([0.0, 0.4, 0.0]), START[3:])
-    pose, _ = safety.set_point(np.array([*START[:3], *tilted]), 1.0)
+    pose = SafetyChain(limits).inside(np.array([*START[:3], *tilted]))
     expected = quat_xyzw_multiply(quat_xyzw_from_rotvec([0.0, 0.3, 0.0]), START[3:])
     assert geodesic_angle(pose[3:], expected) < 1e-7
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,7 @@ def test_a_layer_cannot_be_left_out():
     [
         ("max_speed_m_s", 0.0),
         ("max_jump_m", -1.0),
+        ("max_jump_m", "far"),
         ("box_upper_m", (0.2, 0.35, 0.5)),
         ("joint_margin_rad", 2.0),
         ("torque_n_m", (0.0,) * 7),
@@ -55,3 +58,8 @@ def test_a_layer_cannot_be_left_out():
 def test_impossible_limits_are_refused(name, value):
     with pytest.raises(ConfigError):
         panda_limits(**{name: value})
+
+
+def test_the_workspace_of_rotations_is_convex():
+    with pytest.raises(ConfigError, match="pi / 2"):
+        replace(panda_limits(), max_rotation_rad=1.6)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from controllers.safety import JOINT
 from controllers.servo import Servo
 from robot_rl.geometry import geodesic_angle
 from tests.controllers.panda import HOME_RAD, panda_chain, panda_limits
@@ -90,3 +91,23 @@ def test_limits_hold_whatever_is_asked():
         arm.dq += torque * DT
         arm.q += arm.dq * DT
     assert servo.arrays.counts.sum() > 0
+
+
+def test_the_reference_keeps_its_acceleration_where_the_joints_slow_it_down():
+    """Stretched out at full speed, into the singularity of the straight elbow."""
+    limits = panda_limits(box_upper_m=(0.75, 0.35, 0.5))
+    arm, servo = ToyArm(), Servo(CHAIN, limits)
+    arm.q = np.array([0.0, 0.6, 0.0, -1.6, 0.0, 2.2, 0.785])
+    servo.reset(arm.state)
+    target, twists = CHAIN.pose(arm.q), [np.zeros(6)]
+    for _ in range(16):
+        target = target + np.array([0.04, 0.0, 0.04, 0, 0, 0, 0])
+        for _ in range(25):
+            torque = servo.compute(arm.state, {"tcp_pose": target}, DT)
+            twists.append(servo.arrays.reference_twist.copy())
+            arm.dq += torque * DT
+            arm.q += arm.dq * DT
+    change = np.linalg.norm(np.diff(twists, axis=0) / DT, axis=1)
+    assert servo.arrays.counts[JOINT] > 0
+    assert change.max() <= np.hypot(limits.max_acceleration_m_s2, limits.max_acceleration_rad_s2) + 1e-6
+    assert np.linalg.norm(np.diff(twists, axis=0)[:, :3] / DT, axis=1).max() <= limits.max_acceleration_m_s2 + 1e-6
