@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from controllers.safety_limits import SafetyLimits
 from robot_rl.errors import ConfigError, valid_choices
 
 
@@ -28,9 +31,24 @@ class Arm:
     joint_upper_rad: tuple[float, ...]
     joint_speed_rad_s: tuple[float, ...]
     torque_n_m: tuple[float, ...]
+    box_lower_m: tuple[float, float, float]  # the largest workspace of the TCP: clear of base and table
+    box_upper_m: tuple[float, float, float]
     armature_kg_m2: float = 0.1
     damping_n_m_s: float = 0.1
     upright_quat_xyzw: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)  # tool down
+
+    def safety_limits(
+        self, box_lower_m: Sequence[float], box_upper_m: Sequence[float], tighter: Mapping[str, Any]
+    ) -> SafetyLimits:
+        """The arm's limits with a workspace inside its own and what ``tighter`` names. Raises ConfigError where that
+        would loosen one."""
+        widest = SafetyLimits(
+            box_lower_m=self.box_lower_m, box_upper_m=self.box_upper_m, upright_quat_xyzw=self.upright_quat_xyzw,
+            joint_lower_rad=self.joint_lower_rad, joint_upper_rad=self.joint_upper_rad,
+            joint_speed_rad_s=self.joint_speed_rad_s, torque_n_m=self.torque_n_m,
+        )  # fmt: skip
+        box = {"box_lower_m": tuple(box_lower_m), "box_upper_m": tuple(box_upper_m)}
+        return widest.tightened(**box).tightened(**tighter)
 
 
 GRIPPER = "gripper_"  # prefix of the gripper's names in the composed model
@@ -51,6 +69,8 @@ PANDA = Arm(
     joint_upper_rad=(2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
     joint_speed_rad_s=(2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61),
     torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
+    box_lower_m=(0.2, -0.6, 0.0),
+    box_upper_m=(0.8, 0.6, 0.8),
 )
 
 ARMS = {arm.name: arm for arm in (PANDA,)}

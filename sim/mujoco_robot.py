@@ -4,6 +4,7 @@ chain, the arbiter sits behind ``command`` as it does in the bridge."""
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,9 +15,7 @@ import numpy as np
 
 from controllers.arbiter import Arbiter, Arbitration
 from controllers.operational_space import OperationalSpaceGains
-from controllers.safety_limits import SafetyLimits
 from controllers.servo import Servo
-from controllers.target_check import checked_targets
 from robot_rl.errors import (
     CommandRefusedError,
     ConfigError,
@@ -24,6 +23,7 @@ from robot_rl.errors import (
     RobotConnectionError,
     SimulationDivergedError,
 )
+from robot_rl.robots.target_check import checked_targets
 from robot_rl.types import (
     ActionKind,
     ActionPart,
@@ -38,17 +38,20 @@ from robot_rl.types import (
 )
 from sim.arms import find_arm
 from sim.cameras import CameraRig, SceneRenderer
-from sim.physics import Physics
+from sim.physics import Physics, ticks_per_step
 from sim.scene import TIMESTEP_S, Scene, build_scene
 from sim.world import World, observation_specs
 
 TCP, GRIPPER = "arm0/tcp", "arm0/gripper"
 _DUMPED_STEPS = 40
+_OPEN_LOOP_S = 0.5
 _HOLD = Arbitration(Phase.HOLD, None, None, None)
 
 
 class SimulationClock:
     """Time of one simulated robot; waiting is stepping."""
+
+    stepped = True
 
     def __init__(self, robot: MujocoRobot) -> None:
         self._robot = robot
@@ -64,10 +67,11 @@ class SimulationClock:
 
 
 class MujocoRobot:
-    """One arm in a scene, its TCP kept in the box from ``box_lower_m`` to ``box_upper_m``.
+    """One arm in a scene, its TCP kept in the box from ``box_lower_m`` to ``box_upper_m``, which lies in the arm's own.
 
     ``limits`` tightens safety limits by name, ``gains`` are those of operational-space control, ``max_open_loop_s``
-    bounds how far past its arrival a plan runs, ``dump_folder`` takes the last states when physics diverges.
+    (at most 0.5) bounds how far past its arrival a plan runs, ``dump_folder`` takes the last states when physics
+    diverges.
     """
 
     def __init__(
@@ -80,24 +84,20 @@ class MujocoRobot:
         box_upper_m: Sequence[float] = (0.75, 0.35, 0.5),
         limits: Mapping[str, Any] | None = None,
         gains: OperationalSpaceGains | None = None,
-        max_open_loop_s: float = 0.5,
+        max_open_loop_s: float = _OPEN_LOOP_S,
         dump_folder: str | None = None,
     ) -> None:
         self._arm, self._scene, self._rig, self._gains = find_arm(arm), scene, cameras or CameraRig(), gains
-        self._tick_ns, self._step_s = round(TIMESTEP_S * 1e9), 1.0 / step_rate_hz
-        self._ticks_per_step = round(self._step_s / TIMESTEP_S)
-        if abs(self._ticks_per_step * TIMESTEP_S * step_rate_hz - 1.0) > 1e-9:
+        self._tick_ns, self._ticks_per_step = round(TIMESTEP_S * 1e9), ticks_per_step(step_rate_hz)
+        self._step_s = self._ticks_per_step * TIMESTEP_S
+        if not self._step_s <= max_open_loop_s <= _OPEN_LOOP_S:
             raise ConfigError(
-                f"a step at {step_rate_hz} Hz is no whole number of physics steps", limit=f"{TIMESTEP_S} s each"
+                f"a plan may run for {max_open_loop_s} s", limit=f"one step of {self._step_s} s to {_OPEN_LOOP_S} s"
             )
-        self._limits = SafetyLimits(
-            box_lower_m=_three(box_lower_m), box_upper_m=_three(box_upper_m),
-            upright_quat_xyzw=self._arm.upright_quat_xyzw, joint_lower_rad=self._arm.joint_lower_rad,
-            joint_upper_rad=self._arm.joint_upper_rad, joint_speed_rad_s=self._arm.joint_speed_rad_s,
-            torque_n_m=self._arm.torque_n_m,
-        ).tightened(**(limits or {}))  # fmt: skip
+        self._limits = self._arm.safety_limits(box_lower_m, box_upper_m, limits or {})
         self._spec = self._describe(step_rate_hz)
         self._arbiter = Arbiter(round(max_open_loop_s * step_rate_hz))
+        self._switch = threading.RLock()  # of the mode and of who commands: stop comes from any thread
         self._dump_folder = dump_folder
         self._clock = SimulationClock(self)
         self._world: World | None = None
@@ -135,11 +135,12 @@ class MujocoRobot:
     def connect(self) -> EnvSpec:
         """Compile scene and laws, once; the arm stands at home, stopped. Raises ConfigError when assets lack."""
         if self._world is None:
-            self._world = World(self._scene, self._arm, self._limits, self._gains, self._step_s)
-            self._world.start(ResetRequest())
+            world = World(self._scene, self._arm, self._limits, self._gains, self._step_s)
+            world.start(ResetRequest())
             if self._rig.cameras:
                 dressed = build_scene(self._scene, self._arm, self._rig.cameras, look=self._rig.profile)
                 self._renderer = SceneRenderer(dressed.model, self._rig)
+            self._world, self._tick, self._step = world, 0, 0
         return self._spec
 
     def read(self) -> Observation:
@@ -152,26 +153,31 @@ class MujocoRobot:
 
     def command(self, chunk: TargetChunk) -> None:
         """Replace the plan of the chunk's source from the next step on. Raises CommandRefusedError."""
-        if self._mode != "tracking":
-            raise CommandRefusedError(f"the robot is in mode '{self._mode}'", remedy="Reset it first")
-        self._arbiter.submit(checked_targets(chunk, self._spec.action), self._step)
+        checked = checked_targets(chunk, self._spec.action)
+        with self._switch:
+            if self._mode != "tracking":
+                raise CommandRefusedError(f"the robot is in mode '{self._mode}'", remedy="Reset it first")
+            self._arbiter.submit(checked, self._step)
 
     def release_human(self) -> None:
         """The person lets go: the human channel falls silent at once, the policy's plan takes over."""
         self._arbiter.withdraw(Phase.HUMAN)
 
     def reset(self, request: ResetRequest) -> Observation:
-        """Arrange the start and let it come to rest. Raises ResetError, also when stopped meanwhile; commands are then
-        refused."""
-        world, stops = self._connected(), self._stops
-        self._arbiter.reset()
+        """Arrange the start and let it come to rest. Raises ResetError, also when stopped meanwhile; the arm then rests
+        and commands are refused."""
+        world = self._connected()
+        with self._switch:
+            stops, self._mode = self._stops, "stopped"
+            self._arbiter.reset()
         self._past.clear()
-        self._mode, self._tick, self._step = "stopped", 0, 0
+        self._observation, self._verdict, self._tick, self._step = None, _HOLD, 0, 0
         world.start(request)
         self._ticks += world.settle_ticks
-        if self._stops != stops:
-            raise ResetError("the robot was stopped during the reset", remedy="Reset it again when it may move")
-        self._mode = "tracking"
+        with self._switch:
+            if self._stops != stops:
+                raise ResetError("the robot was stopped during the reset", remedy="Reset it again when it may move")
+            self._mode = "tracking"
         pose, opening = world.safety.last
         latched = {TCP: pose, GRIPPER: np.array([opening])}
         self._observation = self._observe(CommandReport(-1, Phase.RESET, latched, latched))
@@ -179,10 +185,11 @@ class MujocoRobot:
 
     def stop(self) -> None:
         """Brake to hold from the next step on; commands are refused until the next reset. From any thread."""
-        self._stops += 1
-        self._arbiter.reset()
-        if not self._mode.startswith("fault"):
-            self._mode = "stopped"
+        with self._switch:
+            self._stops += 1
+            self._arbiter.reset()
+            if not self._mode.startswith("fault"):
+                self._mode = "stopped"
 
     def close(self) -> None:
         """Stop and release world and renderer."""
@@ -221,7 +228,10 @@ class MujocoRobot:
     def _begin_step(self, world: World) -> None:
         """Arbitrate and hand the checked set point to servo and gripper."""
         pose, opening = world.safety.last
-        self._verdict = verdict = self._arbiter.decide(self._step)
+        verdict, before = self._arbiter.decide(self._step), self._verdict
+        if verdict.source is not before.source:
+            world.safety.join()
+        self._verdict = verdict
         self._wish = {TCP: pose, GRIPPER: np.array([opening]), **(verdict.row or {})}
         target, opening = world.safety.set_point(self._wish[TCP], float(self._wish[GRIPPER][0]))
         following = None if verdict.following is None else verdict.following.get(TCP)
@@ -252,7 +262,8 @@ class MujocoRobot:
             path, qpos=[row[0] for row in past], qvel=[row[1] for row in past], target=[row[2] for row in past],
             qpos_now=data.qpos, qvel_now=data.qvel,
         )  # fmt: skip
-        self._mode = "fault: simulation diverged"
+        with self._switch:
+            self._mode = "fault: simulation diverged"
         raise SimulationDivergedError(
             f"physics is not finite after step {self._step}",
             remedy=f"The last {len(past)} states are in {path}; reset to go on",
@@ -284,9 +295,3 @@ class MujocoRobot:
             cameras=self._rig.specs(step_rate_hz),
             limits=self._limits.scalars(),
         )
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    if len(values) != 3:
-        raise ConfigError(f"a corner of the workspace box has {len(values)} coordinates", limit="x, y, z in m")
-    return float(values[0]), float(values[1]), float(values[2])

@@ -9,6 +9,7 @@ MuJoCo's C functions are called through their addresses in the library that the 
 from __future__ import annotations
 
 import ctypes
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from controllers.compiled import kernel
 from controllers.servo import ServoArrays, servo_tick
 from robot_rl.errors import ConfigError
 from robot_rl.types import Array
-from sim.scene import SceneModel
+from sim.scene import TIMESTEP_S, SceneModel
 
 
 def _load_mujoco() -> ctypes.CDLL:
@@ -113,6 +114,18 @@ class Physics:
 
     def finite(self) -> bool:
         return bool(np.isfinite(self.data.qpos).all() and np.isfinite(self.data.qvel).all())
+
+
+def ticks_per_step(step_rate_hz: float) -> int:
+    """Steps of physics in a control step, a whole number; raises ConfigError for a rate that does not give one."""
+    if not (math.isfinite(step_rate_hz) and step_rate_hz > 0.0):
+        raise ConfigError(f"the step rate is {step_rate_hz} Hz", limit="> 0")
+    ticks = round(1.0 / (TIMESTEP_S * step_rate_hz))
+    if abs(ticks * TIMESTEP_S * step_rate_hz - 1.0) > 1e-9:
+        raise ConfigError(
+            f"a step at {step_rate_hz} Hz is no whole number of physics steps", limit=f"{TIMESTEP_S} s each"
+        )
+    return ticks
 
 
 @kernel

@@ -24,6 +24,7 @@ from sim.scene import Scene, SceneObject, arm_chain, build_scene
 _SETTLE_S = 0.1
 _POSITION_TOLERANCE_M = 0.005
 _ROTATION_TOLERANCE_RAD = 0.05
+_EDGE = 1e-4  # [m, rad] that rounding may put a start beyond the edge of the workspace
 _NO_ROTATION = np.array([0.0, 0.0, 0.0, 1.0])
 
 
@@ -39,7 +40,8 @@ class World:
         self.safety = SafetyChain(limits)
         self.servo = Servo(self.chain, limits, gains, np.array(arm.home_rad), step_s)
         self.gripper = Gripper()
-        self._scene, self._home, self._step_s = scene, np.array(arm.home_rad), step_s
+        self._things: dict[str, SceneObject] = {thing.observation: thing for thing in scene.objects}
+        self._home, self._step_s = np.array(arm.home_rad), step_s
         self._object_qpos, self._object_mocap = built.object_qpos, built.object_mocap
         model, n = built.model, built.dof
         self._fingers_open = np.array(arm.finger_open_m)
@@ -86,8 +88,7 @@ class World:
             "arm0/tcp_velocity": self._jacobian @ arm.dq,
             "arm0/gripper_opening": np.array([min(max(opening, 0.0), 1.0)]),
         }
-        for thing in self._scene.objects:
-            name = thing.observation
+        for name, thing in self._things.items():
             if thing.marker:
                 state[name] = data.mocap_pos[self._object_mocap[thing.name]]
                 continue
@@ -102,21 +103,31 @@ class World:
     def start(self, request: ResetRequest) -> None:
         """Put arm and objects where the request says, let them settle, latch onto the pose reached.
 
-        Raises ResetError for a start that does not exist or is not held.
+        Raises ResetError for a start that does not exist, which changes nothing, and for one that is not held: the arm
+        then rests at home.
         """
-        data, q = self.physics.data, self._start_position(request)
-        opening = float(np.clip(request.gripper_opening, 0.0, 1.0))
+        q, opening = self._start_position(request), float(_numbers("the gripper", [request.gripper_opening], 1)[0])
+        opening = min(max(opening, 0.0), 1.0)
+        placed = {name: self._checked_start(name, value) for name, value in request.simulator_state.items()}
+        self._arrange(q, opening, placed)
+        try:
+            self._verify(self.chain.pose(q), placed)
+        except ResetError:
+            self._arrange(self._home, 1.0, {})
+            raise
+
+    def _arrange(self, q: Array, opening: float, placed: Arrays) -> None:
+        data = self.physics.data
         mujoco.mj_resetData(self.physics.model, data)
         data.qpos[: len(q)] = q
         data.qpos[self._fingers_qpos] = opening * self._fingers_open
-        for name, value in request.simulator_state.items():
-            self._place(name, np.asarray(value, dtype=np.float64))
+        for name, value in placed.items():
+            self._place(self._things[name], value)
         self.physics.refresh()
         self.gripper.reset({"gripper_opening": np.array([opening])})
         self._fingers_ctrl[:] = opening * self._fingers_open
         self.servo.reset({"joint_position": q, "bias_force": self.physics.arm.bias.copy()})
         self.advance(self.settle_ticks)
-        self._verify(request, self.chain.pose(q))
         self._latch(opening)
 
     @property
@@ -132,47 +143,57 @@ class World:
         self.take_interventions()
 
     def _start_position(self, request: ResetRequest) -> Array:
-        chain = self.chain
+        """Joint position [n] of the start, within the limits that hold while the arm is driven."""
+        q = self._home
         if request.joint_position is not None:
-            q = np.array(request.joint_position, dtype=np.float64)
-            if q.shape != (chain.dof,) or not ((chain.lower <= q) & (q <= chain.upper)).all():
+            q = _numbers("the joint position", request.joint_position, self.chain.dof)
+        elif request.tcp_pose is not None:
+            pose = _pose("the TCP", request.tcp_pose)
+            found = inverse_kinematics(self.chain, pose, self._home)
+            if found is None:
                 raise ResetError(
-                    f"start at joint position {q.tolist()}",
-                    limit=f"{chain.lower.round(3).tolist()} to {chain.upper.round(3).tolist()} rad",
+                    f"the arm cannot reach the start pose {pose.tolist()}", remedy="Choose one inside the workspace box"
                 )
-            return q
-        if request.tcp_pose is None:
-            return self._home
-        pose = np.array(request.tcp_pose, dtype=np.float64)
-        found = inverse_kinematics(chain, pose, self._home)
-        if found is None:
+            q = found
+        limits = self.safety.arrays
+        if not ((limits.joint[0] <= q) & (q <= limits.joint[1])).all():
             raise ResetError(
-                f"the arm cannot reach the start pose {pose.tolist()}", remedy="Choose one inside the workspace box"
+                f"start at joint position {q.round(3).tolist()}",
+                limit=f"{limits.joint[0].round(3).tolist()} to {limits.joint[1].round(3).tolist()} rad",
             )
-        return found
+        pose = self.chain.pose(q)
+        if max(_apart(pose, self.safety.inside(pose))) > _EDGE:
+            raise ResetError(
+                f"the start has the TCP at {pose.round(3).tolist()}, outside of the workspace",
+                limit=f"{limits.box[0].tolist()} to {limits.box[1].tolist()} m, {limits.tilt[0]} rad from upright",
+            )
+        return q
 
-    def _place(self, name: str, value: Array) -> None:
-        known: dict[str, SceneObject] = {thing.observation: thing for thing in self._scene.objects}
-        if name not in known:
-            raise ResetError(f"the scene has no '{name}'", remedy=valid_choices(name, known))
-        thing = known[name]
-        wanted = 3 if thing.marker else 7
-        if value.shape != (wanted,) or not np.isfinite(value).all():
-            raise ResetError(f"start of '{name}' is {value.tolist()}", limit=f"{wanted} finite numbers")
+    def _checked_start(self, name: str, value: Array) -> Array:
+        if name not in self._things:
+            raise ResetError(f"the scene has no '{name}'", remedy=valid_choices(name, self._things))
+        return _numbers(f"'{name}'", value, 3) if self._things[name].marker else _pose(f"'{name}'", value)
+
+    def _place(self, thing: SceneObject, value: Array) -> None:
         if thing.marker:
             self.physics.data.mocap_pos[self._object_mocap[thing.name]] = value
             return
-        qx, qy, qz, qw = quat_xyzw_normalize(value[3:])
+        qx, qy, qz, qw = value[3:]
         address = self._object_qpos[thing.name]
         self.physics.data.qpos[address : address + 7] = [*value[:3], qw, qx, qy, qz]
 
-    def _verify(self, request: ResetRequest, tcp_pose: Array) -> None:
+    def _verify(self, tcp_pose: Array, placed: Arrays) -> None:
         if not self.physics.finite():
             raise ResetError("physics is not finite at the start", remedy="Ask for a start that is free of contact")
         state = self.measure()
-        _verify_pose("the TCP", state["arm0/tcp_pose"], tcp_pose)
-        for name, value in request.simulator_state.items():
-            _verify_pose(f"'{name}'", state[name], np.asarray(value, dtype=np.float64))
+        for name, wanted in {"arm0/tcp_pose": tcp_pose, **placed}.items():
+            distance, angle = _apart(state[name], wanted)
+            if not (distance <= _POSITION_TOLERANCE_M and angle <= _ROTATION_TOLERANCE_RAD):
+                raise ResetError(
+                    f"'{name}' came to rest {distance * 1e3:.1f} mm and {angle:.3f} rad from its start",
+                    limit=f"{_POSITION_TOLERANCE_M * 1e3:.0f} mm, {_ROTATION_TOLERANCE_RAD} rad",
+                    remedy="Ask for a start that is free of contact and at rest",
+                )
 
 
 def observation_specs(scene: Scene, arm: Arm) -> dict[str, ArraySpec]:
@@ -195,12 +216,27 @@ def _near(quat: Array, reference: Array) -> Array:
     return -quat if quat @ reference < 0.0 else quat
 
 
-def _verify_pose(what: str, reached: Array, wanted: Array) -> None:
-    distance = float(np.linalg.norm(reached[:3] - wanted[:3]))
-    angle = float(geodesic_angle(reached[3:], quat_xyzw_normalize(wanted[3:]))) if len(wanted) == 7 else 0.0
-    if not (distance <= _POSITION_TOLERANCE_M and angle <= _ROTATION_TOLERANCE_RAD):
-        raise ResetError(
-            f"{what} came to rest {distance * 1e3:.1f} mm and {angle:.3f} rad from the start that was asked for",
-            limit=f"{_POSITION_TOLERANCE_M * 1e3:.0f} mm, {_ROTATION_TOLERANCE_RAD} rad",
-            remedy="Ask for a start that is free of contact and at rest",
-        )
+def _numbers(what: str, value: object, size: int) -> Array:
+    """A part of a start as float64 [size]. Raises ResetError."""
+    try:
+        numbers = np.array(value, dtype=np.float64)
+        if numbers.shape != (size,) or not np.isfinite(numbers).all():
+            raise ValueError("wrong shape or not finite")
+    except (TypeError, ValueError) as error:
+        raise ResetError(f"start of {what} is {value}", limit=f"{size} finite numbers") from error
+    return numbers
+
+
+def _pose(what: str, value: object) -> Array:
+    """The start of something with a pose [7], its quaternion of unit length. Raises ResetError."""
+    pose = _numbers(what, value, 7)
+    if np.linalg.norm(pose[3:]) < 1e-6:
+        raise ResetError(f"start of {what} is {value}", limit="a quaternion with a direction")
+    pose[3:] = quat_xyzw_normalize(pose[3:])
+    return pose
+
+
+def _apart(pose: Array, other: Array) -> tuple[float, float]:
+    """Distance [m] of two positions or poses, and angle [rad] of the poses."""
+    angle = float(geodesic_angle(pose[3:], other[3:])) if len(other) == 7 else 0.0
+    return float(np.linalg.norm(pose[:3] - other[:3])), angle

@@ -7,15 +7,17 @@ approached; when the plan has run out the last set points are kept and the step 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Self, TypeVar
 
 import numpy as np
 
-from robot_rl.errors import CommandRefusedError, RobotError, StaleObservationError, valid_choices
+from robot_rl.errors import CommandRefusedError, ResetError, RobotError, StaleObservationError, valid_choices
 from robot_rl.geometry import pose_interpolate, pose_inverse, pose_multiply, se3_log
 from robot_rl.interfaces import Clock
+from robot_rl.robots.target_check import checked_targets
 from robot_rl.runtime.clock import SimulatedClock, WallClock
 from robot_rl.types import (
     ActionKind,
@@ -30,7 +32,6 @@ from robot_rl.types import (
     Phase,
     ResetRequest,
     TargetChunk,
-    check_finite,
 )
 
 HOME_JOINT_POSITION = (0.0, 0.196, 0.0, -2.618, 0.0, 2.942, 0.785)  # rad
@@ -79,6 +80,7 @@ class FakeRobot:
         self._drill: tuple[Fault, int] | None = None
         self._mode = "stopped"
         self._start_ns = self._step = 0
+        self._lock = threading.RLock()  # stop comes from any thread
 
     @property
     def clock(self) -> Clock:
@@ -102,44 +104,41 @@ class FakeRobot:
         return self._frozen
 
     def command(self, chunk: TargetChunk) -> None:
-        """Replace the plan. Raises CommandRefusedError when stopped, or for unknown, empty or non-finite targets."""
-        if self._mode != "tracking":
-            raise CommandRefusedError(f"fake robot is in mode '{self._mode}'", remedy="Reset it first")
-        if chunk.length == 0:
-            raise CommandRefusedError("the plan has no rows left", remedy="Send at least the set point of this step")
-        for name, target in chunk.targets.items():
-            if name not in self._set_points:
-                raise CommandRefusedError(
-                    f"the fake robot has no '{name}'", remedy=valid_choices(name, self._set_points)
-                )
-            check_finite(name, target)
-        self._advance()
-        self._plan = chunk
+        """Replace the plan. Raises CommandRefusedError when stopped, or for targets that no arm would take."""
+        checked = checked_targets(chunk, self._spec.action)
+        with self._lock:
+            if self._mode != "tracking":
+                raise CommandRefusedError(f"fake robot is in mode '{self._mode}'", remedy="Reset it first")
+            self._advance()
+            self._plan = checked
 
     def reset(self, request: ResetRequest) -> Observation:
-        """Jump to the requested start; clears faults, plan and human."""
+        """Jump to the requested start; clears faults, plan and human. Raises ResetError for a start that is none."""
         objects = [name.removeprefix("object/").removesuffix("_pose") for name in self._state if "object/" in name]
-        self._state = _home(objects)
-        if request.joint_position is not None:
-            self._state["arm0/joint_position"] = np.array(request.joint_position, dtype=np.float64)
-        if request.tcp_pose is not None:
-            self._state["arm0/tcp_pose"] = np.array(request.tcp_pose, dtype=np.float64)
-        self._state["arm0/gripper_opening"] = np.array([request.gripper_opening], dtype=np.float64)
-        for name, value in request.simulator_state.items():
-            if name not in self._state:
-                raise RobotError(f"the fake robot has no '{name}'", remedy=valid_choices(name, self._state))
-            self._state[name] = np.array(value, dtype=np.float64)
-        self._set_points = self._measured_targets()
-        self._plan = self._human = self._report = self._frozen = self._fault = self._drill = None
-        self._mode, self._step, self._start_ns = "tracking", 0, self._clock.now_ns()
-        return self.read()
+        state = _home(objects)
+        wanted = {
+            "arm0/joint_position": request.joint_position,
+            "arm0/tcp_pose": request.tcp_pose,
+            "arm0/gripper_opening": [request.gripper_opening],
+            **request.simulator_state,
+        }
+        for name, value in wanted.items():
+            if value is not None:
+                state[name] = _start(name, value, state)
+        with self._lock:
+            self._state = state
+            self._set_points = self._measured_targets()
+            self._plan = self._human = self._report = self._frozen = self._fault = self._drill = None
+            self._mode, self._step, self._start_ns = "tracking", 0, self._clock.now_ns()
+            return self.read()
 
     def stop(self) -> None:
         """Keep the set points in force; commands are refused until the next reset. A fault stays a fault."""
-        self._advance()
-        self._plan = None
-        if not self._mode.startswith("fault"):
-            self._mode = "stopped"
+        with self._lock:
+            self._advance()
+            self._plan = None
+            if not self._mode.startswith("fault"):
+                self._mode = "stopped"
 
     def close(self) -> None:
         """Stop."""
@@ -160,9 +159,15 @@ class FakeRobot:
         self._begin_drill()
 
     def human(self, targets: Arrays | None) -> None:
-        """A human takes over with these absolute targets {part: [k]} until handing back with None."""
-        self._advance()
-        self._human = None if targets is None else {**self._set_points, **targets}
+        """A human takes over with these absolute targets {part: [k]} until handing back with None. Raises
+        CommandRefusedError for targets that no arm would take."""
+        rows = {name: np.asarray(value)[None] for name, value in (targets or {}).items()}
+        if rows:
+            rows = checked_targets(TargetChunk(rows, self._step, 0, Phase.HUMAN), self._spec.action).targets
+        with self._lock:
+            self._advance()
+            asked = {name: value[0] for name, value in rows.items()}
+            self._human = None if targets is None else {**self._set_points, **asked}
 
     @property
     def mode(self) -> str:
@@ -171,10 +176,11 @@ class FakeRobot:
 
     def _advance(self) -> None:
         """Run the steps that ended since the last call."""
-        while self._clock.now_ns() >= self._start_ns + (self._step + 1) * self._period_ns:
-            self._run_step()
-            self._step += 1
-            self._begin_drill()
+        with self._lock:
+            while self._clock.now_ns() >= self._start_ns + (self._step + 1) * self._period_ns:
+                self._run_step()
+                self._step += 1
+                self._begin_drill()
 
     def _begin_drill(self) -> None:
         if self._drill is None or self._step < self._drill[1]:
@@ -218,6 +224,15 @@ _MEASURED = {
     "arm0/joints": "arm0/joint_position",
     "arm0/gripper": "arm0/gripper_opening",
 }
+
+
+def _start(name: str, value: object, state: Arrays) -> Array:
+    if name not in state:
+        raise ResetError(f"the fake robot has no '{name}'", remedy=valid_choices(name, state))
+    start = np.asarray(value)
+    if start.dtype.kind not in "fiu" or start.shape != state[name].shape or not np.isfinite(start).all():
+        raise ResetError(f"start of '{name}' is {value}", limit=f"{len(state[name])} finite numbers")
+    return np.array(start, dtype=np.float64)
 
 
 def _row(plan: TargetChunk, step: int) -> dict[str, Array] | None:

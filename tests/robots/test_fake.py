@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 
-from robot_rl.errors import CommandRefusedError, InvalidArrayError, RobotError, StaleObservationError
+from robot_rl.errors import CommandRefusedError, ResetError, RobotError, StaleObservationError
 from robot_rl.robots.fake import HOME_TCP_POSE, FakeRobot
 from robot_rl.types import Observation, Phase, ResetRequest, TargetChunk
 
@@ -117,15 +120,22 @@ def test_refusals_name_the_limit_and_leave_the_plan_alone() -> None:
     robot = FakeRobot()
     start = robot.reset(ResetRequest())
     robot.command(plan(start, POSE, POSE))
-    with pytest.raises(InvalidArrayError, match=r"\[0, 0\]"):
+    with pytest.raises(CommandRefusedError, match="not finite"):
         robot.command(plan(start, np.full(7, np.nan)))
     with pytest.raises(CommandRefusedError, match="arm0/tcp"):
         robot.command(TargetChunk({"arm0/tpc": POSE[None]}, 0, 0))
     with pytest.raises(CommandRefusedError, match="no rows left"):
         robot.command(plan(start, POSE).remaining(3))
     assert after_steps(robot, 1).state["arm0/tcp_pose"][0] == np.float32(0.5)
-    with pytest.raises(RobotError, match="object/cube_pose"):
-        robot.reset(ResetRequest(simulator_state={"object/cube_pose": POSE}))
+    for request, message in (
+        (ResetRequest(simulator_state={"object/cube_pose": POSE}), "object/cube_pose"),
+        (ResetRequest(tcp_pose=POSE[:6]), "7 finite numbers"),
+        (ResetRequest(joint_position=np.full(7, np.nan)), "7 finite numbers"),
+    ):
+        with pytest.raises(ResetError, match=message):
+            robot.reset(request)
+    with pytest.raises(CommandRefusedError, match="quaternion"):
+        robot.human({"arm0/tcp": POSE * 0})
     with pytest.raises(RobotError, match="simulated, wall"):
         FakeRobot(clock="sundial")
 
@@ -139,6 +149,30 @@ def test_stop_holds_and_refuses_until_the_next_reset() -> None:
         assert after_steps(robot, 1).state["arm0/tcp_pose"][0] == np.float32(HOME_TCP_POSE[0])
         with pytest.raises(CommandRefusedError, match="Reset it first"):
             robot.command(plan(start, POSE))
+
+
+def test_steps_are_counted_once_whoever_looks() -> None:
+    """A stop from another thread advances the arm as a read does."""
+    robot = FakeRobot(step_rate_hz=2000.0, clock="wall")
+    start = robot.reset(ResetRequest())
+    end = start.stamp_ns + 300_000_000
+
+    def look() -> None:
+        while robot.clock.now_ns() < end:
+            robot.stop()
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    seen = robot.read()
+    assert seen.step <= (seen.stamp_ns - start.stamp_ns) / robot.connect().step_period_ns
 
 
 def test_in_real_time_steps_pass_by_themselves() -> None:

@@ -13,11 +13,13 @@ from robot_rl.errors import (
     SimulationDivergedError,
 )
 from robot_rl.types import Observation, Phase, ResetRequest, TargetChunk
+from sim.arms import PANDA
 from sim.mujoco_robot import MujocoRobot
 from sim.scene import Scene, SceneObject
 
 STEP_NS = 50_000_000
 SCENE = Scene([SceneObject("cube", "box", (0.02, 0.02, 0.02), position_m=(0.5, 0.2, 0.02))])
+HOME = np.array(PANDA.home_rad)
 CUBE = np.array([0.5, 0.1, 0.02, 0.0, 0.0, 0.0, 1.0])
 
 
@@ -222,11 +224,33 @@ def test_starts_that_cannot_be_are_refused_and_the_robot_stays_stopped(robot):
         (ResetRequest(simulator_state={"object/cup_pose": CUBE}), "Did you mean 'object/cube_pose'"),
         (ResetRequest(simulator_state={"object/cube_pose": CUBE[:3]}), "7 finite numbers"),
         (ResetRequest(simulator_state={"object/cube_pose": CUBE + np.eye(7)[2] * 0.3}), "came to rest"),
+        (ResetRequest(simulator_state={"object/cube_pose": CUBE * [1, 1, 1, 0, 0, 0, 0]}), "direction"),
+        (ResetRequest(simulator_state={"object/cube_pose": "here"}), "7 finite numbers"),
+        (ResetRequest(tcp_pose=np.array([0.5, 0.0, 0.2, 1.0, 0.0, 0.0])), "7 finite numbers"),
+        (ResetRequest(tcp_pose=np.array([0.5, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0])), "direction"),
+        (ResetRequest(tcp_pose=np.array([0.4, 0.5, 0.2, 1.0, 0.0, 0.0, 0.0])), "outside of the workspace"),
+        (ResetRequest(tcp_pose=np.array([0.4, 0.0, 0.65, 1.0, 0.0, 0.0, 0.0])), "outside of the workspace"),
+        (ResetRequest(joint_position=HOME + np.eye(7)[6] * 2.1), "joint position"),  # within the margin of its limit
+        (ResetRequest(gripper_opening=float("nan")), "gripper"),
     ):
         with pytest.raises(ResetError, match=message):
             robot.reset(request)
         with pytest.raises(CommandRefusedError):
             robot.command(TargetChunk({"arm0/gripper": np.ones((1, 1))}, 0, 0))
+
+
+@pytest.mark.parametrize("cube", [[0.48, 0.0, 0.2], [0.5, 0.2, 0.02]])
+def test_after_a_refused_start_the_arm_rests(robot, cube):
+    """The first has the cube in the air between the fingers, the second names something that is not there."""
+    robot.reset(ResetRequest(tcp_pose=np.array([0.6, 0.2, 0.3, 1.0, 0.0, 0.0, 0.0])))
+    with pytest.raises(ResetError):
+        robot.reset(ResetRequest(simulator_state={"object/cube_pose": np.array([*cube, 0, 0, 0, 1])} | (
+            {} if cube[2] > 0.1 else {"object/cup_pose": CUBE})))  # fmt: skip
+    first = robot.read()
+    assert (first.step, first.mode, first.report) == (0, "stopped", None)
+    for _ in range(6):
+        observation = step(robot)
+        np.testing.assert_allclose(observation.state["arm0/tcp_pose"], first.state["arm0/tcp_pose"], atol=1e-3)
 
 
 def test_a_start_pose_is_reached(robot):
@@ -267,12 +291,63 @@ def test_before_connect_and_after_close_it_says_so():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ConfigError, match="physics step"):
-        MujocoRobot(SCENE, step_rate_hz=30.0)
-    with pytest.raises(ConfigError, match="tighter"):
-        MujocoRobot(SCENE, limits={"max_speed_m_s": 99.0})
-    with pytest.raises(ConfigError, match="x, y, z"):
-        MujocoRobot(SCENE, box_lower_m=(0.0, 0.0))
+    for settings, message in (
+        ({"step_rate_hz": 30.0}, "physics step"),
+        ({"step_rate_hz": -20.0}, "> 0"),
+        ({"step_rate_hz": float("nan")}, "> 0"),
+        ({"max_open_loop_s": 5.0}, r"0\.05 s to 0\.5 s"),
+        ({"max_open_loop_s": 0.01}, r"0\.05 s to 0\.5 s"),
+        ({"limits": {"max_speed_m_s": 99.0}}, "tighter"),
+        ({"limits": {"box_lower_m": (0.2, -0.35, 0.0)}}, "tighter"),
+        ({"limits": {"max_speed_m_s": "fast"}}, "numbers"),
+        ({"box_lower_m": (0.0, 0.0)}, "3 numbers"),
+        ({"box_lower_m": (0.25, -0.35, -0.1)}, "tighter"),
+        ({"box_upper_m": (9.0, 9.0, 9.0)}, "tighter"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            MujocoRobot(SCENE, **settings)
+
+
+def test_a_workspace_without_the_home_pose_is_told_at_connect():
+    robot = MujocoRobot(SCENE, box_lower_m=(0.25, -0.35, 0.3))
+    for _ in range(2):
+        with pytest.raises(ResetError, match="outside of the workspace"):
+            robot.connect()
+
+
+def test_a_stop_while_a_plan_is_being_sent_is_not_lost(robot):
+    class StopsMidway(dict):
+        def items(self):
+            robot.stop()
+            return super().items()
+
+    first = robot.read()
+    chunk = plan(first, np.full((8, 3), 0.03))
+    with pytest.raises(CommandRefusedError, match="stopped"):
+        robot.command(TargetChunk(StopsMidway(chunk.targets), 0, 0))
+    for _ in range(4):
+        observation = step(robot)
+    assert observation.report.source is Phase.HOLD
+    np.testing.assert_allclose(observation.state["arm0/tcp_pose"], first.state["arm0/tcp_pose"], atol=1e-4)
+
+
+@pytest.mark.parametrize("source", [Phase.POLICY, Phase.HUMAN])
+def test_whoever_takes_over_far_from_the_arm_is_ramped(robot, source):
+    observation = robot.read()
+    for _ in range(3):
+        observation = step(robot, plan(observation, np.array([[0.0, 0.01, 0.0]])))
+    far = observation.report.executed["arm0/tcp"] + [0.0, 0.2, 0.0, 0, 0, 0, 0]
+    if source is Phase.POLICY:  # back from a person, to a plan that did not know of it
+        observation = step(robot, plan(observation, np.zeros((1, 3)), source=Phase.HUMAN))
+        robot.release_human()
+    speeds, before = [], observation.state["arm0/tcp_pose"][:3]
+    for _ in range(5):
+        observation = step(robot, TargetChunk({"arm0/tcp": far[None]}, observation.step, 0, source))
+        assert observation.report.source is source
+        speeds.append(np.linalg.norm(observation.state["arm0/tcp_velocity"][:3]))
+    assert max(speeds) < 0.4
+    assert 0.03 < np.linalg.norm(observation.state["arm0/tcp_pose"][:3] - before) < 0.08
+    assert observation.report.interventions["jump"] == 1
 
 
 def test_a_stop_during_the_reset_is_not_lost(robot):

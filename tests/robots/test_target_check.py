@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from controllers.target_check import checked_targets
 from robot_rl.errors import CommandRefusedError
+from robot_rl.robots.target_check import checked_targets
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, TargetChunk
 
 pytestmark = pytest.mark.robot
@@ -35,9 +35,22 @@ def test_a_good_plan_passes_as_float64_with_unit_quaternions():
         ({"arm0/tcp": POSE * [1000, 1000, 1000, 1, 1, 1, 1]}, "", "metres"),
         ({"arm0/tcp": POSE * [1, 1, 1, 0.5, 1, 1, 1]}, "", "quaternion of length 0.500"),
         ({"arm0/tcp": POSE}, "camera", "frame 'base'"),
+        ({"arm0/tcp": POSE * [1, 1, 1, 0, 1, 1, 1]}, "", "quaternion of length 0.000"),
+        ({"arm0/tcp": POSE * [1, 1, 1, 1e200, 1, 1, 1]}, "", "quaternion of length inf"),
         ({"arm0/gripper": np.full((1, 1), np.inf)}, "base", "not finite"),
+        ({"arm0/gripper": np.float64(1.0)}, "", "shape"),
+        ({"arm0/gripper": [["open"]]}, "", "real numbers"),
+        ({"arm0/gripper": np.array([[None]])}, "", "real numbers"),
+        ({"arm0/gripper": np.array([[1j]])}, "", "real numbers"),
+        ({"arm0/gripper": [[1.0], [0.5, 0.5]]}, "", "no array"),
     ],
 )
 def test_a_bad_plan_is_refused_with_the_reason(targets, frame, message):
     with pytest.raises(CommandRefusedError, match=message):
         checked_targets(TargetChunk(targets, 0, 0, frame=frame), SPEC)
+
+
+@pytest.mark.parametrize(("first_step", "source", "message"), [(-0.5, 0, "step -0.5"), (0, 9, "source 9")])
+def test_a_plan_of_no_step_or_no_known_source_is_refused(first_step, source, message):
+    with pytest.raises(CommandRefusedError, match=message):
+        checked_targets(TargetChunk({"arm0/tcp": POSE}, first_step, 0, source=source), SPEC)
