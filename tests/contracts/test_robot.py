@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
 
 from robot_rl.errors import CommandRefusedError, RobotRlError
 from robot_rl.interfaces import Robot
+from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.robots.fake import FakeRobot
+from robot_rl.robots.server import RobotServer
 from robot_rl.types import EnvSpec, Observation, Phase, ResetRequest, TargetChunk
 from tests.contracts.options import build_robot, options
 from tests.contracts.served import ros_robot, zmq_robot
@@ -24,12 +26,20 @@ def make_ros() -> object:
     return ros_robot(domain=71)
 
 
+@contextmanager
+def served(robot: Robot) -> Iterator[Robot]:
+    """A robot behind ZMQ, in this process."""
+    with RobotServer(robot) as server, BridgeRobot(server.address) as bridge:
+        yield bridge
+
+
 ROBOTS = {
     **{name: lambda name=name: nullcontext(build_robot(name)) for name in options("robot")},
     "fake in real time": lambda: nullcontext(FakeRobot(clock="wall")),
     "fake over ZMQ": lambda: zmq_robot("simulated"),
     "fake over ZMQ in real time": lambda: zmq_robot("wall"),
     "fake over ROS": make_ros,
+    "sim_panda over ZMQ": lambda: served(build_robot("sim_panda")),
 }
 
 
