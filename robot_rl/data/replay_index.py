@@ -39,7 +39,7 @@ class Steps:
         """Read the labels of ``table``. The verdict on the whole episode (annotations applied) outweighs its steps.
 
         A revoked success gives no reward and is a truncation. A success that no step shows lies at the last one, with
-        reward 1.
+        reward 1; one that came with a late command, whose step is not sampled, at the last step before it.
         """
         first = table.first
         rows = table.rows
@@ -50,7 +50,7 @@ class Steps:
         terminated, last = table["rl/terminated"].copy(), table["rl/truncated"].copy()
         for e, judged in _judged(table):
             span = slice(first[e], first[e + 1])
-            if judged and not success[span].any():
+            if judged and not (success & acting)[span].any():
                 _grant(span, acting, reward, success)
             elif not judged and success[span].any():
                 terminated[span] &= ~success[span]
@@ -71,7 +71,8 @@ def _judged(table: EpisodeTable) -> Iterator[tuple[int, bool]]:
 
 
 def _grant(span: slice, acting: Array, reward: Array, success: Array) -> None:
-    steps = np.flatnonzero(acting[span])
+    seen = np.flatnonzero(success[span])
+    steps = np.flatnonzero(acting[span][: seen[0] if len(seen) else None])
     if len(steps):
         row = span.start + steps[-1]
         success[row], reward[row] = True, max(reward[row], 1.0)

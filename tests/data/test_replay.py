@@ -309,6 +309,13 @@ def test_a_new_success_ends_the_episode_with_a_reward() -> None:
     ]  # fmt: skip
 
 
+def test_a_success_that_came_with_a_late_command_is_not_lost() -> None:
+    """Step 2 was late, so nothing is sampled there; the verdict of the episode gives its reward to the step before."""
+    late = episode(5, reward=(0, 0, 1, 0, 0), success=[2], invalid=[2], judged=True)
+    found = transitions([late], STEP)
+    assert [(each["row"], each["reward"], each["bootstrap"]) for each in found] == [(0, 0, 0.5), (1, 1, 0)]
+
+
 def test_a_recorded_failure_remains_a_termination_when_judged_so() -> None:
     found = transitions([episode(2, terminated=True, judged=False)], STEP)
     assert [float(each["bootstrap"]) for each in found] == [0.5, 0]
