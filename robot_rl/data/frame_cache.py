@@ -47,7 +47,7 @@ class FrameCache:
         self.folder = folder / f"{camera.replace('/', '.')}-{size}-{variant}"
         self.shape = shape
         self._frame_bytes = int(np.prod(shape))
-        self._log = self.folder / "episodes.log"
+        self.file, self._log = self.folder / "frames.u8", self.folder / "episodes.log"
         self._known: dict[Key, tuple[int, int]] = {}  # -> first frame in the file, frames
         self._lost = False  # whether the log tells of frames that the file has no more
         self._place = np.zeros(0, dtype=np.int64)  # where each frame lies in the file
@@ -100,8 +100,7 @@ class FrameCache:
     def _learn(self) -> None:
         """Believe the lines whose frames the file really has; of two lines about one episode the later counts."""
         records, _ = read_lines(self._log)
-        path = self.folder / "frames.u8"
-        available = path.stat().st_size // self._frame_bytes if path.exists() else 0
+        available = self.file.stat().st_size // self._frame_bytes if self.file.exists() else 0
         held = [record for record in records if record["first"] + record["frames"] <= available]
         self._known = {(record["id"], record["crc32c"]): (record["first"], record["frames"]) for record in held}
         self._lost = len(held) < len(records)
@@ -119,7 +118,7 @@ class FrameCache:
         """
         if self._lost:
             rewrite_lines(self._log, lambda: [_line(key, *place) for key, place in self._known.items()])
-        file = os.open(self.folder / "frames.u8", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             end = max((first + frames for first, frames in self._known.values()), default=0)
             for group in _groups(missing, counts, max(1, _FLUSH_BYTES // self._frame_bytes)):
@@ -153,7 +152,7 @@ class FrameCache:
     def _map(self, resident: bool) -> None:
         """Map the file as it is now; older maps stay valid for whoever holds them."""
         before = self._frames.nbytes
-        with (self.folder / "frames.u8").open("rb") as file:
+        with self.file.open("rb") as file:
             size = os.fstat(file.fileno()).st_size // self._frame_bytes * self._frame_bytes
             self._mapped = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
         if resident and size > before:

@@ -6,6 +6,7 @@ Needs OpenCV for encoded frames, imported on first use.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -25,6 +26,8 @@ from robot_rl.data.frame_cache import FrameCache
 from robot_rl.data.tables import EpisodeTable
 from robot_rl.errors import ConfigError, CorruptEpisodeError, EpisodeError, RobotRlError, valid_choices
 from robot_rl.types import Array
+
+_log = logging.getLogger(__name__)
 
 TIERS = ("auto", "cache", "decode")
 _CODECS = ("jpeg", "png", "webp")  # what OpenCV decodes; raw needs no decoder
@@ -129,8 +132,7 @@ class Images:
         if self.tier == "auto":
             self.tier = "cache" if self._fits_disk(decoded) else "decode"
         if self.tier == "cache":
-            for camera in self.table.cameras:
-                self._extend(camera)
+            self._extend_all()
 
     def shape(self, camera: str) -> tuple[int, int, int]:
         """[h, w, c] of its frames."""
@@ -160,7 +162,7 @@ class Images:
 
     def will_need(self, camera: str, frames: Array) -> None:
         """Have the kernel start reading cached frames that a later ``read`` asks for."""
-        if self.cold:
+        if self.cold and self.tier == "cache":
             self._caches[camera].will_need(frames.reshape(-1))
 
     def _decode(self, camera: str, frames: Array, out: Array) -> None:
@@ -201,21 +203,37 @@ class Images:
     def _fits_disk(self, decoded: int) -> bool:
         if self.folder is None:
             return False
-        present = sum(path.stat().st_size for path in self.folder.glob("*/frames.u8"))
+        files = [self._cache(self.folder, camera).file for camera in self.table.cameras]
+        present = sum(path.stat().st_size for path in files if path.exists())
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         return decoded - present < _SHARE * shutil.disk_usage(existing).free
 
-    def _extend(self, camera: str) -> None:
+    def _extend_all(self) -> None:
+        """Grow the caches; where they cannot be written and nobody insisted on them, decode from now on."""
+        try:
+            for camera in self.table.cameras:
+                self._extend(camera)
+        except OSError as error:  # DiskFullError is one
+            if self.options.tier != "auto":
+                raise
+            _log.warning("frames are decoded on demand, their cache cannot be written: %s", error)
+            self.tier = "decode"
+
+    def _cache(self, folder: Path, camera: str) -> FrameCache:
         if camera not in self._caches:
-            assert self.folder is not None
-            self._caches[camera] = FrameCache(self.folder, camera, self._shapes[camera], self.options.crop)
+            self._caches[camera] = FrameCache(folder, camera, self._shapes[camera], self.options.crop)
+        return self._caches[camera]
+
+    def _extend(self, camera: str) -> None:
+        assert self.folder is not None
+        cache = self._cache(self.folder, camera)
         first = self.table.first_frame[camera]
 
         def decode(episode: int, out: Array) -> None:
             self._in_parts(partial(self._decode, camera), np.arange(first[episode], first[episode + 1]), out)
 
         keys = list(zip(self.table.ids, self.table.checksums, strict=True))
-        self._caches[camera].extend(keys, np.diff(first).tolist(), decode, resident=not self.cold)
+        cache.extend(keys, np.diff(first).tolist(), decode, resident=not self.cold)
 
 
 def _cache_folder(options: ImageOptions, store_root: Path | None) -> Path | None:

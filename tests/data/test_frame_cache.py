@@ -9,6 +9,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -155,15 +157,37 @@ def test_episodes_in_memory_are_decoded_on_demand_unless_a_folder_is_named() -> 
         WindowSampler([filmed("a", [0, 1])], SPEC, batch=1, images=ImageOptions(tier="cache"))
 
 
-def test_announced_batches_are_read_as_others(tmp_path: Path) -> None:
+def test_without_a_place_for_a_cache_frames_are_decoded_unless_it_was_asked_for(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "file").touch()
+    options = ImageOptions(cache=tmp_path / "file" / "cache")
+    sampler = WindowSampler([filmed("a", [0, 1])], SPEC, batch=1, images=options)
+    assert sampler.images is not None and sampler.images.tier == "decode"
+    assert "decoded on demand" in caplog.text
+    np.testing.assert_array_equal(by_row(sampler)[0, 0], np.stack([picture(0), picture(1)]))
+    with pytest.raises(OSError, match="Not a directory"):
+        WindowSampler([filmed("a", [0, 1])], SPEC, batch=1, images=replace(options, tier="cache"))
+
+
+def test_frames_of_other_sizes_do_not_count_as_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little disk for these frames stays too little however much lies there decoded at another size."""
+    WindowSampler(
+        [filmed("a", [0, 1])], SPEC, batch=1, images=ImageOptions(cache=tmp_path, tier="cache", size=(60, 60))
+    )
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
+    sampler = WindowSampler([filmed("a", [0, 1])], SPEC, batch=1, images=ImageOptions(cache=tmp_path))
+    assert sampler.images is not None and sampler.images.tier == "decode"
+
+
+@pytest.mark.parametrize("tier", ["cache", "decode"])
+def test_announced_batches_are_read_as_others(tmp_path: Path, tier: str) -> None:
     """What happens when the decoded frames exceed the free memory; frames begin anywhere within a page."""
     sampler = WindowSampler(
         [filmed(f"e{i}", list(range(12)), first=i) for i in range(4)],
         SPEC,
         batch=8,
-        images=ImageOptions(cache=tmp_path),
+        images=ImageOptions(cache=tmp_path, tier=tier),
     )
-    assert sampler.images is not None and sampler.images.tier == "cache"
+    assert sampler.images is not None
     expected = [sampler.batch(step)["images/front"] for step in range(6)]
     sampler.images.cold = True
     with Prefetcher(sampler) as batches:
