@@ -13,7 +13,8 @@ from sim.tasks.starts import start_generator, start_pose
 
 class Lift:
     """The cube starts anywhere within ``spread_m`` of ``centre_m`` along x and y, turned by any angle; it counts as
-    lifted ``lift_m`` above its rest while it is within ``reach_m`` of the TCP and keeps the fingers apart."""
+    lifted ``lift_m`` above its rest while it is held: within ``reach_m`` of the TCP, keeping the fingers apart and its
+    place between them within ``max_slip_m`` per step, so that a throw does not count."""
 
     def __init__(
         self,
@@ -26,11 +27,12 @@ class Lift:
         lift_m: float = 0.05,
         reach_m: float = 0.03,
         min_opening: float = 0.3,
+        max_slip_m: float = 0.002,
     ) -> None:
         self._pose = f"object/{cube}_pose"
         self._half, self._centre, self._spread = half_edge_m, tuple(centre_m), spread_m
         self._start, self._start_spread = tuple(start_m), start_spread_m
-        self._lift, self._reach, self._min_opening = lift_m, reach_m, min_opening
+        self._lift, self._reach, self._min_opening, self._max_slip = lift_m, reach_m, min_opening, max_slip_m
 
     @property
     def name(self) -> str:
@@ -55,9 +57,13 @@ class Lift:
 
     def judge(self, observation: Observation, action: Array, next_observation: Observation) -> Judgement:
         """1 at success, which ends the episode."""
-        state = next_observation.state
-        cube, tcp = state[self._pose][:3], state["arm0/tcp_pose"][:3]
-        high = cube[2] >= self._half + self._lift
-        held = np.linalg.norm(cube - tcp) <= self._reach and state["arm0/gripper_opening"][0] >= self._min_opening
-        success = bool(high and held)
+        state, offset = next_observation.state, self._offset(next_observation)
+        high = state[self._pose][2] >= self._half + self._lift
+        apart = state["arm0/gripper_opening"][0] >= self._min_opening
+        slip = np.linalg.norm(offset - self._offset(observation))
+        success = bool(high and apart and np.linalg.norm(offset) <= self._reach and slip <= self._max_slip)
         return Judgement(float(success), success, success)
+
+    def _offset(self, observation: Observation) -> Array:
+        """From the TCP to the cube [3] m."""
+        return observation.state[self._pose][:3] - observation.state["arm0/tcp_pose"][:3]

@@ -7,9 +7,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from controllers.safety import SafetyChain, braking_speed, joint_layer, motion_layer, torque_layer
+from controllers.safety import (
+    SafetyChain,
+    braking_speed,
+    joint_layer,
+    motion_layer,
+    slow_down_layer,
+    torque_layer,
+)
 from robot_rl.geometry import geodesic_angle, quat_xyzw_from_rotvec, quat_xyzw_multiply
-from tests.controllers.panda import panda_limits
+from tests.controllers.panda import panda_chain, panda_limits
 
 pytestmark = pytest.mark.robot
 LIMITS = panda_limits()
@@ -125,7 +132,72 @@ def test_the_reference_keeps_box_speed_and_acceleration_on_any_path(stretches):
             path = after
             walked.append(pose.copy())
             twists.append(twist.copy())
-    steps, speeds = np.array(walked), np.array(twists)
+    assert_motion_within(np.array(walked), np.array(twists))
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_the_reference_brakes_in_front_of_each_wall(axis, end):
+    arrays, beyond = LIMITS.arrays(), START + np.eye(7)[axis] * end
+    pose, twist, path = START.copy(), np.zeros(6), START.copy()
+    walked, twists = [pose.copy()], [twist.copy()]
+    for _ in range(500):
+        motion_layer(arrays, path, beyond, pose, twist, DT)
+        path = beyond
+        walked.append(pose.copy())
+        twists.append(twist.copy())
+    assert_motion_within(np.array(walked), np.array(twists))
+    wall = (LIMITS.box_lower_m if end < 0 else LIMITS.box_upper_m)[axis]
+    assert pose[axis] == pytest.approx(wall, abs=1e-6)
+    assert np.abs(np.array(twists)[:, axis]).max() == pytest.approx(LIMITS.max_speed_m_s / math.sqrt(3), rel=1e-9)
+
+
+@pytest.mark.parametrize("rad_per_tick", [0.001, 3.0])
+def test_the_reference_stays_in_the_ball_of_rotations(rad_per_tick):
+    """Along a path slow enough to be followed exactly, and behind one that jumps."""
+    arrays = LIMITS.arrays()
+    pose, twist, path = START.copy(), np.zeros(6), START.copy()
+    for tick in range(2000):
+        turn = min(rad_per_tick * (tick + 1) * min(1.0, tick / 400), 2.0)
+        after = np.array([*START[:3], *quat_xyzw_multiply(quat_xyzw_from_rotvec([0.0, turn, 0.0]), START[3:])])
+        motion_layer(arrays, path, after, pose, twist, DT)
+        path = after
+        assert geodesic_angle(pose[3:], LIMITS.upright_quat_xyzw) <= LIMITS.max_rotation_rad + 1e-6
+    assert geodesic_angle(pose[3:], LIMITS.upright_quat_xyzw) == pytest.approx(LIMITS.max_rotation_rad, abs=1e-5)
+
+
+def joint_speeds(q: np.ndarray, twist: np.ndarray) -> np.ndarray:
+    """Damped least squares [7] rad/s."""
+    jacobian = panda_chain().jacobian(q)
+    return jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 0.03**2 * np.eye(6), twist)
+
+
+@pytest.mark.parametrize(
+    ("q", "axis"),
+    [
+        ([0.0, 0.3, 0.0, -0.4, 0.0, 2.2, 0.785], 0),  # the elbow is nearly straight
+        ([2.77, 0.0, 0.0, -2.4, 0.0, 2.4, 0.785], 0),  # 0.03 rad from where the margin of joint 1 begins
+    ],
+)
+def test_the_reference_slows_down_where_joints_cannot_follow(q, axis):
+    arrays, q, twist = LIMITS.arrays(), np.array(q), np.zeros(6)
+    direction = 1.0 if joint_speeds(q, np.eye(6)[axis])[0] >= 0.0 else -1.0
+    twist[axis] = 0.69 * direction
+    before = panda_chain().pose(q)
+    pose, slowed = before + np.array([*twist[:3] * DT, 0, 0, 0, 0]), twist.copy()
+    assert slow_down_layer(arrays, panda_chain().jacobian(q), q, before, np.zeros(6), pose, slowed, DT)
+    speeds = joint_speeds(q, slowed)
+    room = np.where(speeds > 0, arrays.joint[1] - q, q - arrays.joint[0])
+    assert (np.abs(speeds) <= np.minimum(arrays.joint_speed, 6.0 * room) + 1e-9).all()
+    np.testing.assert_allclose(pose[:3] - before[:3], slowed[:3] * DT, atol=1e-12)
+    # moving already, it brakes no harder than it may
+    pose, slowed = before + np.array([*twist[:3] * DT, 0, 0, 0, 0]), twist.copy()
+    slow_down_layer(arrays, panda_chain().jacobian(q), q, before, twist, pose, slowed, DT)
+    assert np.abs(slowed - twist).max() == pytest.approx(arrays.acceleration[axis] * DT)
+
+
+def assert_motion_within(steps: np.ndarray, speeds: np.ndarray) -> None:
+    """Poses [T, 7] and twists [T, 6] of a reference, tick by tick."""
     assert (steps[:, :3] >= np.array(LIMITS.box_lower_m) - 1e-9).all()
     assert (steps[:, :3] <= np.array(LIMITS.box_upper_m) + 1e-9).all()
     assert geodesic_angle(steps[:, 3:], LIMITS.upright_quat_xyzw).max() <= LIMITS.max_rotation_rad + 1e-6

@@ -35,6 +35,13 @@ def test_lift_is_success_when_the_cube_is_held_high(observation, success):
     assert (verdict.reward, verdict.success, verdict.terminated) == (float(success), success, success)
 
 
+def test_a_throw_is_no_lift():
+    """The cube flies on while the hand slows down: 6 mm apart within a step."""
+    before, flying = lifted(0.05, tcp_height=0.05), lifted(0.08, tcp_height=0.074)
+    assert not Lift().judge(before, np.zeros(4), flying).success
+    assert Lift().judge(before, np.zeros(4), lifted(0.08, tcp_height=0.079)).success
+
+
 @pytest.mark.parametrize(("distance", "speed", "success"), [(0.019, 0.1, True), (0.021, 0.1, False), (0.0, 0.3, False)])
 def test_reach_is_success_at_the_target_and_slow(distance, speed, success):
     state = {
