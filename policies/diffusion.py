@@ -38,8 +38,8 @@ class DiffusionPolicy:
         network: constructor of the denoiser (ChunkMlp, ChunkUnet), called with horizon, action_size, condition_size.
         sampler: constructor of the sampler (DDIM, DDPM), called with ``schedule``.
         schedule: noise schedule of training and sampling.
-        observation: {key: raw | position | rot6d}; features for more than that. None and no features: all observed, beside
-            cameras only what a real robot measures.
+        observation: {key: raw | position | rot6d}; features for more than that. None and no features: all observed,
+            beside cameras only what a real robot measures.
         cameras: {camera: constructor of its ImageEncoder}.
         fourier, fourier_scale: random Fourier features of the low-dimensional observation, see ObservationEncoder.
         symmetry: a mirror symmetry of the task, to plan in one half of the workspace only.

@@ -17,6 +17,7 @@ import zmq
 from robot_rl import errors
 from robot_rl.errors import ProtocolError, RobotConnectionError, RobotRlError
 from robot_rl.transport.messages import (
+    MAX_MESSAGE_BYTES,
     Message,
     decode,
     encode,
@@ -58,11 +59,11 @@ class BridgeRobot:
             self._stop = _Line(self._context, self.address, client)
         try:
             reply = self._ask(Message("connect"))
-        except RobotConnectionError:
+            self._clock.synchronise(bool(reply.fields["stepped"]))
+            return EnvSpec.from_json(reply.fields["spec"])
+        except BaseException:
             self._hang_up()
             raise
-        self._clock.synchronise(bool(reply.fields["stepped"]))
-        return EnvSpec.from_json(reply.fields["spec"])
 
     def read(self) -> Observation:
         """The newest observation."""
@@ -155,6 +156,7 @@ class _Line:
         self._lock = threading.Lock()
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.connect(address)
 
     def close(self) -> None:

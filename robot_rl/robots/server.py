@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 
 import zmq
 
-from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, RobotRlError
+from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, RobotConnectionError, RobotRlError
 from robot_rl.interfaces import Robot
 from robot_rl.transport.messages import (
+    MAX_MESSAGE_BYTES,
     Message,
     decode,
     encode,
@@ -33,6 +34,7 @@ from robot_rl.transport.messages import (
 )
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MAX_WAIT_S = 60.0
 MOVES = ("command", "reset", "wait")
 
 
@@ -45,17 +47,25 @@ class RobotServer:
             raise ConfigError(f"will not listen on '{host}' without keys", limit=", ".join(LOOPBACK))
         self.robot, self.lease_s = robot, lease_s
         self.counts: Counter[str] = Counter()  # dropped garbage, refused moves, lease expiries
-        self._spec = robot.connect()
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 0)
-        self._socket.bind(address)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)  # checked before a frame is allocated
+        try:
+            self._socket.bind(address)
+            self._spec = robot.connect()
+        except BaseException as error:
+            self._context.destroy(linger=0)
+            if isinstance(error, zmq.ZMQError):
+                raise RobotConnectionError(
+                    f"cannot listen on {address}: {error}", remedy="Choose another port"
+                ) from error
+            raise
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self._wake_in.bind("inproc://wake")
         self._wake_out.connect("inproc://wake")
-        self._requests: queue.Queue[tuple[bytes, int, Message] | None] = queue.Queue(maxsize=64)
+        self._requests: queue.Queue[tuple[bytes, int, Message]] = queue.Queue(maxsize=64)
         self._replies: queue.Queue[list[bytes | memoryview]] = queue.Queue()
         self._holder: str | None = None
         self._heard_s = 0.0  # wall time of the holder's last message
@@ -78,13 +88,14 @@ class RobotServer:
         if self._closing.is_set():
             return
         self._closing.set()
-        self.robot.stop()
-        self._requests.put(None)
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(timeout=5.0)
-        self.robot.close()
-        self._context.destroy(linger=0)
+        self._halt()
+        try:
+            for thread in self._threads:
+                if thread.is_alive():
+                    thread.join(timeout=5.0)
+            self.robot.close()
+        finally:
+            self._context.destroy(linger=0)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -104,9 +115,13 @@ class RobotServer:
                 self._wake_in.recv()
             while not self._replies.empty():
                 self._socket.send_multipart(self._replies.get())
-            if self._socket in ready:
-                self._receive(self._socket.recv_multipart())
-            self._watch_lease()
+            try:
+                if self._socket in ready:
+                    self._receive(self._socket.recv_multipart())
+                self._watch_lease()
+            except Exception:  # this thread is the one that others stop the robot by: it goes on
+                self.counts["failed"] += 1
+                self._halt()
 
     def _receive(self, parts: Sequence[bytes]) -> None:
         client = parts[0]
@@ -157,7 +172,14 @@ class RobotServer:
         elif self._holder is not None and self.robot.clock.now_ns() - self._heard_ns > self.lease_s * 1e9:
             self._holder = None
             self.counts["lease_expired"] += 1
+            self._halt()
+
+    def _halt(self) -> None:
+        """Stop the robot; one that cannot even stop must not end the threads that others stop it by."""
+        try:
             self.robot.stop()
+        except Exception:
+            self.counts["stop_failed"] += 1
 
     def _stop(self) -> Message:
         self.robot.stop()
@@ -166,8 +188,11 @@ class RobotServer:
     # --- motion thread ------------------------------------------------------------------------------------------------
 
     def _move(self) -> None:
-        while (request := self._requests.get()) is not None:
-            client, number, message = request
+        while not self._closing.is_set():
+            try:
+                client, number, message = self._requests.get(timeout=0.02)
+            except queue.Empty:
+                continue
             if message.kind in MOVES:
                 self._moving.set()
             self._answer(client, number, lambda message=message: self._handle(message))
@@ -188,13 +213,20 @@ class RobotServer:
             case "now":
                 return Message("time", {"now_ns": robot.clock.now_ns()})
             case "wait":
-                return Message("time", {"now_ns": robot.clock.wait_until(int(message.fields["until_ns"]))})
+                return Message("time", {"now_ns": self._wait(message.fields.get("until_ns"))})
             case "release":
                 if message.fields["client"] == self._holder:
                     self._holder = None
                     robot.stop()
                 return Message("done")
         raise ProtocolError(f"unknown request '{message.kind}'")
+
+    def _wait(self, until_ns: object) -> int:
+        """Only stepped time passes here, and not for long: the holder keeps its lease while it is answered."""
+        clock = self.robot.clock
+        if not clock.stepped or type(until_ns) is not int or until_ns - clock.now_ns() > MAX_WAIT_S * 1e9:
+            raise ProtocolError(f"wait until {until_ns}", limit=f"{MAX_WAIT_S:.0f} s ahead on a stepped clock")
+        return clock.wait_until(until_ns)
 
     def _answer(self, client: bytes, number: int, work: Callable[[], Message]) -> None:
         try:
@@ -203,7 +235,7 @@ class RobotServer:
             reply = _error(error)
         except Exception as error:  # a bug below must reach the client as an error, not as silence
             self.counts["failed"] += 1
-            self.robot.stop()
+            self._halt()
             reply = _error(RobotRlError(f"the robot failed with {error!r}; it was stopped"))
         self._reply(client, number, reply)
 

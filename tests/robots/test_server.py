@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import zmq
 
-from robot_rl.errors import CommandRefusedError, ConfigError, RobotConnectionError
+from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, RobotConnectionError
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.robots.server import RobotServer
+from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message
 from robot_rl.types import ResetRequest, TargetChunk
 
 pytestmark = pytest.mark.robot
@@ -92,9 +93,6 @@ def test_garbage_is_counted_and_the_server_lives_on(server: RobotServer) -> None
 
 
 def test_an_unknown_request_is_answered_by_an_error(server: RobotServer) -> None:
-    from robot_rl.errors import ProtocolError
-    from robot_rl.transport.messages import Message
-
     with BridgeRobot(server.address) as robot, pytest.raises(ProtocolError, match="unknown request 'dance'"):
         robot._ask(Message("dance"))
 
@@ -102,6 +100,57 @@ def test_an_unknown_request_is_answered_by_an_error(server: RobotServer) -> None
 def test_only_loopback_is_bound_without_keys() -> None:
     with pytest.raises(ConfigError, match="without keys"):
         RobotServer(FakeRobot(), "tcp://0.0.0.0:0")
+
+
+class Jammed(FakeRobot):
+    """An arm whose stop fails, as when its cable was pulled."""
+
+    def stop(self) -> None:
+        raise RobotConnectionError("cable pulled")
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_a_robot_that_cannot_stop_does_not_end_the_server() -> None:
+    server = RobotServer(Jammed(clock="wall"), lease_s=0.1)
+    with server, BridgeRobot(server.address) as robot:
+        robot.reset(ResetRequest())
+        wait_for(lambda: server.counts["lease_expired"] == 1)
+        assert robot.read().mode == "tracking"  # still answered
+        with pytest.raises(RobotConnectionError, match="cable pulled"):
+            robot.stop()
+    assert server.counts["stop_failed"] >= 2  # at the lease's end, and on closing
+    assert not any(thread.is_alive() for thread in server._threads)
+
+
+def test_a_clock_that_fails_does_not_end_the_server(server: RobotServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with BridgeRobot(server.address) as robot:
+        robot.reset(ResetRequest())
+        with monkeypatch.context() as patch:
+            patch.setattr(type(server.robot.clock), "now_ns", lambda clock: 1 // 0)
+            wait_for(lambda: server.counts["failed"] > 0)
+        robot.stop()
+
+
+def test_a_message_above_the_limit_is_cut_off_before_it_is_allocated(server: RobotServer) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        with socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            socket.connect(server.address)
+            socket.send(bytes(MAX_MESSAGE_BYTES + 1))
+            assert monitor.poll(10_000)
+            socket.disable_monitor()
+
+
+def test_nobody_may_keep_the_server_waiting(server: RobotServer) -> None:
+    with BridgeRobot(server.address) as robot, pytest.raises(ProtocolError, match="wait until"):
+        robot._ask(Message("wait", {"until_ns": server.robot.clock.now_ns() + 10**12}))
+
+
+def test_a_taken_address_is_named(server: RobotServer) -> None:
+    with pytest.raises(RobotConnectionError, match="cannot listen on"):
+        RobotServer(FakeRobot(), server.address)
 
 
 def test_nobody_there_is_said_within_the_limit() -> None:
