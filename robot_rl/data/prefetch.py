@@ -16,7 +16,7 @@ class Prefetcher:
 
     The arrays of a batch are valid until the next one is asked for. After ``sampler.refresh()`` up to ``depth - 1``
     batches of the earlier snapshot still come. A context manager; an error of the thread is raised where the batch is
-    asked for.
+    asked for, and after ``close`` the iteration ends.
     """
 
     def __init__(self, sampler: BatchSource, *, first_step: int = 0, depth: int = 4) -> None:
@@ -50,6 +50,7 @@ class Prefetcher:
                 self._sampler.prepare(self._step + self._depth)
                 self._ready.put(self._sampler.batch(self._step, out))
                 self._step += 1
+            self._ready.put(StopIteration())
         except BaseException as error:
             self._ready.put(error)
 

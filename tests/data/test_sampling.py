@@ -179,3 +179,4 @@ def test_closing_a_prefetcher_ends_its_thread() -> None:
     batches.close()
     batches.close()
     assert threading.active_count() == before
+    assert len(list(batches)) < 4, "what was ready still comes, then the iteration ends"

@@ -125,11 +125,15 @@ def test_names_that_are_no_text_are_refused_before_anything_is_written(store):
         ("action_valid", lambda value: value[:, None], r"shape \[5, 1\].*limit: \[N\]"),
         ("action/commanded", lambda value: value[:, 0], r"shape \[5\].*\[N, A\]"),
         ("action/executed", lambda value: value[:, :2], r"shape \[5, 2\].*as action/commanded"),
+        ("time/t_ns", lambda value: value[[0, 2, 1, 3, 4]], "row 2: stamp does not rise"),
+        ("time/t_ns", lambda value: value[[0, 1, 1, 3, 4]], "row 2: stamp does not rise"),
+        ("rl/truncated", lambda value: value.astype(np.uint8), r"dtype uint8 \(limit: bool\)"),
+        ("flags/overrun", lambda value: value[:-1], "4 rows .*limit: 5 as in time/t_ns"),
         ("policy/version", lambda value: value[0], r"shape \[\]"),
         ("decision/noise", lambda value: np.zeros((3, 2), np.float32), "3 rows .*limit: 2 as in decision/step"),
     ],
 )
-def test_an_array_of_the_wrong_shape_is_refused(store, name, change, message):
+def test_an_array_that_does_not_fit_is_refused(store, name, change, message):
     episode = store.read(record(store).id)
     arrays = {**episode.arrays, "decision/step": np.zeros(2, np.int32)}
     with pytest.raises(EpisodeError, match=f"array '{name}'.*{message}"):
@@ -138,7 +142,14 @@ def test_an_array_of_the_wrong_shape_is_refused(store, name, change, message):
 
 @pytest.mark.parametrize(
     ("field", "change"),
-    [("t_dev_ns", lambda track: track.t_ns[1:]), ("offset", lambda track: track.offset + 1)],
+    [
+        ("t_dev_ns", lambda track: track.t_ns[1:]),
+        ("offset", lambda track: track.offset + 1),
+        ("offset", lambda track: track.offset[:-1]),
+        ("frame_of_step", lambda track: track.frame_of_step + 1),
+        ("frame_of_step", lambda track: track.frame_of_step[1:]),
+        ("data", lambda track: track.data[:-1]),
+    ],
 )
 def test_a_camera_whose_parts_disagree_is_refused(store, field, change):
     episode = store.read(record(store).id)
