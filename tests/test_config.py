@@ -53,6 +53,7 @@ def test_every_option_binds_to_its_constructor(option: str) -> None:
     content = yaml.safe_load((CONF / option).read_text()) or {}
     for node in targets(content):
         arguments = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
+        arguments.pop("defaults", None)  # Hydra's list of what is composed in
         signature = inspect.signature(locate(node["_target_"]))
         signature.bind_partial(*node.get("_args_", ()), **arguments)
         if not node.get("_partial_"):

@@ -9,14 +9,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from robot_rl.apps.main import instantiate
+from robot_rl.apps.main import compose, instantiate
 from robot_rl.interfaces import Learner
 from robot_rl.learning.targets import build
 from robot_rl.types import ReplayView, WindowSpec
-from tests.contracts.options import CONF, options
+from tests.contracts.options import options
 from tests.contracts.test_policy import SPEC, rows
 
-TINY = ["network.width=16", "network.blocks=1", "network.condition_width=8", "history=1", "horizon=4", "execute=2"]
+NETWORK = ["policy.network.width=16", "policy.network.blocks=1", "policy.network.condition_width=8"]
+TINY = [*NETWORK, "policy.history=1", "policy.horizon=4", "policy.execute=2"]
 
 
 @pytest.fixture(params=options("algorithm"))
@@ -24,10 +25,8 @@ def make(request: pytest.FixtureRequest) -> Any:
     """Constructor of equal learners."""
 
     def make() -> Learner:
-        option = OmegaConf.merge(OmegaConf.load(CONF / "policy" / "diffusion_mlp.yaml"), OmegaConf.from_dotlist(TINY))
-        algorithm = OmegaConf.load(CONF / "algorithm" / f"{request.param}.yaml")
-        config = OmegaConf.create({"policy": option, "algorithm": algorithm, "seed": 0, "steps": 10})
-        policy = build(OmegaConf.to_container(config, resolve=True)["policy"], env_spec=SPEC)()  # type: ignore[index]
+        config = compose("train", [f"algorithm={request.param}", "steps=10", *TINY])
+        policy = build(OmegaConf.to_container(config.policy, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
         rng = np.random.default_rng(0)
         policy.fit_normalizer({k: rng.normal(size=(64, *shape)).astype(np.float32) for k, shape in rows(SPEC).items()})
         return instantiate(config.algorithm)(policy)

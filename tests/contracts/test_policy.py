@@ -12,6 +12,7 @@ import torch
 from omegaconf import OmegaConf
 
 from policies.black_box import BlackBox
+from robot_rl.apps.main import compose
 from robot_rl.data.replay import ReplaySampler
 from robot_rl.data.store import EpisodeStore
 from robot_rl.interfaces import ChunkSampler, Denoiser, Policy
@@ -37,7 +38,7 @@ from robot_rl.types import (
     ReplayView,
     ResetRequest,
 )
-from tests.contracts.options import CONF, options
+from tests.contracts.options import options
 
 ACTION = ActionSpec(
     (
@@ -50,9 +51,8 @@ SPEC = replace(FakeRobot().connect(), action=ACTION, cameras={"front": CameraSpe
 
 @pytest.fixture(params=options("policy"), scope="module")
 def policy(request: pytest.FixtureRequest) -> Policy:
-    option = OmegaConf.load(CONF / "policy" / f"{request.param}.yaml")
-    config = OmegaConf.create({"policy": option, "seed": 0})
-    policy = build(OmegaConf.to_container(config, resolve=True)["policy"], env_spec=SPEC)()  # type: ignore[index]
+    config = compose("train", [f"policy={request.param}"])
+    policy = build(OmegaConf.to_container(config.policy, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     policy.fit_normalizer(
         {path: rng.normal(size=(64, *shape)).astype(np.float32) for path, shape in rows(SPEC).items()}
