@@ -82,14 +82,18 @@ def test_round_trip_keeps_metadata_and_says_where_it_came_from(tmp_path: Path) -
     assert after.id != before.id
 
 
-def test_round_trip_keeps_frames_their_stamps_and_who_shares_them(tmp_path: Path) -> None:
-    before = demonstration("a", 7, 0, ["front"])
+@pytest.mark.parametrize("steps", [7, 8])  # the last row shares its frame, or has one of its own
+def test_round_trip_keeps_frames_their_stamps_and_who_shares_them(tmp_path: Path, steps: int) -> None:
+    before = demonstration("a", steps, 0, ["front"])
+    stamped = replace(before.cameras["front"], t_dev_ns=before.cameras["front"].t_ns + 7)
+    before = replace(before, cameras={"front": stamped})
     RobomimicFormat().write(recordings([before], arm_spec(["front"])), tmp_path / "out.hdf5")
     after = RobomimicFormat().read(tmp_path / "out.hdf5").recordings[0].load()
     original, track = before.cameras["front"], after.cameras["front"]
     np.testing.assert_array_equal(track.frame_of_step, original.frame_of_step)
     np.testing.assert_array_equal(track.t_ns, original.t_ns)
-    assert psnr_db(*(decoded_steps(t, 7, "front") for t in (original, track))) > 38.0
+    np.testing.assert_array_equal(track.t_dev_ns, stamped.t_dev_ns)
+    assert psnr_db(*(decoded_steps(t, steps + 1, "front") for t in (original, track))) > 38.0
 
 
 def test_export_reads_as_robomimic_does(tmp_path: Path) -> None:

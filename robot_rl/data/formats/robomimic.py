@@ -40,6 +40,7 @@ from robot_rl.data.formats.robosuite_names import (
     unit_of,
     width_of,
 )
+from robot_rl.data.frames import decode_frame
 from robot_rl.errors import StoreError
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
 
@@ -177,8 +178,7 @@ class RobomimicFormat:
             _write_images(group, f"obs/{flat_name(name)}{_IMAGE}", images[:steps])
             if self.next_obs:
                 _write_images(group, f"next_obs/{flat_name(name)}{_IMAGE}", images[1:])
-            group[f"{_OURS}/images/{name}/t_ns"] = track.t_ns
-            group[f"{_OURS}/images/{name}/frame_of_step"] = track.frame_of_step
+            _write_track(group.create_group(f"{_OURS}/images/{name}"), track)
         for path, value in arrays.items():
             if path.removeprefix("obs/") not in spec.observation:
                 group[f"{_OURS}/arrays/{path}"] = value
@@ -215,6 +215,16 @@ def _masks(file: Any) -> dict[str, list[str]]:
 
 def _write_images(group: Any, key: str, images: Array) -> None:
     group.create_dataset(key, data=images, chunks=(1, *images.shape[1:]), compression="gzip", compression_opts=1)
+
+
+def _write_track(group: Any, track: CameraTrack) -> None:
+    """What robomimic has no place for: stamps, who shares which frame, and the frame of the final row alone."""
+    for part in ("t_ns", "t_dev_ns", "frame_of_step"):
+        if getattr(track, part) is not None:
+            group[part] = getattr(track, part)
+    final = int(track.frame_of_step[-1])
+    if final >= 0 and final not in track.frame_of_step[:-1]:
+        group["final"] = decode_frame(track, final)
 
 
 # --- one demonstration ------------------------------------------------------------------------------------------------
@@ -288,7 +298,10 @@ def _track(demo: Any, name: str, arrays: Mapping[str, Array]) -> CameraTrack:
     if kept is None:
         frame_of_step = np.minimum(np.arange(rows), steps - 1)
         return jpeg_track(to_uint8(images[:], 1.0), stamps[:steps], frame_of_step)
-    original = kept["frame_of_step"][:]
-    frames, first = np.unique(original[:steps], return_index=True)
+    original, pictures = kept["frame_of_step"][:], images[:]
+    if "final" in kept:
+        pictures = with_last(pictures, kept["final"][:])
+    frames, first = np.unique(original[: len(pictures)], return_index=True)
     frame_of_step = np.minimum(np.searchsorted(frames, original), len(frames) - 1)
-    return jpeg_track(images[:][first], kept["t_ns"][:][frames], frame_of_step)
+    track = jpeg_track(pictures[first], kept["t_ns"][:][frames], frame_of_step)
+    return replace(track, t_dev_ns=kept["t_dev_ns"][:][frames]) if "t_dev_ns" in kept else track
