@@ -14,6 +14,8 @@ from robot_rl.data.formats.camera_tracks import decoded_steps
 from robot_rl.data.formats.interchange import RecordingSet
 from robot_rl.data.formats.robosuite_demos import RobosuiteDemosFormat
 from robot_rl.data.formats.robosuite_replay import RobosuiteReplay
+from robot_rl.data.formats.transfer import import_recordings
+from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError, RobotRlError, StoreError
 from robot_rl.geometry import geodesic_angle, quat_xyzw_from_matrix
 from tests.shared_data import shared_data
@@ -134,6 +136,29 @@ def test_an_arm_of_other_measures_is_refused(lift_file: Path, tmp_path: Path) ->
         attributes["model_file"] = attributes["model_file"].replace('pos="0 -0.316 0"', 'pos="0 -0.336 0"')
     with pytest.raises(StoreError, match="link 'robot0_link3'"):
         RobosuiteDemosFormat().read(longer)
+
+
+def test_a_demonstration_without_actions_or_too_few_states_is_left_out_on_demand(
+    lift_file: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.hdf5"
+    odd.write_bytes(lift_file.read_bytes())
+    with h5py.File(odd, "r+") as file:
+        names = sorted(file["data"])
+        for name in names[3:]:
+            del file["data"][name]
+        for name, states, actions in ((names[0], 4, 4), (names[1], 0, 0), (names[2], 3, 4)):
+            for key, count in (("states", states), ("actions", actions)):
+                kept = file["data"][name][key][:count]
+                del file["data"][name][key]
+                file["data"][name][key] = kept
+    found = RobosuiteDemosFormat().read(odd)
+    store = EpisodeStore.create(tmp_path / "data", spec=found.spec)
+    summary = import_recordings(store, found, skip_invalid=True)
+    assert (summary.imported, summary.steps) == (1, 4)
+    empty, short = summary.invalid
+    assert f"{names[1]}: 0 states and 0 actions" in empty
+    assert f"{names[2]}: 3 states and 4 actions" in short
 
 
 def test_files_of_another_kind_and_exports_are_refused(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from robot_rl.data.formats.interchange import (
 )
 from robot_rl.data.formats.robomimic import demo_names
 from robot_rl.data.formats.robosuite_replay import RobosuiteReplay
-from robot_rl.errors import ConfigError, StoreError, valid_choices
+from robot_rl.errors import ConfigError, EpisodeError, StoreError, valid_choices
 from robot_rl.geometry import (
     pose_inverse,
     pose_multiply,
@@ -158,12 +158,15 @@ class _Reader:
             try:
                 self.replay.place(model_xml)
                 return self._load(name, source_id, states, actions)
-            except StoreError as error:
-                raise StoreError(f"'{self.source}', {name}: {error}") from error
+            except StoreError as error:  # of the same kind, since an EpisodeError concerns this one alone
+                what = f"'{self.source}', {name}: {error.what}"
+                raise type(error)(what, limit=error.limit, remedy=error.remedy) from error
 
         return Recording(source_id, len(actions), load)
 
     def _load(self, name: str, source_id: str, states: Array, actions: Array) -> Episode:
+        if not len(actions) or len(states) != len(actions):
+            raise EpisodeError(f"{len(states)} states and {len(actions)} actions", limit="one state for each action")
         seen: list[dict[str, Array]] = []
         success, targets = np.zeros(len(states), dtype=bool), np.zeros((len(states), self.spec.action.size))
         images: dict[str, list[Array]] = {camera: [] for camera in self.options.cameras}
