@@ -37,6 +37,8 @@ def run(config: Any) -> None:
     from robot_rl.runtime.score_table import comparison_table, score_table
 
     folder = Path(config.root) / "runs" / config.name
+    for source in (config.first, config.second):
+        _check(source)
     first = _report(config, config.first, dict(config.first_changes), folder)
     second = _report(config, config.second, dict(config.second_changes), folder)
     result = compare(first, second)
@@ -46,6 +48,13 @@ def run(config: Any) -> None:
     console = Console()
     console.print(score_table(first, second), comparison_table(result))
     console.print(f"results {path}", soft_wrap=True)
+
+
+def _check(source: str) -> None:
+    """Raise for what cannot be read before an hour goes into the other one."""
+    from robot_rl.runtime.scores import EvaluationReport
+
+    EvaluationReport.load(Path(source)) if source.endswith(".json") else checkpoint_spec(source)
 
 
 def _report(config: Any, source: str, changes: Mapping[str, Any], folder: Path) -> Any:

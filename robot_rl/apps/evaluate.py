@@ -53,10 +53,11 @@ def run(config: Any) -> None:
     report = evaluate_checkpoint(config, node, checkpoint, dict(config.changes), folder)
     path = folder / f"{report.meta['label']}.json"
     report.save(path)
-    videos = _film(config, node, checkpoint, folder)
     console = Console()
     console.print(score_table(report))
-    console.print(f"results {path}", *(f"\nvideo   {video}" for video in videos), soft_wrap=True)
+    console.print(f"results {path}", soft_wrap=True)
+    for video in _film(config, node, checkpoint, folder):
+        console.print(f"video   {video}", soft_wrap=True)
 
 
 def results_folder(root: str, name: str | None, checkpoint: Path) -> Path:
@@ -83,11 +84,12 @@ def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mappi
     with closing(*envs):
         policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes)
         key = _key(node, checkpoint, changes, len(envs))
-        label = f"{checkpoint.name}-seed{config.first_seed}-{key[:8]}"
-        log = ScoreLog(folder / f"{label}.jsonl", key)
+        log = ScoreLog(folder / f"{checkpoint.name}-{key[:8]}.jsonl", key)
+        label = f"{checkpoint.name}-seed{config.first_seed}-{config.episodes}-{key[:8]}"
         seeds = range(config.first_seed, config.first_seed + config.episodes)
-        finished = {seed: score for seed, score in log.read().items() if seed in seeds}
-        log.start(finished.values())
+        known = log.read()
+        log.start(known.values())  # those of other seeds stay: they cost as much
+        finished = {seed: score for seed, score in known.items() if seed in seeds}
         with progress("evaluate", config.episodes, len(finished)) as advance:
 
             def on_episode(score: Any) -> None:

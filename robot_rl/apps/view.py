@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, closing, filmable_env, given_env, load_policy, make_teleop
+from robot_rl.apps.environment import (
+    at_least,
+    checkpoint_spec,
+    closing,
+    env_config,
+    filmable_env,
+    given_env,
+    load_policy,
+    make_teleop,
+)
 from robot_rl.errors import ConfigError
 
 
@@ -30,7 +39,11 @@ def run(config: Any) -> None:
     from robot_rl.runtime.viewer import MujocoWindow, physics_of
 
     at_least(config, episodes=1, first_seed=0)
-    env = filmable_env(given_env(config, "view"), "view", config.film)
+    if config.checkpoint:
+        node = env_config(config, "view", checkpoint_spec(config.checkpoint)[1].task)
+    else:
+        node = given_env(config, "view")
+    env = filmable_env(node, "view", config.film)
     with closing(env):
         policy = (
             load_policy(config.checkpoint, env.spec, ["all"], {})

@@ -119,10 +119,12 @@ class ScoreLog:
         return found
 
     def start(self, finished: Iterable[EpisodeScore] = ()) -> None:
-        """Begin the log with ``finished``."""
+        """Begin the log with ``finished``, in one rename."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = [{"key": self._key}, *(asdict(score) for score in finished)]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        draft = self._path.with_name(f".{self._path.name}")
+        draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        draft.replace(self._path)
 
     def append(self, score: EpisodeScore) -> None:
         """Add an episode."""

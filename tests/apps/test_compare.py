@@ -41,3 +41,7 @@ def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]
     assert "'second' must be given" in capsys.readouterr().err
     assert main(["compare", "first=a.json", "second=b.json"]) == 2
     assert "a.json is no evaluation report" in capsys.readouterr().err
+    run = pusht_checkpoint(root)
+    assert main(["compare", f"first={run}", "second=b.json"]) == 2
+    assert "b.json is no evaluation report" in capsys.readouterr().err
+    assert not (root / "runs" / "compare").exists()  # known before the first was evaluated

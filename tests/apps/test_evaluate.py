@@ -52,6 +52,18 @@ def test_goes_on_after_a_kill_and_repeats_exactly(root: Path) -> None:
     assert second[1:] == first[1:]
 
 
+def test_a_smaller_evaluation_leaves_a_larger_ones_results(root: Path) -> None:
+    run = pusht_checkpoint(root)
+    for episodes, first_seed in ((4, 100000), (2, 100001), (4, 100000)):
+        words = [f"episodes={episodes}", f"first_seed={first_seed}", "batch=2", *SHORT]
+        assert main(["evaluate", f"checkpoint={run}", *words]) == 0
+    reports = [json.loads(path.read_text()) for path in sorted((run / "evaluation").glob("*.json"))]
+    assert [len(report["episodes"]) for report in reports] == [4, 2]
+    assert reports[0]["episodes"][1:3] == reports[1]["episodes"]
+    (log,) = (run / "evaluation").glob("*.jsonl")
+    assert len(log.read_text().splitlines()) == 1 + 4  # every seed was run once
+
+
 def test_arguments_of_the_policy_can_be_changed(root: Path) -> None:
     run = pusht_checkpoint(root)
     assert main(["evaluate", f"checkpoint={run}", "episodes=1", "batch=1", "+changes.sampler.steps=4", *SHORT]) == 0

@@ -14,6 +14,7 @@ from robot_rl.runtime.random_policy import RandomPolicy
 from robot_rl.runtime.replay import Deviation, ReplayPolicy, from_recording
 from robot_rl.runtime.rollout import run_episode
 from sim.pusht_env import PushTEnv
+from tests.apps.checkpoints import pusht_checkpoint
 from tests.runtime.counting import UNIT_M, CountingPolicy, Tape, counting_env
 
 
@@ -95,6 +96,9 @@ def test_view_writes_a_video_where_there_is_no_display(
     # an arm without cameras is given one for the film
     assert main(["view", "task=reach", "teleop=scripted", "env.max_steps=3"]) == 0
     assert (root / "runs" / "view" / "reach-seed0.mp4").stat().st_size > 1000
+    run = pusht_checkpoint(root)
+    assert main(["view", f"checkpoint={run}", "first_seed=6"]) == 0  # the checkpoint knows its task
+    assert (root / "runs" / "view" / "pusht-seed6.mp4").stat().st_size > 1000
     assert main(["view", "task=pusht", "window=true"]) == 2
     assert "window=false" in capsys.readouterr().err
 

@@ -85,7 +85,7 @@ def paired_drop(root: Path, run: Path, episodes: int) -> np.ndarray:
     folder, best = f"{run.name}_8_steps", find_checkpoint(run, BEST)
     words = [f"first={best}", f"second={best}", "+second_changes.sampler.steps=8", f"episodes={episodes}"]
     run_command("compare", [*words, f"name={folder}", f"root={root}"])
-    reports = [EvaluationReport.load(path) for path in (root / "runs" / folder).glob("*-seed*.json")]
+    reports = [EvaluationReport.load(path) for path in (root / "runs" / folder).glob(f"*-seed*-{episodes}-*.json")]
     by_steps = {bool(report.meta["changes"]): report.episodes for report in reports}
     rewards = {changed: {e.seed: e.best_reward for e in episodes} for changed, episodes in by_steps.items()}
     return np.array([rewards[False][seed] - rewards[True][seed] for seed in sorted(rewards[False])])

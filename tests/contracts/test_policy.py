@@ -147,9 +147,9 @@ def test_what_acts_is_the_sampler_under_the_recorded_noise(policy: Any) -> None:
 
 
 def test_a_denoiser_predicts_in_the_normalised_chunks_shape(policy: Any) -> None:
+    seen, x = tensors(policy, 2), torch.zeros((2, policy.spec.horizon, policy.spec.action.size))
     assert isinstance(policy, Denoiser)
-    cond = policy.encode(tensors(policy, 2))
-    x = torch.zeros((2, policy.spec.horizon, policy.spec.action.size))
+    cond = policy.encode(seen)
     assert policy.predict(x, torch.tensor([0, 1]), cond).shape == x.shape
     assert cond.shape[0] == 2
 
