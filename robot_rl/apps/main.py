@@ -19,6 +19,7 @@ from typing import Any
 
 from robot_rl.constructor import check_arguments
 from robot_rl.errors import ConfigError, RobotRlError, valid_choices
+from robot_rl.runtime.gl_library import choose_gl_library
 
 COMMANDS = {
     "record": "record demonstrations with a teleop device or a scripted expert",
@@ -36,7 +37,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user can fix it, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    choose_gl_library()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's TERM saves and stops like Ctrl-C
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage())
@@ -145,6 +146,11 @@ def _check_types(command: str, config: Any, schema: type) -> None:
 
 
 def _explain(command: str, error: Exception) -> ConfigError:
+    from hydra.errors import OverrideParseException
+
+    if isinstance(error, OverrideParseException):
+        name, _, value = error.override.partition("=")
+        return ConfigError(f"cannot read '{error.override}'", remedy=f"Quote it twice: \"{name}='{value}'\"")
     text = str(error).strip()
     key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
     if key:

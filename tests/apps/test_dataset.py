@@ -171,6 +171,8 @@ def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.
         (["export", "name=demos", "format=robomimic", "target=text"], "pass format.overwrite=true"),
         (["export", "name=demos", "format=robomimic", "target=text/o"], "'text/o' cannot be written"),
         (["report", "name=demos", "worst=many"], "worst=many"),
+        (["info", "name=süß"], "cannot read 'name=süß'. Quote it twice: \"name='süß'\""),
+        (["info", "name='süß'"], "no dataset 'süß'"),
         (["info", "nme=demos"], "Did you mean 'name'?"),
     ],
 )
