@@ -3,7 +3,6 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export MUJOCO_GL ?= egl
 # One thread per process: two noisy cores are shared by everything that runs.
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1

@@ -1,8 +1,5 @@
 """Simulated robots: MuJoCo scenes and arms, tasks, experts, adapted environments."""
 
-import os
-import sys
+from robot_rl.runtime.gl_library import choose_gl_library
 
-# mujoco chooses its GL library when it is imported; a robot or a server has no display.
-if sys.platform == "linux":
-    os.environ.setdefault("MUJOCO_GL", "egl")
+choose_gl_library()

@@ -95,7 +95,6 @@ class SceneRenderer:
     """Images of a dressed model that follows the coordinates of the physics model."""
 
     def __init__(self, model: mujoco.MjModel, rig: CameraRig) -> None:
-        os.environ.setdefault("MUJOCO_GL", "egl")
         self._model, self._rig = model, rig
         self._data = mujoco.MjData(model)
         full = rig.profile is Profile.FULL
@@ -114,7 +113,7 @@ class SceneRenderer:
         except Exception as error:  # the GL libraries raise errors of their own kinds
             raise RobotError(
                 f"no off-screen rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}",
-                remedy="Install EGL (libegl1) or set MUJOCO_GL=osmesa; robot-rl doctor tells more",
+                remedy="Install libegl1 or libosmesa6; robot-rl doctor tells more",
             ) from error
         for renderer in self._renderers.values():
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = full

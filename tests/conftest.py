@@ -4,9 +4,11 @@ import importlib.util
 import os
 from pathlib import Path
 
+from robot_rl.runtime.gl_library import choose_gl_library
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
-os.environ.setdefault("MUJOCO_GL", "egl")
+choose_gl_library()
 
 
 def _needs_more_than_a_robot_computer() -> list[str]:

@@ -145,7 +145,7 @@ def check_rendering(root: Path) -> list[Finding]:
                 image = renderer.render()
             rate = 20 / (time.perf_counter() - began)
     except Exception as error:
-        remedy = "Headless: install libegl1 and set MUJOCO_GL=egl, or libosmesa6 and MUJOCO_GL=osmesa"
+        remedy = "Headless: install libegl1, or libosmesa6"
         return [Finding("rendering", "fail", f"MUJOCO_GL={backend or 'unset'}: {error}", remedy)]
     if not image.any():
         return [Finding("rendering", "fail", "frames are black", "Update the graphics driver, or set MUJOCO_GL=osmesa")]
