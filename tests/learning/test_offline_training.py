@@ -21,9 +21,9 @@ from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, load_
 from robot_rl.learning.ema import ExponentialMovingAverage
 from robot_rl.learning.offline_training import OfflineSchedule, OfflineTraining, Provenance
 from robot_rl.learning.targets import build
-from robot_rl.learning.training_plots import plot_losses, plot_samples
+from robot_rl.learning.training_plots import action_labels, plot_losses, plot_samples
 from robot_rl.learning.training_run import TrainingRun, read_rows
-from robot_rl.types import Array
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array
 from tests.policies.tiny import CONFIG, SPEC, make_batch, make_rows
 
 STEPS = 20
@@ -180,6 +180,21 @@ def test_a_torn_line_of_the_log_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1, "loss": 0.5}) + '\n{"step": 2, "lo')
     assert read_rows(path) == [{"step": 1, "loss": 0.5}]
+
+
+def test_axes_name_part_component_and_unit() -> None:
+    parts = (
+        ActionPart("arm0/tcp", ActionKind.TCP_DELTA, (-1.0,) * 6, (1.0,) * 6, unit="m, rad", frame="base"),
+        ActionPart("arm0/gripper", ActionKind.GRIPPER, (0.0,), (1.0,), unit="opening"),
+        ActionPart("arm0/joints", ActionKind.JOINT_POSITION, (-1.0,) * 2, (1.0,) * 2, unit="rad"),
+        ActionPart("adapted", ActionKind.RAW, (0.0,), (1.0,)),
+    )
+    assert action_labels(ActionSpec(parts)) == [
+        "arm0/tcp dx [m]", "arm0/tcp dy [m]", "arm0/tcp dz [m]",
+        "arm0/tcp rx [rad]", "arm0/tcp ry [rad]", "arm0/tcp rz [rad]",
+        "arm0/gripper [opening]", "arm0/joints 1 [rad]", "arm0/joints 2 [rad]", "adapted",
+    ]  # fmt: skip
+    assert action_labels(SPEC.action) == ["bead/target x [m]", "bead/target y [m]"]
 
 
 def test_plots_are_written(tmp_path: Path) -> None:
