@@ -270,6 +270,16 @@ def test_no_constant_torque_drives_a_joint_beyond_its_limit(torque, inertia):
     assert ((lower <= q) & (q <= upper)).all()
 
 
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_joint_faster_than_it_may_be_is_braked(sign):
+    """With unit inertia torque is acceleration: 48 1/s times what is left to 1.3 times the limit."""
+    arrays, dq = LIMITS.arrays(), np.zeros(7)
+    dq[0] = sign * (1.3 * LIMITS.joint_speed_rad_s[0] + 0.1)
+    torque = np.full(7, sign * 5.0)
+    assert joint_layer(arrays, arrays.joint.mean(axis=0), dq, np.eye(7), np.zeros(7), torque)
+    np.testing.assert_allclose(torque, sign * np.array([-4.8, 5, 5, 5, 5, 5, 5]), atol=1e-9)
+
+
 def test_far_from_the_limits_torque_passes():
     arrays, torque = LIMITS.arrays(), np.full(7, 20.0)
     assert not joint_layer(arrays, arrays.joint.mean(axis=0), np.zeros(7), np.eye(7), np.zeros(7), torque)
