@@ -46,7 +46,7 @@ def commit_episode(path: Path, episode: Episode) -> tuple[EpisodeFile, int]:
         raise
     finally:
         os.close(descriptor)
-    file.path = path
+    file.path, file.status = path, path.stat()
     fsync_folder(path.parent)
     return file, crc
 

@@ -9,7 +9,11 @@ from robot_rl.data.line_log import append_lines, read_lines
 
 
 class VerifiedFiles:
-    """``verified.jsonl``: name, inode, size and modification time of whole files. A cache, safe to delete."""
+    """``verified.jsonl``: name, inode, size and change time of whole files. A cache, safe to delete.
+
+    The change time (ctime) moves with every write and cannot be set back, unlike the modification time, which a tool
+    that restores or synchronises files sets to what it was.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,4 +41,4 @@ class VerifiedFiles:
 
 
 def _identity(path: Path, status: os.stat_result) -> tuple[str, int, int, int]:
-    return path.name, status.st_ino, status.st_size, status.st_mtime_ns
+    return path.name, status.st_ino, status.st_size, status.st_ctime_ns

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -408,6 +409,26 @@ def test_a_file_is_checked_again_when_it_was_replaced(store):
     (store.root / first.file).write_bytes((store.root / second.file).read_bytes())
     with pytest.raises(CorruptEpisodeError, match="not the file that was indexed"):
         store.read(first.id)
+
+
+def test_a_file_changed_in_place_is_checked_again_though_its_time_was_set_back(store):
+    info = record(store)
+    path = store.root / info.file
+    store.read(info.id)
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    with pytest.raises(CorruptEpisodeError):
+        EpisodeStore.open(store.root).read(info.id)
+
+
+def test_a_committed_file_is_not_checked_once_more(store):
+    """It was read back when it was written."""
+    info = record(store)
+    store._files._compare = lambda file, info: pytest.fail("compared again")
+    assert store.read(info.id).rows == info.rows
 
 
 def test_a_file_that_cannot_be_read_is_left_out_and_reported(store, caplog):
