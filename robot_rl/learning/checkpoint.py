@@ -119,7 +119,7 @@ def load_checkpoint(
 
     ``spec`` is the env at hand: names, shapes, units, frames, action kinds, rate and arm parts must agree; differences
     of robot id, calibration, limits and camera source must be named in ``accept`` ('robot', 'calibration_sha256',
-    'limits', "camera '<name>'", or 'all'). ``changes`` sets constructor arguments by dotted key, e.g.
+    'limits', a camera's name, or 'all'). ``changes`` sets constructor arguments by dotted key, e.g.
     {'sampler.steps': 8}. Raises CheckpointError.
     """
     folder = find_checkpoint(Path(path))
@@ -191,11 +191,12 @@ def _check_spec(folder: Path, saved: EnvSpec, reads: PolicySpec, actual: EnvSpec
         raise CheckpointError(
             f"checkpoint {folder} was made for another env: {'; '.join(refused)}", remedy="Choose the task it is for"
         )
-    open_ = [difference for difference in listed if not any(difference.startswith(word) for word in accept)]
+    named = {text.partition(":")[0].removeprefix("camera ").strip("'"): text for text in listed}
+    open_ = [name for name in named if name not in accept]
     if open_ and "all" not in accept:
         raise CheckpointError(
-            f"checkpoint {folder} differs from the env: {'; '.join(open_)}",
-            remedy=f"Accept with accept=[{','.join(d.partition(':')[0] for d in open_)}] or accept=[all]",
+            f"checkpoint {folder} differs from the env: {'; '.join(named[name] for name in open_)}",
+            remedy=f"Accept with accept=[{','.join(open_)}] or accept=[all]",
         )
 
 

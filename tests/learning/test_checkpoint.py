@@ -109,6 +109,20 @@ def test_another_robot_must_be_accepted_by_name(folder: Path) -> None:
         assert load_checkpoint(folder, spec, accept=accept) is not None
 
 
+def test_another_camera_is_accepted_by_its_name_and_nothing_by_a_part_of_one(tmp_path: Path) -> None:
+    camera = {"_target_": "policies.image_encoder.ImageEncoder", "_partial_": True, "height": 36, "width": 36}
+    small = {"crop_height": 34, "crop_width": 34, "channels": 8}
+    config = {**CONFIG, "cameras": {"front": {**camera, **small}}}
+    policy = build(config, env_spec=SPEC)
+    policy.fit_normalizer(make_rows())
+    save_checkpoint(tmp_path / "seeing", weights=policy.state_dict(), config=config, env_spec=SPEC)
+    finer = spec_with(robot="other", cameras={"front": replace(SPEC.cameras["front"], height=80, width=88)})
+    for accept in ([], ["r", "camera", ""]):
+        with pytest.raises(CheckpointError, match=r"accept=\[robot,front\]"):
+            load_checkpoint(tmp_path / "seeing", finer, accept=accept)
+    assert load_checkpoint(tmp_path / "seeing", finer, accept=["robot", "front"]) is not None
+
+
 def flip_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x10
