@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from robot_rl.data.index import EpisodeInfo
@@ -46,7 +46,7 @@ class EpisodeRecorder:
         self._writer = self._store.begin(spec, {**self._metadata, "seed": seed}, extras=self._extras)
 
     def on_decision(self, decision: Decision) -> None:
-        self._open().append_decision(decision)
+        self._put(lambda writer: writer.append_decision(decision))
 
     def on_step(self, row: StepRow) -> None:
         self._refused = True
@@ -65,10 +65,14 @@ class EpisodeRecorder:
         self.kept = writer.end(end)
 
     def _append(self, row: StepRow) -> None:
+        self._put(lambda writer: writer.append(row))
+
+    def _put(self, hand_over: Callable[[EpisodeWriter], None]) -> None:
+        """Hand a row or a decision over; what a full ring refuses is tried again in simulation, an error on hardware."""
         writer = self._open()
         while True:
             try:
-                return writer.append(row)
+                return hand_over(writer)
             except RecordingOverflowError:
                 if not writer.spec.simulated:
                     raise

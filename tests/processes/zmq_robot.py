@@ -9,7 +9,7 @@ from robot_rl.robots.server import RobotServer
 
 
 def main(clock: str) -> None:
-    with RobotServer(FakeRobot(clock=clock, objects=("cube",))) as server:
+    with RobotServer(FakeRobot(clock=clock, objects=("cube",)), lease_s=3.0) as server:
         print(server.address, flush=True)
         sys.stdin.read()
 

@@ -39,7 +39,7 @@ with BridgeRobot(sys.argv[1]) as robot:
 
 @pytest.fixture
 def server() -> Iterator[RobotServer]:
-    with RobotServer(FakeRobot(clock="wall"), lease_s=0.25) as server:
+    with RobotServer(FakeRobot(clock="wall"), lease_s=1.0) as server:
         yield server
 
 

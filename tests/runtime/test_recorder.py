@@ -115,10 +115,13 @@ def test_a_row_that_cannot_be_stored_ends_the_episode_before_it(store: EpisodeSt
     assert store.verify() == []
 
 
-def test_a_simulator_faster_than_the_disk_waits(store: EpisodeStore) -> None:
-    env = counting_env(3000)
-    run_episode(env, CountingPolicy(env.spec), [EpisodeRecorder(store)], seed=0)
-    assert store.infos()[0].length == 3000
+def test_a_simulator_faster_than_the_disk_waits(store: EpisodeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that looks at its ring five times a second: the ring fills, with rows and with decisions."""
+    monkeypatch.setattr("robot_rl.data.journal.POLL_PERIOD_S", 0.2)
+    env = counting_env(400)
+    run_episode(env, CountingPolicy(env.spec, execute=1), [EpisodeRecorder(store)], seed=0)
+    assert store.infos()[0].length == 400
+    assert len(store.read(store.ids()[0]).arrays["decision/step"]) == 400
 
 
 def test_a_late_step_is_stored_as_not_valid_and_the_episode_goes_on(store: EpisodeStore) -> None:
