@@ -68,7 +68,7 @@ class EpisodeRecorder:
         self._put(lambda writer: writer.append(row))
 
     def _put(self, hand_over: Callable[[EpisodeWriter], None]) -> None:
-        """Hand a row or a decision over; what a full ring refuses is tried again in simulation, an error on hardware."""
+        """Hand a row or a decision over. A full ring is waited for in simulation, and an error on hardware."""
         writer = self._open()
         while True:
             try:
