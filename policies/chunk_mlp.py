@@ -83,7 +83,8 @@ class ChunkMlp(nn.Module):
         h = self.chunk_in(x.flatten(1)) + added
         for rise, fall, scale, shift in zip(self.rise, self.fall, films[::2], films[1::2], strict=True):
             z = F.layer_norm(h, (self.width,)) * (1 + scale) + shift
-            h = h + fall(F.dropout(F.silu(rise(z)), self.dropout, self.training))
+            hidden = F.silu(rise(z))
+            h = h + fall(F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden)
         return self.chunk_out(F.layer_norm(h, (self.width,))).view(x.shape)
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:

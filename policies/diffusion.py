@@ -140,7 +140,8 @@ class DiffusionPolicy:
     @torch.inference_mode()
     def sample(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         """[B, T_o, ...] observations and [B, *noise_shape] noise -> chunks [B, T_p, A] in physical units."""
-        self.module.eval()
+        if self.module.training:  # walking through all modules costs as much as a network call
+            self.module.eval()
         if self._plan is None:
             self._plan = DenoisingPlan(self.network, self.sampler, self.precision, self.compiled)
         placed = {key: obs[key].to(self.device) for key in self.spec.observation}
