@@ -112,7 +112,7 @@ def solve_chain(chain: ChainArrays, q: Array, pose: Array, jacobian: Array) -> N
         if i == n:
             break
         for a in range(3):
-            # columns hold the axis (angular part) and, for now, the joint's origin
+            # the linear part holds the joint's origin until the lever arm to the TCP is known
             axis = turned[a, 0] * chain.axis[i, 0] + turned[a, 1] * chain.axis[i, 1] + turned[a, 2] * chain.axis[i, 2]
             jacobian[3 + a, i] = axis
             jacobian[a, i] = p[a]

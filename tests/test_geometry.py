@@ -44,7 +44,9 @@ def test_pose_composition_by_hand() -> None:
 
 @pytest.mark.parametrize("name", ["matrix", "rotvec"])
 def test_agrees_with_scipy(name: str) -> None:
-    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    rotation = pytest.importorskip(
+        "scipy.spatial.transform", reason="parity needs SciPy, which a robot computer lacks"
+    ).Rotation
     quats = random_quaternions(200)
     theirs = rotation.from_quat(quats)
     if name == "matrix":
@@ -105,7 +107,7 @@ def test_half_turn_has_angle_pi() -> None:
 
 
 def test_se3_exponential_matches_the_matrix_series() -> None:
-    linalg = pytest.importorskip("scipy.linalg")
+    linalg = pytest.importorskip("scipy.linalg", reason="parity needs SciPy, which a robot computer lacks")
     twist = np.array([0.3, -0.2, 0.5, 0.4, 1.1, -0.7])
     generator = np.zeros((4, 4))
     generator[:3, :3], generator[:3, 3] = g.skew(twist[3:]), twist[:3]
@@ -135,7 +137,9 @@ def test_slerp_is_uniform_and_takes_the_short_arc() -> None:
 
 
 def test_slerp_agrees_with_scipy() -> None:
-    transform = pytest.importorskip("scipy.spatial.transform")
+    transform = pytest.importorskip(
+        "scipy.spatial.transform", reason="parity needs SciPy, which a robot computer lacks"
+    )
     a, b = random_quaternions(2)
     theirs = transform.Slerp([0.0, 1.0], transform.Rotation.from_quat(np.stack((a, b))))(0.3)
     assert g.geodesic_angle(g.slerp(a, b, 0.3), theirs.as_quat()) < 1e-9

@@ -11,6 +11,7 @@ addresses are bound: anything wider needs keys.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -36,6 +37,8 @@ from robot_rl.transport.messages import (
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MAX_WAIT_S = 60.0
 MOVES = ("command", "reset", "wait")
+
+_log = logging.getLogger(__name__)
 
 
 class RobotServer:
@@ -121,6 +124,7 @@ class RobotServer:
                 self._watch_lease()
             except Exception:  # this thread is the one that others stop the robot by: it goes on
                 self.counts["failed"] += 1
+                _log.exception("serving a request failed; the robot is stopped")
                 self._halt()
 
     def _receive(self, parts: Sequence[bytes]) -> None:
@@ -180,6 +184,7 @@ class RobotServer:
             self.robot.stop()
         except Exception:
             self.counts["stop_failed"] += 1
+            _log.exception("the robot could not be stopped")
 
     def _stop(self) -> Message:
         self.robot.stop()

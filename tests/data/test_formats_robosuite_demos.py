@@ -20,7 +20,7 @@ from robot_rl.errors import ConfigError, RobotRlError, StoreError
 from robot_rl.geometry import geodesic_angle, quat_xyzw_from_matrix
 from tests.shared_data import shared_data
 
-pytest.importorskip("robosuite")
+pytest.importorskip("robosuite", reason="the extra 'sim' is not installed")
 
 
 @pytest.fixture(scope="module")

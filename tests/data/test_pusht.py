@@ -42,7 +42,7 @@ def test_coverage_of_a_tee_moved_along_its_stem() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.floats(150, 350), st.floats(150, 350), st.floats(-4, 4))
 def test_coverage_agrees_with_the_simulator(x: float, y: float, angle: float) -> None:
-    shapely = pytest.importorskip("shapely")
+    shapely = pytest.importorskip("shapely", reason="the extra 'pusht' is not installed")
 
     def tee(px: float, py: float, turn: float) -> object:
         from shapely import affinity, geometry

@@ -145,7 +145,7 @@ def test_a_slow_camera_stores_each_frame_once_and_a_missing_one_is_told(store):
 
 
 def test_raw_frames_are_encoded_by_the_writer_thread(tmp_path):
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2", reason="frames are encoded by the extra 'learn'")
     from robot_rl.types import Frame
 
     spec = make_spec({"front": CameraSpec(48, 64, 50.0), "exact": CameraSpec(8, 8, 50.0, codec="png")})
