@@ -11,26 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from controllers.compiled import kernel
-from controllers.interpolation import (
-    Segment,
-    advance_segment,
-    begin_segment,
-    new_segment,
-    rest_segment,
-    sample_segment,
-)
+from controllers.interpolation import Segment, begin_segment, new_segment
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.operational_space import GainArrays, OperationalSpaceGains, operational_space_torque
-from controllers.safety import (
-    JOINT,
-    LAYERS,
-    MOTION,
-    TORQUE,
-    joint_layer,
-    motion_layer,
-    slow_down_layer,
-    torque_layer,
-)
+from controllers.reference import advance_reference, rest_reference
+from controllers.safety import JOINT, LAYERS, TORQUE, joint_layer, torque_layer
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.types import Array, Arrays
 
@@ -89,9 +74,10 @@ class Servo:
         """Rest at the pose of ``joint_position``, or at ``tcp_pose`` [7] where the state names one."""
         a = self.arrays
         pose = state["tcp_pose"] if "tcp_pose" in state else self.chain.pose(state["joint_position"])
-        rest_segment(a.segment, np.ascontiguousarray(pose, dtype=np.float64))
-        a.reference[:] = pose
-        a.reference_twist[:] = 0.0
+        rest_reference(
+            a.segment, np.ascontiguousarray(pose, dtype=np.float64), a.reference, a.reference_twist,
+            a.reference_acceleration,
+        )  # fmt: skip
         a.last_torque[:] = state.get("bias_force", 0.0)
         a.counts[:] = 0
         self._latched[:] = pose
@@ -117,18 +103,11 @@ class Servo:
 @kernel
 def servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array, dt: float) -> None:
     """One cycle: write ``servo.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
-    before, after, twist = np.empty(7), np.empty(7), np.empty(6)
-    sample_segment(servo.segment, before, twist)
-    advance_segment(servo.segment, dt)
-    sample_segment(servo.segment, after, twist)
-    last_pose, last_twist = servo.reference.copy(), servo.reference_twist.copy()
-    servo.counts[MOTION] += motion_layer(servo.limits, before, after, servo.reference, servo.reference_twist, dt)
     solve_chain(servo.chain, q, servo.pose, servo.jacobian)
-    servo.counts[JOINT] += slow_down_layer(
-        servo.limits, servo.jacobian, q, last_pose, last_twist, servo.reference, servo.reference_twist, dt
-    )
-    for i in range(6):
-        servo.reference_acceleration[i] = (servo.reference_twist[i] - last_twist[i]) / dt
+    advance_reference(
+        servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,
+        servo.reference_acceleration, servo.counts, dt,
+    )  # fmt: skip
     operational_space_torque(
         servo.gains, servo.pose, servo.jacobian, q, dq, mass, bias, servo.posture, servo.reference,
         servo.reference_twist, servo.reference_acceleration, servo.torque,
