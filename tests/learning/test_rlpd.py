@@ -1,0 +1,147 @@
+"""RLPD: targets by hand, a bandit with a known optimum, a temperature that meets its target."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from policies.gaussian import GaussianPolicy
+from policies.q_ensemble import QEnsemble
+from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.learning.rlpd import Rlpd, attainable_returns
+from robot_rl.types import ActContext, ActionKind, ActionPart, ActionSpec, ArraySpec, EnvSpec
+
+SPEC = EnvSpec(
+    robot="bead",
+    step_rate_hz=10.0,
+    observation={"s": ArraySpec((3,))},
+    action=ActionSpec((ActionPart("a", ActionKind.RAW, (-2.0, 0.0), (2.0, 1.0)),)),
+)
+
+
+def make(members: int = 2, hidden: int = 32, **options: Any) -> Rlpd:
+    policy = GaussianPolicy(SPEC, hidden=(hidden, hidden), seed=1)
+    policy.fit_normalizer({"obs/s": np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)})
+    critic = functools.partial(QEnsemble, members=members, hidden=(hidden, hidden))
+    return Rlpd(policy, critic, **{"demonstrations": False, **options})
+
+
+def batch(rows: int = 64, groups: int = 1, seed: int = 0, **given: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {
+        "obs/s": torch.randn((groups, rows, 1, 3), generator=generator),
+        "next/obs/s": torch.randn((groups, rows, 1, 3), generator=generator),
+        "action": torch.rand((groups, rows, 1, 2), generator=generator) * torch.tensor([4.0, 1.0])
+        - torch.tensor([2.0, 0.0]),
+        "reward": torch.zeros((groups, rows)),
+        "bootstrap": torch.zeros((groups, rows)),
+    }
+    return {"online": {**drawn, **given}}
+
+
+def test_the_target_is_reward_plus_discounted_least_of_the_chosen_critics() -> None:
+    learner = make(members=5, subset=2, discount=0.9)
+    features, next_features = torch.randn(4, 3), torch.randn(4, 3)
+    noise, chosen = torch.randn(4, 2), torch.tensor([3, 1])
+    reward, bootstrap = torch.tensor([0.0, 0.0, 1.0, 0.0]), torch.tensor([0.9, 0.81, 0.0, 0.9])
+    _, _, mean_target = learner._critic_error(
+        features, torch.zeros(4, 2), reward, bootstrap, next_features, noise, chosen, learner.log_temperature
+    )
+    with torch.no_grad():
+        action, _ = learner.policy.sample(next_features, noise)
+        each = learner.target(next_features, action)
+    least = torch.minimum(each[3], each[1])
+    expected = torch.stack([0.9 * least[0], 0.81 * least[1], torch.tensor(1.0), 0.9 * least[3]]).clamp(0.0, 1.0)
+    torch.testing.assert_close(mean_target, expected.mean())
+
+
+@pytest.mark.parametrize(
+    ("shift", "bounds"), [(0.0, (0.0, 1.0)), (-1.0, (-10.0, 0.0)), (-0.5, (-5.0, 0.5))], ids=["0/1", "-1/0", "-.5/.5"]
+)
+def test_targets_stay_within_attainable_returns(shift: float, bounds: tuple[float, float]) -> None:
+    assert attainable_returns(1.0, shift, 0.9) == pytest.approx(bounds)
+    with pytest.raises(ConfigError, match="shift <= 0"):
+        attainable_returns(1.0, 0.1, 0.9)
+
+
+def bandit_step(learner: Rlpd, step: int, best: torch.Tensor) -> dict[str, float]:
+    """Reward 1 - |a - a*|^2 / 4 in normalised actions, no bootstrap."""
+    data = batch(seed=step)
+    action = learner.policy.normalised(data["online"]["action"][0, :, 0])
+    data["online"]["reward"] = 1.0 - (action - best).square().sum(-1)[None] / 4.0
+    return learner.update(data)
+
+
+def test_a_bandit_is_solved_and_its_entropy_comes_to_the_target() -> None:
+    """Soft optimum: the mean action is a*, the deviation s of both components satisfies ln(2 pi e s^2) = target."""
+    learner = make(hidden=64, learning_rate=3e-3, initial_temperature=0.05, target_entropy=-1.0)
+    best = torch.tensor([0.4, -0.3])
+    entropy = [bandit_step(learner, step, best)["entropy"] for step in range(1600)]
+    assert np.mean(entropy[-100:]) == pytest.approx(-1.0, abs=0.15)
+    window = {"s": np.random.default_rng(1).normal(size=(64, 1, 3)).astype(np.float32)}
+    physical = torch.from_numpy(learner.policy.act(window, ActContext.start(64)).actions[:, 0])  # type: ignore[attr-defined]
+    torch.testing.assert_close(learner.policy.normalised(physical).mean(0), best, atol=0.06, rtol=0.0)
+    # exp(Q / temperature) with Q = -d^2 / 4 has s^2 = 2 temperature
+    expected = np.exp(-1.0) / (2.0 * np.pi * np.e) / 2.0
+    assert learner.log_temperature.exp().item() == pytest.approx(expected, rel=0.35)
+
+
+def test_the_actor_step_leaves_the_critics_alone_and_the_critic_step_the_actor() -> None:
+    learner = make()
+    before = {name: value.clone() for name, value in learner.critic.named_parameters()}
+    learner._actor_step(torch.randn(16, 3))
+    assert all(torch.equal(value, before[name]) for name, value in learner.critic.named_parameters())
+    assert all(value.grad is None for value in learner.critic.parameters())
+    body = {name: value.clone() for name, value in learner._body.items()}
+    learner._critic_step({key: value[0] for key, value in batch()["online"].items()})
+    assert all(torch.equal(value, body[name]) for name, value in learner._body.items())
+    assert all(value.requires_grad for value in learner.critic.parameters())
+
+
+def test_critics_are_independent_networks() -> None:
+    """The batched product gives what each member gives alone."""
+    ensemble = QEnsemble(3, 2, members=4, hidden=(16, 8))
+    features, action = torch.randn(5, 3), torch.randn(5, 2)
+    together = ensemble(features, action)
+    single = QEnsemble(3, 2, members=1, hidden=(16, 8))
+    for member in range(4):
+        single.load_state_dict({name: value[member : member + 1] for name, value in ensemble.state_dict().items()})
+        torch.testing.assert_close(single(features, action)[0], together[member])
+
+
+def test_log_probability_is_that_of_the_squashed_gaussian() -> None:
+    """Against torch.distributions, also far out where tanh saturates."""
+    from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
+
+    policy = make().policy
+    features, noise = torch.randn(8, 3), 4.0 * torch.randn(8, 2)
+    action, log_prob = policy.sample(features, noise)
+    mean, raw = policy.module["body"](features).chunk(2, dim=-1)  # type: ignore[index,operator]
+    std = (-10.0 + 6.0 * (torch.tanh(raw) + 1.0)).exp()
+    normal = Independent(TransformedDistribution(Normal(mean, std), TanhTransform(cache_size=1)), 1)
+    inside = action.abs().amax(dim=-1) < 0.999
+    torch.testing.assert_close(normal.log_prob(action)[inside], log_prob[inside], rtol=1e-3, atol=1e-3)
+    assert torch.isfinite(log_prob).all()
+
+
+def test_equal_seeds_give_equal_numbers_and_a_restored_learner_continues_bit_for_bit() -> None:
+    first, second = make(members=3), make(members=3)
+    for learner in (first, second):
+        learner.update(batch(groups=2))
+    third = make(members=3, seed=9)
+    third.load_state_dict(first.state_dict())
+    third.seed = first.seed
+    for learner in (first, second, third):
+        learner.update(batch(groups=2, seed=1))
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+        assert torch.equal(value, third.state_dict()[name]), name
+
+
+def test_losses_that_are_not_finite_end_the_run() -> None:
+    with pytest.raises(RobotRlError, match="losses at step"):
+        make().update(batch(reward=torch.full((1, 64), float("nan"))))
