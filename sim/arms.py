@@ -24,7 +24,8 @@ class Arm:
     tcp_body: str  # of the gripper
     tcp_quat_wxyz: tuple[float, float, float, float]  # TCP in that body: z approach, x forward at home
     fingers: tuple[str, ...]  # joints of the gripper, driven by its actuators in the same order
-    finger_open_m: tuple[float, ...]
+    finger_open: tuple[float, ...]  # m or rad
+    finger_closed: tuple[float, ...]
     pads: tuple[str, ...]  # geoms that touch what is held
     home_rad: tuple[float, ...]
     joint_lower_rad: tuple[float, ...]
@@ -62,7 +63,8 @@ PANDA = Arm(
     tcp_body=f"{GRIPPER}eef",
     tcp_quat_wxyz=(0.70710678, 0.0, 0.0, 0.70710678),
     fingers=(f"{GRIPPER}finger_joint1", f"{GRIPPER}finger_joint2"),
-    finger_open_m=(0.04, -0.04),
+    finger_open=(0.04, -0.04),
+    finger_closed=(0.0, 0.0),
     pads=(f"{GRIPPER}finger1_pad_collision", f"{GRIPPER}finger2_pad_collision"),
     home_rad=(0.0, 0.00762964, 0.0, -2.44792045, 0.0, 2.45555009, 0.7853981633974483),  # TCP at (0.48, 0, 0.20) m
     joint_lower_rad=(-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),

@@ -39,6 +39,7 @@ from robot_rl.types import (
 from sim.arms import find_arm
 from sim.cameras import CameraRig, SceneRenderer
 from sim.physics import Physics, ticks_per_step
+from sim.reset import arrange
 from sim.scene import TIMESTEP_S, Scene, build_scene
 from sim.world import World, observation_specs
 
@@ -136,7 +137,7 @@ class MujocoRobot:
         """Compile scene and laws, once; the arm stands at home, stopped. Raises ConfigError when assets lack."""
         if self._world is None:
             world = World(self._scene, self._arm, self._limits, self._gains, self._step_s)
-            world.start(ResetRequest())
+            arrange(world, ResetRequest())
             if self._rig.cameras:
                 dressed = build_scene(self._scene, self._arm, self._rig.cameras, look=self._rig.profile)
                 self._renderer = SceneRenderer(dressed.model, self._rig)
@@ -172,8 +173,7 @@ class MujocoRobot:
             self._arbiter.reset()
         self._past.clear()
         self._observation, self._verdict, self._tick, self._step = None, _HOLD, 0, 0
-        world.start(request)
-        self._ticks += world.settle_ticks
+        self._ticks += round(arrange(world, request) / TIMESTEP_S)
         with self._switch:
             if self._stops != stops:
                 raise ResetError("the robot was stopped during the reset", remedy="Reset it again when it may move")

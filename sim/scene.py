@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -23,65 +22,16 @@ from robot_rl.geometry import pose_inverse, pose_multiply
 from robot_rl.types import Array
 from sim.arms import GRIPPER, Arm, asset_root
 from sim.cameras import Profile, SceneCamera
+from sim.objects import GRASP, LINK, Part, SceneObject, Shape
+
+__all__ = ["TCP_SITE", "TIMESTEP_S", "Part", "Scene", "SceneModel", "SceneObject", "Shape", "arm_chain", "build_scene",
+           "chain_table", "set_mass"]  # fmt: skip
 
 TCP_SITE = "tcp"
 TIMESTEP_S = 0.002
 
-# Contact bits: what can be held or stood upon gives GRASP to the hand and LINK to the links of the arm, which do not
-# meet each other (the joint limits keep them apart).
-_GRASP, _LINK = 1, 2
-
-
 _SHOWN, _HIDDEN = 0, 3  # geom groups
 _LINK_RGBA, _FINGER_RGBA = (0.93, 0.94, 0.95, 1.0), (0.35, 0.36, 0.38, 1.0)
-
-
-class Shape(StrEnum):
-    BOX = "box"
-    SPHERE = "sphere"
-    CYLINDER = "cylinder"
-
-
-_GEOM = {
-    Shape.BOX: mujoco.mjtGeom.mjGEOM_BOX,
-    Shape.SPHERE: mujoco.mjtGeom.mjGEOM_SPHERE,
-    Shape.CYLINDER: mujoco.mjtGeom.mjGEOM_CYLINDER,
-}
-_SIZES = {Shape.BOX: 3, Shape.SPHERE: 1, Shape.CYLINDER: 2}
-
-
-@dataclass(frozen=True)
-class SceneObject:
-    """A body on the table, free to move, or a ``marker``: seen, placed by the reset, touched by nothing.
-
-    ``size_m`` as MuJoCo has it: half edges of a box, radius of a sphere, radius and half height of a cylinder.
-    """
-
-    name: str
-    shape: Shape
-    size_m: Sequence[float]
-    mass_kg: float = 0.05
-    friction: Sequence[float] = (1.0, 0.005, 0.0001)  # sliding [-], torsional [m], rolling [m]
-    rgba: Sequence[float] = (0.8, 0.2, 0.15, 1.0)
-    position_m: Sequence[float] = (0.5, 0.0, 0.0)  # where it is unless a reset says otherwise
-    marker: bool = False
-
-    def __post_init__(self) -> None:
-        if self.shape not in list(Shape):
-            raise ConfigError(
-                f"object '{self.name}' has shape '{self.shape}'", remedy=valid_choices(str(self.shape), list(Shape))
-            )
-        object.__setattr__(self, "shape", Shape(self.shape))
-        if len(self.size_m) != _SIZES[self.shape] or min(self.size_m) <= 0.0 or self.mass_kg <= 0.0:
-            raise ConfigError(
-                f"object '{self.name}' has size {list(self.size_m)} m and mass {self.mass_kg} kg",
-                limit=f"{_SIZES[self.shape]} positive sizes for a {self.shape}, positive mass",
-            )
-
-    @property
-    def observation(self) -> str:
-        """Its name among the observations: the pose of a body, the position of a marker."""
-        return f"object/{self.name}_position" if self.marker else f"object/{self.name}_pose"
 
 
 @dataclass(frozen=True)
@@ -117,7 +67,7 @@ class SceneModel:
     arm: Arm
     scene: Scene
     object_qpos: dict[str, int] = field(default_factory=dict)  # free objects: address of their 7 coordinates
-    object_mocap: dict[str, int] = field(default_factory=dict)  # markers
+    object_mocap: dict[str, int] = field(default_factory=dict)  # fixed objects and markers
 
     @property
     def dof(self) -> int:
@@ -142,12 +92,15 @@ def build_scene(
     _add_arm(spec, arm, look)
     _add_table(spec, scene)
     for thing in scene.objects:
-        _add_object(spec, thing)
+        thing.add_to(spec)
     if look is not None:
         _add_light(spec)
     for camera in cameras:
         camera.add_to(spec, arm)
     model = spec.compile()
+    for thing in scene.objects:
+        if thing.free:
+            set_mass(model, thing.name, thing.mass_kg)
     return SceneModel(model, arm, scene, _free_addresses(model, scene), _mocap_indices(model, scene))
 
 
@@ -162,8 +115,8 @@ def _load(root: Path, file: str) -> mujoco.MjSpec:
 def _add_arm(spec: mujoco.MjSpec, arm: Arm, look: Profile | None) -> None:
     root = asset_root()
     arm_spec, gripper = _load(root, arm.model_file), _load(root, arm.gripper_file)
-    _strip(arm_spec, look, _LINK)
-    _strip(gripper, look, _GRASP)
+    _strip(arm_spec, look, LINK)
+    _strip(gripper, look, GRASP)
     for name in arm.joints:
         joint = arm_spec.joint(name)
         joint.armature, joint.frictionloss = arm.armature_kg_m2, 0.0
@@ -208,21 +161,8 @@ def _add_table(spec: mujoco.MjSpec, scene: Scene) -> None:
     spec.worldbody.add_geom(
         name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[half_x, half_y, 0.02], pos=[x, y, -0.02],
         rgba=list(scene.table_rgba), friction=[scene.table_friction, 0.005, 0.0001],
-        contype=_GRASP | _LINK, conaffinity=_GRASP | _LINK,
+        contype=GRASP | LINK, conaffinity=GRASP | LINK,
     )  # fmt: skip
-
-
-def _add_object(spec: mujoco.MjSpec, thing: SceneObject) -> None:
-    body = spec.worldbody.add_body(name=thing.name, pos=list(thing.position_m), mocap=thing.marker)
-    size = [*thing.size_m, 0.0, 0.0][:3]
-    geom = body.add_geom(name=thing.name, type=_GEOM[thing.shape], size=size, rgba=list(thing.rgba))
-    if thing.marker:
-        geom.contype = geom.conaffinity = 0
-        return
-    body.add_freejoint(name=thing.name)
-    # the several contacts of a flat face hold it against twisting; a point contact needs torsional friction
-    geom.mass, geom.friction, geom.condim = thing.mass_kg, list(thing.friction), 3 if thing.shape == Shape.BOX else 4
-    geom.contype, geom.conaffinity = _GRASP | _LINK, _GRASP
 
 
 def _add_light(spec: mujoco.MjSpec) -> None:
@@ -245,11 +185,20 @@ def _add_light(spec: mujoco.MjSpec) -> None:
 
 
 def _free_addresses(model: mujoco.MjModel, scene: Scene) -> dict[str, int]:
-    return {o.name: int(model.joint(o.name).qposadr[0]) for o in scene.objects if not o.marker}
+    return {o.name: int(model.joint(o.name).qposadr[0]) for o in scene.objects if o.free}
 
 
 def _mocap_indices(model: mujoco.MjModel, scene: Scene) -> dict[str, int]:
-    return {o.name: int(model.body(o.name).mocapid[0]) for o in scene.objects if o.marker}
+    return {o.name: int(model.body(o.name).mocapid[0]) for o in scene.objects if not o.free}
+
+
+def set_mass(model: mujoco.MjModel, body: str, mass_kg: float) -> None:
+    """Give a body of one or several geoms its mass, spread as it was."""
+    index = model.body(body).id
+    share = mass_kg / model.body_mass[index]
+    model.body_mass[index] *= share
+    model.body_inertia[index] *= share
+    mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
 def chain_table(built: SceneModel) -> tuple[list[dict[str, Any]], list[float]]:
