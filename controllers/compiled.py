@@ -28,8 +28,10 @@ def kernel(function: _Function) -> _Function:
     except RuntimeError:  # no folder for a cache can be written: every process compiles for itself
         return dispatcher
     cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
-    if hasattr(cache_file, "_source_stamp"):
+    if hasattr(cache_file, "_source_stamp") and hasattr(cache_file, "_version"):
         cache_file._source_stamp = _package_stamp() + _digest(Path(function.__code__.co_filename))
+        # Read ahead of all else: an index that names a type which has since been renamed would not even load.
+        cache_file._version = f"{cache_file._version} {cache_file._source_stamp}"
     else:  # another numba: compile anew rather than run something stale
         dispatcher._cache.disable()
     return dispatcher

@@ -1,4 +1,4 @@
-"""The law that runs at control rate: path between set points -> motion limits -> operational space -> torque limits.
+"""What runs at control rate: path between set points -> motion limits -> a law -> joint and torque limits.
 
 One compiled ``servo_tick`` on preallocated arrays, so that a simulator can call it between two halves of a physics
 step without touching Python, and a driver once per cycle.
@@ -6,14 +6,15 @@ step without touching Python, and a driver once per cycle.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from controllers.compiled import kernel
 from controllers.interpolation import Segment, begin_segment, new_segment
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
-from controllers.operational_space import GainArrays, OperationalSpaceGains, operational_space_torque
+from controllers.law import ArmState, Gains, Reference, law_torque
+from controllers.operational_space import OperationalSpaceGains
 from controllers.reference import advance_reference, rest_reference
 from controllers.safety import JOINT, LAYERS, TORQUE, joint_layer, torque_layer
 from controllers.safety_limits import LimitArrays, SafetyLimits
@@ -24,7 +25,7 @@ class ServoArrays(NamedTuple):
     """Constants and memory of one servo."""
 
     chain: ChainArrays
-    gains: GainArrays
+    law: Any  # LawArrays; its type decides which kernel the tick is compiled with
     limits: LimitArrays
     segment: Segment
     pose: Array  # [7] measured
@@ -32,39 +33,38 @@ class ServoArrays(NamedTuple):
     reference: Array  # [7] set point of this tick, after the motion layer
     reference_twist: Array  # [6]
     reference_acceleration: Array  # [6]
-    posture: Array  # [n] kept in the null space
     torque: Array  # [n] of this tick
     last_torque: Array  # [n]
     counts: Array  # [layers] int64 interventions
 
 
 class Servo:
-    """A Controller for one arm. State: joint_position, joint_velocity [n], mass_matrix [n, n], bias_force [n]. Target:
-    tcp_pose [7], reached ``target_s`` after it is first given. Command: torque [n] N m."""
+    """A Controller for one arm under the law of ``gains`` (operational-space control unless given), inside the safety
+    chain. State: joint_position, joint_velocity [n], mass_matrix [n, n], bias_force [n]. Target: tcp_pose [7], reached
+    ``target_s`` after it is first given. Command: torque [n] N m."""
 
     def __init__(
         self,
         chain: SerialChain,
         limits: SafetyLimits,
-        gains: OperationalSpaceGains | None = None,
+        gains: Gains | None = None,
         posture: Array | None = None,
         target_s: float = 0.05,
     ) -> None:
-        n = chain.dof
+        n, constants = chain.dof, limits.arrays()
         self.chain, self._target_s = chain, target_s
-        self._fixed_posture = posture is not None
+        self._posture = None if posture is None else np.array(posture, dtype=np.float64)
         self._latched = np.full(7, np.nan)
         self.arrays = ServoArrays(
             chain=chain.arrays,
-            gains=(gains or OperationalSpaceGains()).arrays(),
-            limits=limits.arrays(),
+            law=(gains or OperationalSpaceGains()).arrays(chain, constants),
+            limits=constants,
             segment=new_segment(),
             pose=np.empty(7),
             jacobian=np.empty((6, n)),
             reference=np.empty(7),
             reference_twist=np.zeros(6),
             reference_acceleration=np.zeros(6),
-            posture=np.zeros(n) if posture is None else np.array(posture, dtype=np.float64),
             torque=np.zeros(n),
             last_torque=np.zeros(n),
             counts=np.zeros(len(LAYERS), dtype=np.int64),
@@ -81,8 +81,8 @@ class Servo:
         a.last_torque[:] = state.get("bias_force", 0.0)
         a.counts[:] = 0
         self._latched[:] = pose
-        if not self._fixed_posture:
-            a.posture[:] = state["joint_position"]
+        q = state["joint_position"]
+        a.law.latch(q, q if self._posture is None else self._posture)
 
     def begin(self, target: Array, following: Array | None = None, *, moving: bool = True) -> None:
         """Head for the set point ``target`` [7], already checked; ``following`` [7] is the one after it."""
@@ -108,9 +108,9 @@ def servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array
         servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,
         servo.reference_acceleration, servo.counts, dt,
     )  # fmt: skip
-    operational_space_torque(
-        servo.gains, servo.pose, servo.jacobian, q, dq, mass, bias, servo.posture, servo.reference,
-        servo.reference_twist, servo.reference_acceleration, servo.torque,
+    law_torque(
+        servo.law, ArmState(q, dq, mass, bias, servo.pose, servo.jacobian),
+        Reference(servo.reference, servo.reference_twist, servo.reference_acceleration), dt, servo.torque,
     )  # fmt: skip
     servo.counts[JOINT] += joint_layer(servo.limits, q, dq, mass, bias, servo.torque)
     servo.counts[TORQUE] += torque_layer(servo.limits, servo.last_torque, servo.torque, dt)

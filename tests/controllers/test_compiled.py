@@ -37,3 +37,19 @@ def test_laws_run_as_plain_python_without_a_compiler():
     command = [sys.executable, "-c", source]
     result = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert result.stdout.split() == ["3.0", "function"], result.stderr
+
+
+def test_a_cache_that_names_a_type_which_is_gone_is_renewed(tmp_path, monkeypatch):
+    """The index of a cache holds the types of the arguments; after a rename it cannot be read any more."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    law = (
+        "from typing import NamedTuple\nfrom controllers.compiled import kernel\n\n"
+        "class {name}(NamedTuple):\n    gain: float\n\n"
+        "@kernel\ndef twice(gains):\n    return 2.0 * gains.gain\n\nprint(twice({name}(1.5)))\n"
+    )
+    for name in ("Gains", "Renamed"):
+        (tmp_path / "renamed_law.py").write_text(law.format(name=name))
+        command = [sys.executable, "-c", "import renamed_law"]
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert result.stdout.split() == ["3.0"], result.stderr

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from controllers.operational_space import OperationalSpace, OperationalSpaceGains
+from controllers.law import Law
+from controllers.operational_space import OperationalSpaceGains
 from robot_rl.errors import ConfigError
 from robot_rl.geometry import quat_xyzw_from_rotvec, quat_xyzw_multiply
-from tests.controllers.panda import HOME_RAD, panda_chain
+from tests.controllers.panda import HOME_RAD, panda_chain, panda_limits
 
 pytestmark = pytest.mark.robot
 Q = np.array(HOME_RAD) + 0.1
@@ -32,14 +33,14 @@ def task_acceleration(now, torque) -> np.ndarray:
 
 
 def test_at_the_target_it_only_carries_the_weight():
-    law, now = OperationalSpace(CHAIN), state()
+    law, now = Law(CHAIN, OperationalSpaceGains(), panda_limits()), state()
     law.reset(now)
     np.testing.assert_allclose(law.compute(now, target(CHAIN.pose(Q)), 0.002), now["bias_force"], atol=1e-9)
 
 
 def test_an_error_becomes_the_acceleration_of_the_gains():
     gains = OperationalSpaceGains(position_stiffness_1_s2=100.0, rotation_stiffness_1_s2=50.0, singularity_damping=1e-9)
-    law, now = OperationalSpace(CHAIN, gains), state()
+    law, now = Law(CHAIN, gains, panda_limits()), state()
     law.reset(now)
     pose = CHAIN.pose(Q)
     pose[:3] += [0.01, -0.02, 0.005]
@@ -52,7 +53,7 @@ def test_the_reference_is_fed_forward():
     gains = OperationalSpaceGains(
         position_stiffness_1_s2=100.0, rotation_stiffness_1_s2=100.0, singularity_damping=1e-9
     )
-    law, now = OperationalSpace(CHAIN, gains), state()
+    law, now = Law(CHAIN, gains, panda_limits()), state()
     law.reset(now)
     found = task_acceleration(now, law.compute(now, target(CHAIN.pose(Q), 0.1, 0.5), 0.002))
     np.testing.assert_allclose(found, 20.0 * 0.1 + 0.5, atol=1e-6)
@@ -60,7 +61,7 @@ def test_the_reference_is_fed_forward():
 
 def test_a_far_target_pulls_no_harder_than_the_bound():
     gains = OperationalSpaceGains(position_stiffness_1_s2=100.0, max_position_error_m=0.05, singularity_damping=1e-9)
-    law, now = OperationalSpace(CHAIN, gains), state()
+    law, now = Law(CHAIN, gains, panda_limits()), state()
     law.reset(now)
     pose = CHAIN.pose(Q)
     pose[0] += 10.0
@@ -69,7 +70,7 @@ def test_a_far_target_pulls_no_harder_than_the_bound():
 
 
 def test_the_posture_acts_in_the_null_space_alone():
-    law, now = OperationalSpace(CHAIN, OperationalSpaceGains(singularity_damping=1e-9)), state()
+    law, now = Law(CHAIN, OperationalSpaceGains(singularity_damping=1e-9), panda_limits()), state()
     law.reset({"joint_position": Q + 0.2})
     torque = law.compute(now, target(CHAIN.pose(Q)), 0.002)
     assert np.abs(torque - now["bias_force"]).max() > 0.1
@@ -78,7 +79,7 @@ def test_the_posture_acts_in_the_null_space_alone():
 
 def test_a_singular_arm_gets_finite_torque():
     stretched = {**state(), "joint_position": np.zeros(7)}
-    law = OperationalSpace(CHAIN)
+    law = Law(CHAIN, OperationalSpaceGains(), panda_limits())
     law.reset(stretched)
     assert np.isfinite(law.compute(stretched, target(CHAIN.pose(Q)), 0.002)).all()
 
