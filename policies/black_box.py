@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from policies.diffusion import DiffusionPolicy
-from robot_rl.interfaces import SamplerSpec
+from robot_rl.interfaces import ChunkSampler, SamplerSpec
 
 
 class BlackBox:
@@ -25,8 +25,14 @@ class BlackBox:
             prior="normal",
             rate_hz=policy.env_spec.step_rate_hz,
             sha256=policy.sha256(),
+            seed=policy.seed,
         )
 
     def sample(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         """[B, T_o, ...] observations and [B, *noise_shape] noise -> chunks [B, T_p, A] in physical units."""
         return self._policy.sample(obs, noise).clone()
+
+
+def as_sampler(base: DiffusionPolicy | ChunkSampler) -> ChunkSampler:
+    """What a wrapper sees of its base, which may already be no more than that (a policy served elsewhere)."""
+    return BlackBox(base) if isinstance(base, DiffusionPolicy) else base

@@ -94,7 +94,7 @@ class DiffusionPolicy:
         chosen = [*named_features(observation or {}, env_spec.observation), *features]
         if observation is None and not features:
             chosen = every_feature(env_spec.observation, privileged=not cameras)
-        self.env_spec, self.schedule, self.device = env_spec, schedule, _device(device)
+        self.env_spec, self.schedule, self.device, self.seed = env_spec, schedule, _device(device), seed
         self.history, self.horizon, self.execute = history, horizon, execute
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -121,13 +121,9 @@ class DiffusionPolicy:
 
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
         """Windows {key: [B, T_o, ...]} -> chunks [B, T_p, A] from the current step on, their noise in ``decision``."""
-        rows = len(context.step)
-        noise = self._noise.draw(rows, self.noise_shape)
+        noise = self._noise.draw(len(context.step), self.noise_shape)
         tensors = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in self.spec.observation}
-        tensors["noise"] = torch.from_numpy(noise)
-        size = self.batch_rows or rows
-        parts = [{key: _rows(value, first, size) for key, value in tensors.items()} for first in range(0, rows, size)]
-        actions = torch.cat([self.sample(part, part["noise"]) for part in parts])[:rows]
+        actions = self.sample(tensors, torch.from_numpy(noise))
         return ActionChunk(actions.cpu().numpy(), self.execute, decision={"noise": noise})
 
     # --- what policies.black_box offers as a ChunkSampler
@@ -144,8 +140,17 @@ class DiffusionPolicy:
             self.module.eval()
         if self._plan is None:
             self._plan = DenoisingPlan(self.network, self.sampler, self.precision, self.compiled)
+        if self.batch_rows is None or self.batch_rows == len(noise):
+            return self._denoised(self._plan, obs, noise)
+        size, parts = self.batch_rows, []
+        for first in range(0, len(noise), size):
+            part = {key: _rows(obs[key], first, size) for key in self.spec.observation}
+            parts.append(self._denoised(self._plan, part, _rows(noise, first, size)))
+        return torch.cat(parts)[: len(noise)]
+
+    def _denoised(self, plan: DenoisingPlan, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         placed = {key: obs[key].to(self.device) for key in self.spec.observation}
-        actions = self.normalizer.denormalize("action", self._plan(self.encode(placed), noise.to(self.device)))
+        actions = self.normalizer.denormalize("action", plan(self.encode(placed), noise.to(self.device)))
         return actions if self.symmetry is None else self.symmetry.action(actions, self.symmetry.reflected(placed))
 
     # --- Denoiser

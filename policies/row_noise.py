@@ -13,11 +13,12 @@ class RowNoise:
     """Standard-normal draws per batch row.
 
     Equal (seed, episode seed, decision) give equal noise in any batch, after any history and on any device, so that
-    runs can be repeated, split and compared pair by pair.
+    runs can be repeated, split and compared pair by pair. Draws of shape [K, ...] are nested: the first of more are
+    what fewer would be. Another ``stream`` of the same seed is independent.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, stream: int = 0) -> None:
+        self.seed, self.stream = seed, stream
         self._episode: dict[int, int] = {}
         self._decision: dict[int, int] = {}
 
@@ -31,7 +32,8 @@ class RowNoise:
         noise = np.empty((batch, *shape), dtype=np.float32)
         for row in range(batch):
             decision = self._decision.get(row, 0)
-            entropy = (self.seed % 2**64, self._episode.get(row, 0) % 2**64, decision)
+            entropy = [self.seed % 2**64, self._episode.get(row, 0) % 2**64, decision]
+            entropy += [self.stream] if self.stream else []
             bits = np.random.Philox(np.random.SeedSequence(entropy))
             np.random.Generator(bits).standard_normal(out=noise[row], dtype=np.float32)
             self._decision[row] = decision + 1

@@ -214,6 +214,7 @@ class SamplerSpec:
     prior: str  # "normal"
     rate_hz: float
     sha256: str  # of the parameters
+    seed: int = 0  # of the noise that the policy itself acts with: whoever draws alike reproduces it
 
 
 @runtime_checkable

@@ -39,8 +39,8 @@ def run(config: Any) -> None:
     folder = Path(config.root) / "runs" / config.name
     for source in (config.first, config.second):
         _check(source)
-    first = _report(config, config.first, dict(config.first_changes), folder)
-    second = _report(config, config.second, dict(config.second_changes), folder)
+    first = _report(config, config.first, dict(config.first_changes), folder, config.get("first_policy"))
+    second = _report(config, config.second, dict(config.second_changes), folder, config.get("second_policy"))
     result = compare(first, second)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "comparison.json"
@@ -57,7 +57,7 @@ def _check(source: str) -> None:
     EvaluationReport.load(Path(source)) if source.endswith(".json") else checkpoint_spec(source)
 
 
-def _report(config: Any, source: str, changes: Mapping[str, Any], folder: Path) -> Any:
+def _report(config: Any, source: str, changes: Mapping[str, Any], folder: Path, wrapper: Any) -> Any:
     """The report in a JSON file, or of a checkpoint evaluated now."""
     from robot_rl.runtime.scores import EvaluationReport
 
@@ -65,6 +65,6 @@ def _report(config: Any, source: str, changes: Mapping[str, Any], folder: Path) 
         return EvaluationReport.load(Path(source))
     checkpoint, spec = checkpoint_spec(source)
     node = env_config(config, "compare", spec.task)
-    report = evaluate_checkpoint(config, node, checkpoint, changes, folder)
+    report = evaluate_checkpoint(config, node, checkpoint, changes, folder, wrapper)
     report.save(folder / f"{report.meta['label']}.json")
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -57,11 +58,43 @@ def make_teleop(config: Any, spec: EnvSpec) -> Policy:
     return made(spec=spec) if isinstance(made, partial) else made
 
 
-def load_policy(checkpoint: str, spec: EnvSpec, accept: list[str], changes: Mapping[str, Any]) -> Policy:
-    """The policy of a checkpoint, checked against the env at hand. Raises CheckpointError."""
+def load_policy(
+    checkpoint: str, spec: EnvSpec, accept: list[str], changes: Mapping[str, Any], wrapper: Any = None
+) -> Policy:
+    """The policy of a checkpoint, checked against the env at hand, and inside the policy that ``wrapper`` configures.
+
+    Raises CheckpointError, or ConfigError for a wrapper that takes no ``base``.
+    """
     from robot_rl.learning.checkpoint import load_checkpoint
 
-    return load_checkpoint(Path(checkpoint), spec, accept=accept, changes=dotted(changes))
+    if wrapper:
+        check_wrapper(wrapper)
+    policy = load_checkpoint(Path(checkpoint), spec, accept=accept, changes=dotted(changes))
+    return instantiate(wrapper)(base=policy) if wrapper else policy
+
+
+def check_wrapper(node: Any) -> None:
+    """Raise ConfigError unless the option of policy/ acts around another policy, which it takes as ``base``."""
+    import hydra.utils
+
+    target = str(node.get("_target_", ""))
+    if "base" not in inspect.signature(hydra.utils.get_object(target)).parameters:
+        raise ConfigError(
+            f"{target} is a policy to train, it takes no base",
+            remedy="policy= names what acts around the checkpoint, such as zero_noise; without it, it acts alone",
+        )
+
+
+def wrapper_title(node: Any) -> str:
+    """What a wrapping policy is in a table: 'Chosen choice=Medoid candidates=100'; '' without one."""
+    if not node:
+        return ""
+    words = [str(node["_target_"]).rpartition(".")[2]]
+    for key, value in node.items():
+        if not str(key).startswith("_"):
+            nested = isinstance(value, Mapping) and "_target_" in value
+            words.append(f"{key}={str(value['_target_']).rpartition('.')[2] if nested else value}")
+    return " ".join(words)
 
 
 def checkpoint_spec(checkpoint: str) -> tuple[Path, EnvSpec]:

@@ -19,6 +19,7 @@ from robot_rl.apps.environment import (
     load_policy,
     make_env,
     progress,
+    wrapper_title,
 )
 
 _LOCKSTEP_ENVS = 50  # whatever the number of episodes, so that a seed always gives the same numbers
@@ -50,7 +51,7 @@ def run(config: Any) -> None:
     checkpoint, spec = checkpoint_spec(config.checkpoint)
     folder = results_folder(config.root, config.name, checkpoint)
     node = env_config(config, "evaluate", spec.task)
-    report = evaluate_checkpoint(config, node, checkpoint, dict(config.changes), folder)
+    report = evaluate_checkpoint(config, node, checkpoint, dict(config.changes), folder, config.get("policy"))
     path = folder / f"{report.meta['label']}.json"
     report.save(path)
     console = Console()
@@ -68,8 +69,13 @@ def results_folder(root: str, name: str | None, checkpoint: Path) -> Path:
     return run_folder / "evaluation"
 
 
-def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mapping[str, Any], folder: Path) -> Any:
-    """EvaluationReport of a checkpoint in the env of ``node``; an interrupted one goes on where it stopped."""
+def evaluate_checkpoint(
+    config: Any, node: Any, checkpoint: Path, changes: Mapping[str, Any], folder: Path, wrapper: Any = None
+) -> Any:
+    """EvaluationReport of a checkpoint in the env of ``node``; an interrupted one goes on where it stopped.
+
+    ``wrapper`` is the configuration of a policy that acts around the checkpoint's.
+    """
     import torch
 
     from robot_rl.runtime.env import RobotEnv
@@ -82,8 +88,8 @@ def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mappi
     lockstep = 1 if isinstance(envs[0], RobotEnv) else _LOCKSTEP_ENVS
     envs += [make_env(node) for _ in range((config.batch or lockstep) - 1)]
     with closing(*envs):
-        policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes)
-        key = _key(node, checkpoint, changes, len(envs))
+        policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes, wrapper)
+        key = _key(node, checkpoint, changes, len(envs), wrapper)
         log = ScoreLog(folder / f"{checkpoint.name}-{key[:8]}.jsonl", key)
         label = f"{checkpoint.name}-seed{config.first_seed}-{config.episodes}-{key[:8]}"
         seeds = range(config.first_seed, config.first_seed + config.episodes)
@@ -97,7 +103,8 @@ def evaluate_checkpoint(config: Any, node: Any, checkpoint: Path, changes: Mappi
                 advance(f"seed {score.seed}: {score.reason}, best reward {score.best_reward:.3f}")
 
             meta = {"checkpoint": str(checkpoint), "changes": dotted(changes), "envs": len(envs), "label": label}
-            name = _name(checkpoint, changes)
+            meta["policy"] = wrapper_title(wrapper)
+            name = _name(checkpoint, changes, wrapper)
             return evaluate(
                 envs if len(envs) > 1 else envs[0], policy, seeds,
                 name=name, finished=finished, on_episode=on_episode, meta=meta,
@@ -113,7 +120,7 @@ def _film(config: Any, node: Any, checkpoint: Path, folder: Path) -> list[Path]:
         return []
     env = filmable_env(node, "evaluate", config.film)
     with closing(env):
-        policy = load_policy(str(checkpoint), env.spec, list(config.accept), dict(config.changes))
+        policy = load_policy(str(checkpoint), env.spec, list(config.accept), dict(config.changes), config.get("policy"))
         video = video_of(env, folder / f"{checkpoint.name}-seed{{seed}}.mp4")
         if video is None:
             print("no video: the env has no camera and cannot draw itself")
@@ -123,17 +130,19 @@ def _film(config: Any, node: Any, checkpoint: Path, folder: Path) -> list[Path]:
         return video.written
 
 
-def _name(checkpoint: Path, changes: Mapping[str, Any]) -> str:
-    """<run>/<checkpoint>, and what was changed."""
+def _name(checkpoint: Path, changes: Mapping[str, Any], wrapper: Any) -> str:
+    """<run>/<checkpoint>, what acts around it, and what was changed."""
     run_folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
     changed = "".join(f" {key}={value}" for key, value in dotted(changes).items())
-    return f"{run_folder.name}/{checkpoint.name}{changed}"
+    around = f" {wrapper_title(wrapper)}" if wrapper else ""
+    return f"{run_folder.name}/{checkpoint.name}{around}{changed}"
 
 
-def _key(node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int) -> str:
-    """Names exactly what is evaluated: the checkpoint's content, what was changed, the env, the batch."""
+def _key(node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int, wrapper: Any) -> str:
+    """Names exactly what is evaluated: the checkpoint's content, what was changed or put around it, env and batch."""
     from omegaconf import OmegaConf
 
     manifest = (checkpoint / "manifest.json").read_text()
     parts = [manifest, json.dumps(dotted(changes)), OmegaConf.to_yaml(node, resolve=True), str(envs)]
+    parts += [OmegaConf.to_yaml(wrapper, resolve=True)] if wrapper else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -93,7 +93,7 @@ def compose(command: str, overrides: Sequence[str]) -> Any:
     try:
         with hydra.initialize_config_module("robot_rl.conf", version_base="1.3"):
             return hydra.compose(config_name=command, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _explain(command, error) from error
 
 

@@ -27,6 +27,15 @@ def test_a_checkpoint_against_itself_differs_in_nothing(root: Path, capsys: pyte
     assert "McNemar" in capsys.readouterr().out
 
 
+def test_a_checkpoint_against_a_control_of_itself(root: Path) -> None:
+    run = pusht_checkpoint(root)
+    short = ["episodes=4", "batch=2", "task=pusht", "env.max_steps=16", "policy@second_policy=medoid"]
+    assert main(["compare", f"first={run}", f"second={run}", "second_policy.candidates=3", *short]) == 0
+    result = json.loads((root / "runs" / "compare" / "comparison.json").read_text())
+    assert result["second"] == "tiny/step_00000001 Chosen choice=Medoid candidates=3"
+    assert result["best_reward_difference"] != 0.0
+
+
 def test_reports_are_paired_by_seed(root: Path) -> None:
     for name, seeds in (("a", range(6)), ("b", range(3, 12))):
         episodes = tuple(EpisodeScore(s, name == "a", 0.5, 0.5, 10, "") for s in seeds)

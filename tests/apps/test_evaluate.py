@@ -75,6 +75,19 @@ def test_arguments_of_the_policy_can_be_changed(root: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_policy_acts_around_the_checkpoints(root: Path) -> None:
+    """Noise times 1 changes nothing, noise times 0 does; each has a report and a name of its own."""
+    run = pusht_checkpoint(root)
+    for words in ([], ["policy=zero_noise"], ["policy=zero_noise", "policy.scale=1.0"]):
+        assert main(["evaluate", f"checkpoint={run}", "episodes=2", "batch=2", *words, *SHORT]) == 0
+    reports = {r["policy"]: r for r in map(json.loads, (p.read_text() for p in (run / "evaluation").glob("*.json")))}
+    plain, zero, one = "", " ScaledNoise scale=0.0", " ScaledNoise scale=1.0"
+    assert sorted(reports) == [f"tiny/step_00000001{title}" for title in (plain, zero, one)]
+    scores = {title: reports[f"tiny/step_00000001{title}"]["episodes"] for title in (plain, zero, one)}
+    assert scores[one] == scores[plain]
+    assert scores[zero] != scores[plain]
+
+
 def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*words: str) -> str:
         assert main(["evaluate", *words]) == 2
@@ -90,5 +103,7 @@ def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]
         assert word in refused(f"checkpoint={run}", word)
     assert "another env" in refused(f"checkpoint={run}", "task=reach", "episodes=1")
     assert "no policy argument 'smapler.steps'" in refused(f"checkpoint={run}", "+changes.smapler.steps=4")
+    assert "takes no base" in refused(f"checkpoint={run}", "policy=diffusion_mlp")
+    assert "Did you mean 'medoid'" in refused(f"checkpoint={run}", "policy=mediod")
     stranger = pusht_checkpoint(root, "stranger", spec=replace(pusht_spec(), task="tetris"))
     assert "no task 'tetris'" in refused(f"checkpoint={stranger}")

@@ -1,4 +1,5 @@
-"""The Policy contract, for every option of the group policy/; and wrapping: a policy that needs another's actions."""
+"""The Policy contract, for every option of the group policy/, those that act around another included; and wrapping: a
+policy that needs another's actions."""
 
 from __future__ import annotations
 
@@ -12,9 +13,12 @@ import torch
 from omegaconf import OmegaConf
 
 from policies.black_box import BlackBox
-from robot_rl.apps.main import compose
+from policies.diffusion import DiffusionPolicy
+from robot_rl.apps.environment import check_wrapper
+from robot_rl.apps.main import compose, instantiate
 from robot_rl.data.replay import ReplaySampler
 from robot_rl.data.store import EpisodeStore
+from robot_rl.errors import ConfigError
 from robot_rl.interfaces import ChunkSampler, Denoiser, Policy
 from robot_rl.learning.targets import build
 from robot_rl.robots.fake import FakeRobot
@@ -49,15 +53,46 @@ ACTION = ActionSpec(
 SPEC = replace(FakeRobot().connect(), action=ACTION, cameras={"front": CameraSpec(96, 96, 20.0)}, task="toy")
 
 
+def configured(option: str) -> Any:
+    return compose("train", [f"policy={option}"]).policy
+
+
+def wraps(option: str) -> bool:
+    """Whether the option acts around a trained policy."""
+    try:
+        check_wrapper(configured(option))
+    except ConfigError:
+        return False
+    return True
+
+
+def made(option: str) -> Any:
+    """The policy of an option; what acts around another gets the default one."""
+    if wraps(option):
+        wrapper = configured(option)
+        if "candidates" in wrapper:
+            wrapper.candidates = 5
+        return instantiate(wrapper)(base=made("diffusion_mlp"))
+    policy = build(OmegaConf.to_container(configured(option), resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
+    if hasattr(policy, "fit_normalizer"):
+        rng = np.random.default_rng(0)
+        policy.fit_normalizer(
+            {path: rng.normal(size=(64, *shape)).astype(np.float32) for path, shape in rows(SPEC).items()}
+        )
+    return policy
+
+
 @pytest.fixture(params=options("policy"), scope="module")
 def policy(request: pytest.FixtureRequest) -> Policy:
-    config = compose("train", [f"policy={request.param}"])
-    policy = build(OmegaConf.to_container(config.policy, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
-    rng = np.random.default_rng(0)
-    policy.fit_normalizer(
-        {path: rng.normal(size=(64, *shape)).astype(np.float32) for path, shape in rows(SPEC).items()}
-    )
-    return policy
+    return made(request.param)
+
+
+GENERATORS = [option for option in options("policy") if configured(option)["_target_"].endswith(".DiffusionPolicy")]
+
+
+@pytest.fixture(params=GENERATORS, scope="module")
+def generator(request: pytest.FixtureRequest) -> DiffusionPolicy:
+    return made(request.param)
 
 
 def rows(spec: EnvSpec) -> dict[str, tuple[int, ...]]:
@@ -97,10 +132,12 @@ def test_a_chunk_is_as_the_spec_says(policy: Policy) -> None:
 
 
 def test_equal_seeds_give_equal_chunks_and_others_differ(policy: Policy) -> None:
-    first = act(policy, 2).actions
-    np.testing.assert_array_equal(first, act(policy, 2).actions)
+    first = act(policy, 2)
+    np.testing.assert_array_equal(first.actions, act(policy, 2).actions)
     policy.reset(np.arange(2), np.array([7, 8]))
-    assert not np.array_equal(first, policy.act(window(policy, 2), ActContext.start(2)).actions)
+    other = policy.act(window(policy, 2), ActContext.start(2))
+    without_chance = all(not value.any() for value in first.decision.values())  # noise times zero
+    assert np.array_equal(first.actions, other.actions) is without_chance
 
 
 def test_a_row_does_not_depend_on_its_neighbours(policy: Policy) -> None:
@@ -126,8 +163,8 @@ def tensors(policy: Policy, batch: int) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(value) for name, value in window(policy, batch).items()}
 
 
-def test_a_sampler_is_deterministic_in_its_noise_and_exposes_no_gradient(policy: Any) -> None:
-    sampler = BlackBox(policy)
+def test_a_sampler_is_deterministic_in_its_noise_and_exposes_no_gradient(generator: DiffusionPolicy) -> None:
+    policy, sampler = generator, BlackBox(generator)
     assert isinstance(sampler, ChunkSampler)
     spec = sampler.spec
     noise = torch.randn((2, *spec.noise_shape), generator=torch.Generator().manual_seed(0))
@@ -140,13 +177,14 @@ def test_a_sampler_is_deterministic_in_its_noise_and_exposes_no_gradient(policy:
         _ = sampler.predict  # type: ignore[attr-defined]
 
 
-def test_what_acts_is_the_sampler_under_the_recorded_noise(policy: Any) -> None:
-    chunk = act(policy, 2)
-    again = BlackBox(policy).sample(tensors(policy, 2), torch.from_numpy(chunk.decision["noise"]))
+def test_what_acts_is_the_sampler_under_the_recorded_noise(generator: DiffusionPolicy) -> None:
+    chunk = act(generator, 2)
+    again = BlackBox(generator).sample(tensors(generator, 2), torch.from_numpy(chunk.decision["noise"]))
     np.testing.assert_array_equal(chunk.actions, again.numpy())
 
 
-def test_a_denoiser_predicts_in_the_normalised_chunks_shape(policy: Any) -> None:
+def test_a_denoiser_predicts_in_the_normalised_chunks_shape(generator: DiffusionPolicy) -> None:
+    policy = generator
     seen, x = tensors(policy, 2), torch.zeros((2, policy.spec.horizon, policy.spec.action.size))
     assert isinstance(policy, Denoiser)
     cond = policy.encode(seen)

@@ -6,12 +6,24 @@ import functools
 from typing import Any
 
 import numpy as np
+import torch
 
 from policies.chunk_mlp import ChunkMlp
 from policies.diffusion import DiffusionPolicy
 from policies.noise_schedules import NoiseSchedule
 from policies.samplers import DDIM
-from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
+from robot_rl.interfaces import Policy
+from robot_rl.types import (
+    ActContext,
+    ActionChunk,
+    ActionKind,
+    ActionPart,
+    ActionSpec,
+    Array,
+    ArraySpec,
+    CameraSpec,
+    EnvSpec,
+)
 
 SPEC = EnvSpec(
     robot="bead",
@@ -35,6 +47,22 @@ def make_policy(spec: EnvSpec = SPEC, **options: Any) -> DiffusionPolicy:
         "execute": 4,
     }
     return DiffusionPolicy(spec, **{**settings, **options})
+
+
+def make_acting(**options: Any) -> DiffusionPolicy:
+    """A policy that answers to its noise and its observation; a fresh one is the zero function of its chunk."""
+    policy = make_policy(**options)
+    with torch.no_grad():
+        for value in policy.module.parameters():
+            value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(0)), alpha=0.05)
+    policy.fit_normalizer(make_rows())
+    return policy
+
+
+def decisions(policy: Policy, count: int = 3, batch: int = 3) -> list[ActionChunk]:
+    """The first decisions of the episodes 10, 11, ... on windows that change from one to the next."""
+    policy.reset(np.arange(batch), np.arange(batch) + 10)
+    return [policy.act(make_window(batch, step), ActContext.start(batch)) for step in range(count)]
 
 
 # The same policy as stored configuration.
