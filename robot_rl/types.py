@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum, StrEnum
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,16 @@ class ArraySpec:
         check_finite(name, value)
 
 
+DEPTH_CODEC = "depth_png"
+
+
 @dataclass(frozen=True)
 class CameraSpec:
-    """A camera as policies and recorder see it; ``frame`` is its optical frame (z forward, x right, y down)."""
+    """A camera as policies and recorder see it; ``frame`` is its optical frame (z forward, x right, y down).
+
+    Pixels are uint8, those of a depth camera (``codec`` DEPTH_CODEC, one channel) uint16: distance along the optical
+    axis in mm, 0 where nothing was measured.
+    """
 
     height: int
     width: int
@@ -500,9 +508,14 @@ class ReplayView:
     cut: Cut = Cut.INTERVENTION
 
 
+def all_finite(value: Array) -> bool:
+    """Whether every element is a finite number. A sum of squares tells in a quarter of the time, unless it overflows."""
+    return bool(isfinite(np.vdot(value, value)) or np.isfinite(value).all())
+
+
 def check_finite(name: str, value: Array) -> None:
     """Raise InvalidArrayError that names the first bad element of a float array."""
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
+    if value.dtype.kind == "f" and not all_finite(value):
         bad = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
         raise InvalidArrayError(f"'{name}' holds {value[bad]} at {list(bad)}", limit="finite values")
 

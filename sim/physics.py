@@ -19,6 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from controllers.bound import Bound, bind
 from controllers.compiled import kernel
 from controllers.servo import ServoArrays, servo_tick
 from robot_rl.errors import ConfigError
@@ -81,6 +82,15 @@ class ArmView(NamedTuple):
     mass: Array  # [n, n], scratch
 
 
+class Loop(NamedTuple):
+    """What the compiled loop works on."""
+
+    simulator: Simulator
+    arm: ArmView
+    servo: ServoArrays
+    timestep_s: float
+
+
 class Physics:
     """One simulated world with one arm: state, and the loop that advances it."""
 
@@ -94,14 +104,19 @@ class Physics:
             model.M_colind, np.zeros((n, n)),
         )  # fmt: skip
         self._simulator = Simulator(_address("mj_step1"), _address("mj_step2"), model._address, data._address)
+        self._loop: tuple[ServoArrays | None, Any] = None, None  # bound for the servo that drove it last
 
     @property
     def timestep_s(self) -> float:
         return float(self.model.opt.timestep)
 
     def advance(self, servo: ServoArrays, ticks: int) -> None:
-        """Run ``ticks`` steps of physics with the servo's torque in each."""
-        _advance(self._simulator, ticks, self.arm, servo, self.timestep_s)
+        """Run ``ticks`` steps of physics with the servo's torque in each, without the interpreter's lock."""
+        driver, loop = self._loop
+        if driver is not servo:
+            loop = bind(Loop(self._simulator, self.arm, servo, self.timestep_s))
+            self._loop = servo, loop
+        _advance(loop, ticks)
 
     def coast(self, ticks: int) -> None:
         """Run ``ticks`` steps of bare physics, the torque left as it is."""
@@ -113,7 +128,8 @@ class Physics:
         gather_mass(self.arm)
 
     def finite(self) -> bool:
-        return bool(np.isfinite(self.data.qpos).all() and np.isfinite(self.data.qvel).all())
+        q, dq = self.data.qpos, self.data.qvel
+        return math.isfinite(q.dot(q)) and math.isfinite(dq.dot(dq))  # beyond 1e154 counts as diverged as well
 
 
 def ticks_per_step(step_rate_hz: float) -> int:
@@ -129,7 +145,8 @@ def ticks_per_step(step_rate_hz: float) -> int:
 
 
 @kernel
-def _advance(simulator: Simulator, ticks: int, arm: ArmView, servo: ServoArrays, dt: float) -> None:
+def _advance(bound: Bound, ticks: int) -> None:
+    simulator, arm, servo, dt = bound.parts
     for _ in range(ticks):
         _call(simulator.step1, simulator.model, simulator.data)
         gather_mass(arm)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from robot_rl.errors import CommandRefusedError, valid_choices
-from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Phase, TargetChunk
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Phase, TargetChunk, all_finite
 
 _FAR_M = 5.0  # a position further away than this was not given in metres
 _UNIT_TOLERANCE = 0.01
+_SOURCES = frozenset(int(phase) for phase in Phase)
 
 
 def checked_targets(chunk: TargetChunk, action: ActionSpec, frame: str = "base") -> TargetChunk:
@@ -21,7 +23,7 @@ def checked_targets(chunk: TargetChunk, action: ActionSpec, frame: str = "base")
         raise CommandRefusedError(f"targets in frame '{chunk.frame}'", remedy=f"The robot takes frame '{frame}'")
     if not isinstance(chunk.first_step, int | np.integer):
         raise CommandRefusedError(f"the plan starts at step {chunk.first_step}", limit="a whole number")
-    if chunk.source not in list(Phase):
+    if chunk.source not in _SOURCES:
         raise CommandRefusedError(f"targets from source {chunk.source}", remedy=f"Valid: {[*Phase.__members__]}")
     parts = {part.name: part for part in action.parts}
     targets = {name: _checked_rows(name, value, parts) for name, value in chunk.targets.items()}
@@ -42,7 +44,7 @@ def _checked_rows(name: str, value: Any, parts: Mapping[str, ActionPart]) -> Arr
         raise CommandRefusedError(f"'{name}' holds values of type {rows.dtype}", limit="real numbers")
     if rows.ndim != 2 or rows.shape[1] != parts[name].size:
         raise CommandRefusedError(f"'{name}' has shape {list(rows.shape)}", limit=f"[H, {parts[name].size}]")
-    if not np.isfinite(rows).all():
+    if not all_finite(rows):
         raise CommandRefusedError(f"'{name}' holds a value that is not finite", remedy="Check the policy's output")
     rows = np.array(rows, dtype=np.float64)
     if parts[name].kind is ActionKind.TCP_POSE and len(rows):
@@ -52,16 +54,14 @@ def _checked_rows(name: str, value: Any, parts: Mapping[str, ActionPart]) -> Arr
 
 def _check_poses(name: str, rows: Array) -> None:
     """Refuse what was not given in metres; bring the quaternions of ``rows`` [H, 7] to unit length in place."""
-    furthest = np.abs(rows[:, :3]).max()
-    if furthest > _FAR_M:
-        raise CommandRefusedError(
-            f"'{name}' has a target {furthest:.1f} m away", limit=f"{_FAR_M} m", remedy="Positions are in metres"
-        )
-    with np.errstate(over="ignore"):  # a length beyond all numbers is infinite
-        lengths = np.linalg.norm(rows[:, 3:], axis=1)
-    if np.abs(lengths - 1.0).max() > _UNIT_TOLERANCE:
-        raise CommandRefusedError(
-            f"'{name}' has a quaternion of length {lengths[np.abs(lengths - 1.0).argmax()]:.3f}",
-            limit=f"1 within {_UNIT_TOLERANCE}",
-        )
-    rows[:, 3:] /= lengths[:, None]
+    for row, (x, y, z, *quat) in enumerate(rows.tolist()):  # for few rows plain numbers are the fastest
+        furthest, length = max(abs(x), abs(y), abs(z)), math.hypot(*quat)
+        if furthest > _FAR_M:
+            raise CommandRefusedError(
+                f"'{name}' has a target {furthest:.1f} m away", limit=f"{_FAR_M} m", remedy="Positions are in metres"
+            )
+        if abs(length - 1.0) > _UNIT_TOLERANCE:
+            raise CommandRefusedError(
+                f"'{name}' has a quaternion of length {length:.4g}", limit=f"1 within {_UNIT_TOLERANCE}"
+            )
+        rows[row, 3:] /= length

@@ -33,7 +33,7 @@ def integrate(spec: ActionSpec, actions: Array, in_force: Arrays) -> dict[str, A
     if actions.ndim != 2 or actions.shape[1] != spec.size:
         raise InvalidArrayError(f"plan has shape {list(actions.shape)}", limit=f"[H, {spec.size}]")
     check_finite("plan", actions)
-    actions = np.clip(actions, spec.low, spec.high)
+    actions = np.minimum(np.maximum(actions, spec.low), spec.high)
     return {
         part.name: _INTEGRATE.get(part.kind, _as_is)(actions[:, spec.slices[part.name]], part, in_force)
         for part in spec.parts
@@ -62,31 +62,38 @@ def _as_is(values: Array, part: ActionPart, in_force: Arrays) -> Array:
     return values
 
 
+def _poses(position: Array, rotation: Array) -> Array:
+    """[H, 7] of positions [H, 3] and one rotation [4] or [H, 4]."""
+    poses = np.empty((len(position), 7))
+    poses[:, :3], poses[:, 3:] = position, rotation
+    return poses
+
+
 def _absolute_pose(values: Array, part: ActionPart, in_force: Arrays) -> Array:
-    return np.concatenate((values[:, :3], quat_xyzw_normalize(values[:, 3:])), axis=1)
+    return _poses(values[:, :3], quat_xyzw_normalize(values[:, 3:]))
 
 
 def _position(values: Array, part: ActionPart, in_force: Arrays) -> Array:
-    rotation = np.broadcast_to(_in_force(part, in_force)[3:], (len(values), 4))
-    return np.concatenate((values, rotation), axis=1)
+    return _poses(values, _in_force(part, in_force)[3:])
 
 
 def _position_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
-    return _position(_in_force(part, in_force)[:3] + np.cumsum(values, axis=0), part, in_force)
+    start = _in_force(part, in_force)
+    return _poses(start[:3] + values.cumsum(axis=0), start[3:])
 
 
 def _pose_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
     start = _in_force(part, in_force)
-    position = start[:3] + np.cumsum(values[:, :3], axis=0)
+    position = start[:3] + values[:, :3].cumsum(axis=0)
     rotation, rows = start[3:], []
     for turn in quat_xyzw_from_rotvec(values[:, 3:]):
         rotation = quat_xyzw_normalize(quat_xyzw_multiply(turn, rotation))
         rows.append(rotation)
-    return np.concatenate((position, np.array(rows).reshape(-1, 4)), axis=1)
+    return _poses(position, np.array(rows).reshape(-1, 4))
 
 
 def _joint_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
-    return _in_force(part, in_force) + np.cumsum(values, axis=0)
+    return _in_force(part, in_force) + values.cumsum(axis=0)
 
 
 def _unchanged(target: Array, part: ActionPart, in_force: Arrays) -> Array:

@@ -11,6 +11,7 @@ from robot_rl.interfaces import Clock, Robot, Task
 from robot_rl.runtime.action_targets import express, integrate
 from robot_rl.runtime.clock import StepGrid
 from robot_rl.runtime.frame_codec import compressed
+from robot_rl.runtime.reflex import Reflex
 from robot_rl.types import (
     ActionKind,
     ActionRecord,
@@ -22,6 +23,7 @@ from robot_rl.types import (
     Phase,
     StepResult,
     TargetChunk,
+    all_finite,
     target_kind,
 )
 
@@ -37,9 +39,10 @@ class RobotEnv:
     """Env over any Robot. Connects it; closing the env stops and closes it.
 
     ``action`` is the policy's action, its parts named like those the robot takes; deltas are integrated here and only
-    absolute targets are sent. Raises ConfigError for limits below a step, SpecMismatchError when the robot takes no
-    such part, or when the task judges by something that it does not measure (or only a simulator knows, on
-    hardware).
+    absolute targets are sent. ``reflex`` commands parts that the policy does not; ``name`` is the task's in the spec
+    where that is another than the task's own. Raises ConfigError for limits below a step, SpecMismatchError when the
+    robot takes no such part, or when task or reflex go by something that it does not measure (or only a simulator
+    knows, on hardware).
     """
 
     def __init__(
@@ -49,17 +52,20 @@ class RobotEnv:
         action: ActionSpec,
         max_steps: int,
         step_rate_hz: float | None = None,
+        reflex: Reflex | None = None,
+        name: str | None = None,
     ) -> None:
         if max_steps < 1 or (step_rate_hz is not None and step_rate_hz <= 0):
             raise ConfigError(f"max_steps={max_steps}, step_rate_hz={step_rate_hz}", limit="at least 1, above 0")
-        self._robot, self._task, self._max_steps = robot, task, max_steps
+        self._robot, self._task, self._max_steps, self._reflex = robot, task, max_steps, reflex
         try:
             offered = robot.connect()
             _check_action(action, offered.action)
             self._spec = replace(
-                offered, action=action, task=task.name, step_rate_hz=step_rate_hz or offered.step_rate_hz
+                offered, action=action, task=name or task.name, step_rate_hz=step_rate_hz or offered.step_rate_hz
             )
-            _check_rule(task, self._spec)
+            _check_rule(f"task '{task.name}' judges by", task.requires, self._spec)
+            _check_rule("the reflex goes by", reflex.requires if reflex else frozenset(), self._spec)
         except BaseException:
             robot.close()
             raise
@@ -97,6 +103,8 @@ class RobotEnv:
             self._robot.stop()
             raise
         self._grid.start(observation.stamp_ns)
+        if self._reflex is not None:
+            self._reflex.reset()
         in_force = targets_in_force(self._spec.action, observation)
         self._observation, self._last = observation, _Targets(in_force, in_force)
         return observation
@@ -123,6 +131,8 @@ class RobotEnv:
         fresh = plan.first_step == before.step
         plan = plan.remaining(before.step)
         try:
+            if self._reflex is not None:
+                plan = _with_targets(plan, self._reflex.targets(before))
             self._robot.command(plan)
             overrun = self._grid.wait()
             after = _checked(self._robot.read(), before)
@@ -211,7 +221,7 @@ def targets_in_force(action: ActionSpec, observation: Observation) -> dict[str, 
 def _checked(observation: Observation, before: Observation | None) -> Observation:
     """Refuse values that are not finite and a stream that stands still; encode a simulator's raw frames."""
     for name, value in observation.state.items():
-        if not np.isfinite(value).all():
+        if not all_finite(value):
             raise RobotError(f"observation '{name}' at step {observation.step} holds {value}", limit="finite values")
     if before is not None and observation.stamp_ns <= before.stamp_ns:
         raise StaleObservationError(
@@ -237,15 +247,21 @@ def _check_action(action: ActionSpec, offered: ActionSpec) -> None:
             )
 
 
-def _check_rule(task: Task, spec: EnvSpec) -> None:
-    for name in sorted(task.requires):
+def _with_targets(plan: TargetChunk, targets: Arrays) -> TargetChunk:
+    """``plan`` with the same ``targets`` {part: [k]} in every row."""
+    rows = {name: np.tile(value, (plan.length, 1)) for name, value in targets.items()}
+    return replace(plan, targets={**plan.targets, **rows})
+
+
+def _check_rule(whose: str, requires: frozenset[str], spec: EnvSpec) -> None:
+    for name in sorted(requires):
         if name not in spec.observation:
             raise SpecMismatchError(
-                f"task '{task.name}' judges by '{name}', which robot '{spec.robot}' does not measure",
+                f"{whose} '{name}', which robot '{spec.robot}' does not measure",
                 remedy=valid_choices(name, spec.observation),
             )
         if spec.observation[name].privileged and not spec.simulated:
             raise SpecMismatchError(
-                f"task '{task.name}' judges by '{name}', which only a simulator knows",
+                f"{whose} '{name}', which only a simulator knows",
                 remedy="Use reward=classifier or reward=human on hardware",
             )
