@@ -1,10 +1,9 @@
-"""Cameras of a scene and their renderer: EGL, made once, frames as JPEG or raw bytes."""
+"""Cameras of a scene and what draws them: made once, frames as JPEG or raw bytes, depth as 16-bit PNG."""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco ships no type information)
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,9 +12,11 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from robot_rl.data.frame_encoding import encode_depth
 from robot_rl.errors import ConfigError, RobotError, valid_choices
-from robot_rl.types import Array, CameraSpec, Frame
+from robot_rl.types import DEPTH_CODEC, Array, CameraSpec, Frame
 from sim.arms import Arm
+from sim.offscreen import Offscreen
 
 CODECS = ("jpeg", "raw")
 
@@ -31,7 +32,8 @@ class Profile(StrEnum):
 @dataclass(frozen=True)
 class SceneCamera:
     """A camera at ``position_m`` looking at ``look_at_m``, both in the base frame, or in the frame of the hand when
-    ``on_hand``; ``fovy_deg`` is its vertical field of view and ``up`` what it shows upwards."""
+    ``on_hand``; ``fovy_deg`` is its vertical field of view and ``up`` what it shows upwards. With ``depth`` it also
+    gives a frame ``<name>_depth`` of the same pixels, in mm."""
 
     name: str
     position_m: Sequence[float]
@@ -41,10 +43,16 @@ class SceneCamera:
     up: Sequence[float] = (0.0, 0.0, 1.0)
     height: int = 96
     width: int = 96
+    depth: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.height <= 2048 and 0 < self.width <= 2048):
             raise ConfigError(f"camera '{self.name}' has {self.height} x {self.width} pixels", limit="1 to 2048")
+
+    @property
+    def depth_name(self) -> str:
+        """Name of its depth image among the cameras of the EnvSpec."""
+        return f"{self.name}_depth"
 
     def add_to(self, spec: mujoco.MjSpec, arm: Arm) -> None:
         """Mount it in a scene that is being composed."""
@@ -78,83 +86,93 @@ class CameraRig:
             )
         object.__setattr__(self, "profile", Profile(self.profile))
         names = [camera.name for camera in self.cameras]
+        names += [camera.depth_name for camera in self.cameras if camera.depth]
         if len(set(names)) != len(names):
             raise ConfigError(f"two cameras share a name: {sorted(names)}")
 
     def specs(self, rate_hz: float) -> dict[str, CameraSpec]:
         """As policies and recorder see them."""
-        return {
-            camera.name: CameraSpec(
-                camera.height, camera.width, rate_hz, codec=self.codec, frame=f"{camera.name}_optical"
-            )
-            for camera in self.cameras
-        }
+        specs = {}
+        for camera in self.cameras:
+            size, frame = (camera.height, camera.width), f"{camera.name}_optical"
+            specs[camera.name] = CameraSpec(*size, rate_hz, codec=self.codec, frame=frame)
+            if camera.depth:
+                specs[camera.depth_name] = CameraSpec(*size, rate_hz, channels=1, codec=DEPTH_CODEC, frame=frame)
+        return specs
 
 
 class SceneRenderer:
-    """Images of a dressed model that follows the coordinates of the physics model."""
+    """Images of a dressed ``model`` that follows the coordinates of the physics model; from any one thread at a time.
+
+    What is changed in ``model`` is seen in the next image: poses and opening of cameras (``cam_pos``, ``cam_quat``,
+    ``cam_fovy``), lights (``light_pos``, ``light_dir``, ``light_diffuse``, ``vis.headlight``), colours (``geom_rgba``).
+    """
 
     def __init__(self, model: mujoco.MjModel, rig: CameraRig) -> None:
-        self._model, self._rig = model, rig
+        self.model, self.rig = model, rig
         self._data = mujoco.MjData(model)
-        full = rig.profile is Profile.FULL
-        model.vis.quality.offsamples = 4 if full else 0
-        sizes = {(camera.height, camera.width) for camera in rig.cameras}
-        model.vis.global_.offheight = max((height for height, _ in sizes), default=1)
-        model.vis.global_.offwidth = max((width for _, width in sizes), default=1)
-        self._option = mujoco.MjvOption()
-        self._option.geomgroup[:] = [1, 1, 1, 0, 0, 0]
-        self._option.sitegroup[:] = 0
         self._sequence = 0
-        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
-        try:
-            for size in sizes:
-                self._renderers[size] = mujoco.Renderer(model, *size)
-        except Exception as error:  # the GL libraries raise errors of their own kinds
-            raise RobotError(
-                f"no off-screen rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}",
-                remedy="Install libegl1 or libosmesa6; robot-rl doctor tells more",
-            ) from error
-        for renderer in self._renderers.values():
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = full
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        self._ids = {camera.name: int(model.camera(camera.name).id) for camera in rig.cameras}
+        height = max((camera.height for camera in rig.cameras), default=1)
+        width = max((camera.width for camera in rig.cameras), default=1)
+        full = rig.profile is Profile.FULL
+        self._canvas = Offscreen(model, height, width, shadows=full, samples=4 if full else 0)
 
     def pixels(self, data: mujoco.MjData) -> dict[str, Array]:
         """{camera: uint8 [h, w, 3] RGB} of the state in ``data`` of the physics model."""
+        self._follow(data)
+        return {camera.name: self._colour(camera) for camera in self.rig.cameras}
+
+    def depths(self, data: mujoco.MjData) -> dict[str, Array]:
+        """{camera: float32 [h, w] m} of the cameras with depth: distance along the optical axis, infinite where there
+        is nothing."""
+        self._follow(data)
+        return {camera.name: self._depth(camera) for camera in self.rig.cameras if camera.depth}
+
+    def frames(self, data: mujoco.MjData, stamp_ns: int) -> Mapping[str, Frame]:
+        """Encoded frames, colour and depth, with the stamp of the state they show."""
+        self._follow(data)
+        self._sequence += 1
+        frames = {}
+        for camera in self.rig.cameras:
+            frames[camera.name] = self._encode(self._colour(camera), stamp_ns)
+            if camera.depth:
+                size = camera.height, camera.width
+                bytes_ = encode_depth(self._depth(camera))
+                frames[camera.depth_name] = Frame(bytes_, stamp_ns, self._sequence, *size, 1, DEPTH_CODEC)
+        return frames
+
+    def close(self) -> None:
+        """Release the graphics memory."""
+        self._canvas.close()
+
+    def _follow(self, data: mujoco.MjData) -> None:
         self._data.qpos[:] = data.qpos
         self._data.mocap_pos[:] = data.mocap_pos
         self._data.mocap_quat[:] = data.mocap_quat
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_comPos(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
-        images = {}
-        for camera in self._rig.cameras:
-            renderer = self._renderers[camera.height, camera.width]
-            renderer.update_scene(self._data, camera=camera.name, scene_option=self._option)
-            images[camera.name] = renderer.render()
-        return images
+        mujoco.mj_kinematics(self.model, self._data)
+        mujoco.mj_comPos(self.model, self._data)
+        mujoco.mj_camlight(self.model, self._data)
 
-    def frames(self, data: mujoco.MjData, stamp_ns: int) -> Mapping[str, Frame]:
-        """Encoded frames with the stamp of the state they show."""
-        self._sequence += 1
-        return {name: self._encode(image, stamp_ns) for name, image in self.pixels(data).items()}
+    def _colour(self, camera: SceneCamera) -> Array:
+        return self._canvas.colour(self._data, self._ids[camera.name], camera.height, camera.width)
+
+    def _depth(self, camera: SceneCamera) -> Array:
+        return self._canvas.depth(self._data, self._ids[camera.name], camera.height, camera.width)
 
     def _encode(self, image: Array, stamp_ns: int) -> Frame:
         height, width = image.shape[:2]
-        data = image.tobytes() if self._rig.codec == "raw" else encode_jpeg(image, self._rig.quality)
-        return Frame(data, stamp_ns, self._sequence, height, width, codec=self._rig.codec)
-
-    def close(self) -> None:
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        data = image.tobytes() if self.rig.codec == "raw" else encode_jpeg(image, self.rig.quality)
+        return Frame(data, stamp_ns, self._sequence, height, width, codec=self.rig.codec)
 
 
 def encode_jpeg(image: Array, quality: int) -> bytes:
-    """JPEG of an RGB image uint8 [h, w, 3]."""
+    """JPEG of an RGB image uint8 [h, w, 3], its colours at full resolution as those that the recorder encodes."""
     import cv2
 
-    done, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    factor = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)
     if not done:
         raise RobotError(f"cannot encode an image {list(image.shape)} as JPEG")
     buffer: Any = data

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from robot_rl.errors import EpisodeError
-from robot_rl.types import Array, CameraSpec, Frame
+from robot_rl.types import DEPTH_CODEC, Array, CameraSpec, Frame
 
-_START = {"jpeg": b"\xff\xd8", "png": b"\x89PNG", "webp": b"RIFF"}
+_START = {"jpeg": b"\xff\xd8", "png": b"\x89PNG", DEPTH_CODEC: b"\x89PNG", "webp": b"RIFF"}
 
 
 class CameraLog:
@@ -37,8 +37,9 @@ class CameraLog:
                 raise self._wrong(f"frame data is {type(frame.data).__name__}", name, row, "bytes, which do not change")
             if frame.codec == "raw" and len(frame.data) != size[0] * size[1] * size[2]:
                 raise self._wrong(f"raw frame of {len(frame.data)} bytes", name, row, "height * width * channels")
-            if frame.codec not in (spec.codec, "raw"):
-                raise self._wrong(f"frame codec '{frame.codec}'", name, row, f"'{spec.codec}' or 'raw'")
+            allowed = (spec.codec,) if spec.codec == DEPTH_CODEC else (spec.codec, "raw")
+            if frame.codec not in allowed:
+                raise self._wrong(f"frame codec '{frame.codec}'", name, row, " or ".join(f"'{c}'" for c in allowed))
             if not frame.data or not frame.data.startswith(_START.get(frame.codec, b"")):
                 raise self._wrong(f"frame is no {frame.codec} image", name, row, f"{frame.codec} bytes")
             sequence, stamp = self._last.get(name, (frame.sequence, frame.stamp_ns))

@@ -27,6 +27,7 @@ from robot_rl.types import Array
 
 FORMAT = 1  # part of the folder's name: another layout or another way of resizing is another cache
 _MADV_POPULATE_READ = 22  # Linux 5.14; MADV_WILLNEED stops after a few hundred kB
+_UINT8 = np.dtype(np.uint8)
 _FLUSH_BYTES = 256 << 20  # decoded between two syncs: what a kill costs at most
 
 Key = tuple[str, int]  # episode id and the CRC32C of its file
@@ -40,19 +41,25 @@ class FrameCache:
     """
 
     def __init__(
-        self, folder: Path, camera: str, shape: tuple[int, int, int], crop: tuple[int, int, int, int] | None
+        self,
+        folder: Path,
+        camera: str,
+        shape: tuple[int, int, int],
+        crop: tuple[int, int, int, int] | None,
+        dtype: np.dtype[Any] = _UINT8,
     ) -> None:
-        variant = hashlib.sha256(f"{FORMAT} {crop}".encode()).hexdigest()[:8]
+        kind = f"{FORMAT} {crop}" if dtype == _UINT8 else f"{FORMAT} {crop} {dtype.name}"
+        variant = hashlib.sha256(kind.encode()).hexdigest()[:8]
         size = "x".join(str(n) for n in shape)
         self.folder = folder / f"{camera.replace('/', '.')}-{size}-{variant}"
-        self.shape = shape
-        self._frame_bytes = int(np.prod(shape))
+        self.shape, self._dtype = shape, dtype
+        self._frame_bytes = int(np.prod(shape)) * dtype.itemsize
         self.file, self._log = self.folder / "frames.u8", self.folder / "episodes.log"
         self._known: dict[Key, tuple[int, int]] = {}  # -> first frame in the file, frames
         self._lost = False  # whether the log tells of frames that the file has no more
         self._place = np.zeros(0, dtype=np.int64)  # where each frame lies in the file
         self._mapped: mmap.mmap
-        self._frames = np.zeros((0, *shape), dtype=np.uint8)
+        self._frames = np.zeros((0, *shape), dtype)
 
     def extend(
         self,
@@ -64,7 +71,7 @@ class FrameCache:
     ) -> int:
         """Make ``episodes`` with ``counts`` frames each readable; returns how many had to be decoded.
 
-        ``decode(e, out)`` fills uint8 [counts[e], h, w, c]. Waits while another process is decoding, then uses what
+        ``decode(e, out)`` fills [counts[e], h, w, c]. Waits while another process is decoding, then uses what
         that one did. ``resident`` loads the whole file in order, which is much faster than at random; for caches that
         fit the memory. Raises DiskFullError; what was decoded before remains.
         """
@@ -83,7 +90,7 @@ class FrameCache:
         return len(missing)
 
     def read(self, frames: Array, out: Array) -> None:
-        """Gather frames with these numbers [M] into uint8 [M, h, w, c]."""
+        """Gather frames with these numbers [M] into ``out`` [M, h, w, c]."""
         np.take(self._frames, self._place[frames], axis=0, out=out, mode="clip")
 
     def will_need(self, frames: Array) -> None:
@@ -147,7 +154,8 @@ class FrameCache:
             ) from error
         page_start = start - start % mmap.ALLOCATIONGRANULARITY
         mapped = mmap.mmap(file, stop - page_start, offset=page_start)
-        return np.frombuffer(mapped, np.uint8, stop - start, start - page_start).reshape(-1, *self.shape)
+        count = (stop - start) // self._dtype.itemsize
+        return np.frombuffer(mapped, self._dtype, count, start - page_start).reshape(-1, *self.shape)
 
     def _map(self, resident: bool) -> None:
         """Map the file as it is now; older maps stay valid for whoever holds them."""
@@ -159,7 +167,7 @@ class FrameCache:
             start = before - before % mmap.ALLOCATIONGRANULARITY
             with suppress(OSError):  # an older kernel loads on first use
                 self._mapped.madvise(_MADV_POPULATE_READ, start, size - start)
-        self._frames = np.frombuffer(self._mapped, np.uint8).reshape(-1, *self.shape)
+        self._frames = np.frombuffer(self._mapped, self._dtype).reshape(-1, *self.shape)
 
 
 def _line(key: Key, first: int, frames: int) -> dict[str, Any]:

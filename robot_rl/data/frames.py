@@ -23,14 +23,15 @@ import numpy as np
 
 from robot_rl.data.episode import CameraTrack
 from robot_rl.data.frame_cache import FrameCache
+from robot_rl.data.frame_encoding import read_image, resized
 from robot_rl.data.tables import EpisodeTable
-from robot_rl.errors import ConfigError, CorruptEpisodeError, EpisodeError, RobotRlError, valid_choices
-from robot_rl.types import Array
+from robot_rl.errors import ConfigError, CorruptEpisodeError, EpisodeError, valid_choices
+from robot_rl.types import DEPTH_CODEC, Array
 
 _log = logging.getLogger(__name__)
 
 TIERS = ("auto", "cache", "decode")
-_CODECS = ("jpeg", "png", "webp")  # what OpenCV decodes; raw needs no decoder
+_CODECS = ("jpeg", "png", DEPTH_CODEC, "webp")  # what OpenCV decodes; raw needs no decoder
 _FRAMES_PER_THREAD = 8  # fewer are not worth a hand-over when decoding,
 _BYTES_PER_THREAD = 16 << 20  # less when copying
 _SHARE = 0.7  # of the free memory (page cache), or of the free disk, that decoded frames may take
@@ -65,7 +66,7 @@ class ImageOptions:
 
 
 def decode_frame(track: CameraTrack, index: int) -> Array:
-    """Frame ``index`` as uint8 [H, W, C], RGB or grey. Raises EpisodeError for bytes that are no such image."""
+    """Frame ``index`` [H, W, C], uint8 RGB or grey, or depth as uint16 mm. Raises EpisodeError for other bytes."""
     encoded = track.data[track.offset[index] : track.offset[index + 1]]
     shape = track.height, track.width, track.channels
     if track.codec == "raw":
@@ -74,9 +75,7 @@ def decode_frame(track: CameraTrack, index: int) -> Array:
         return encoded.reshape(shape)
     if track.codec not in _CODECS:
         raise EpisodeError(f"codec '{track.codec}' cannot be decoded", remedy=f"Valid: raw, {', '.join(_CODECS)}")
-    cv2 = _opencv()
-    flag = cv2.IMREAD_COLOR_RGB if track.channels == 3 else cv2.IMREAD_GRAYSCALE
-    image = cv2.imdecode(np.asarray(encoded), flag) if encoded.size else None
+    image = read_image(np.asarray(encoded), track.codec, track.channels)
     if image is None or image.shape[:2] != shape[:2]:
         found = "nothing that can be decoded" if image is None else f"{list(image.shape[:2])} pixels"
         raise CorruptEpisodeError(f"frame {index} holds {found}", limit=f"{track.codec} of {list(shape)}")
@@ -84,7 +83,7 @@ def decode_frame(track: CameraTrack, index: int) -> Array:
 
 
 def decode_into(track: CameraTrack, index: int, options: ImageOptions, out: Array) -> None:
-    """Frame ``index``, cropped and resized, into uint8 [h, w, c]."""
+    """Frame ``index``, cropped and resized, into ``out`` [h, w, c]."""
     image = decode_frame(track, index)
     if options.crop is not None:
         top, left, height, width = options.crop
@@ -92,19 +91,8 @@ def decode_into(track: CameraTrack, index: int, options: ImageOptions, out: Arra
             raise ConfigError(f"crop {options.crop} leaves the image", limit=f"{track.height}x{track.width}")
         image = image[top : top + height, left : left + width]
     if image.shape[:2] != out.shape[:2]:
-        cv2 = _opencv()
-        image = cv2.resize(image, (out.shape[1], out.shape[0]), interpolation=cv2.INTER_AREA).reshape(out.shape)
+        image = resized(image, *out.shape[:2])
     out[:] = image
-
-
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise RobotRlError(
-            "encoded camera frames need OpenCV, which is not installed", remedy="pip install 'robot-rl[learn]'"
-        ) from error
-    return cv2
 
 
 class Images:
@@ -127,7 +115,10 @@ class Images:
             return
         for camera in self.table.cameras:
             self._check_shapes(camera)
-        decoded = sum(self.table.first_frame[name][-1] * math.prod(shape) for name, shape in self._shapes.items())
+        decoded = sum(
+            self.table.first_frame[name][-1] * math.prod(shape) * self.dtype(name).itemsize
+            for name, shape in self._shapes.items()
+        )
         self.cold = decoded > _SHARE * _free_memory()
         if self.tier == "auto":
             self.tier = "cache" if self._fits_disk(decoded) else "decode"
@@ -138,8 +129,13 @@ class Images:
         """[h, w, c] of its frames."""
         return self._shapes[camera]
 
+    def dtype(self, camera: str) -> np.dtype[Any]:
+        """Of its pixels: uint16 for depth in mm, else uint8."""
+        tracks = self.table.tracks[camera]
+        return np.dtype(np.uint16 if tracks and tracks[0].codec == DEPTH_CODEC else np.uint8)
+
     def read(self, camera: str, frames: Array, out: Array) -> None:
-        """Frames with these numbers [...] into uint8 [..., h, w, c]."""
+        """Frames with these numbers [...] into ``out`` [..., h, w, c] of the camera's ``dtype``."""
         flat, target = frames.reshape(-1), out.reshape(-1, *self._shapes[camera])
         if self.tier == "cache":
             self._in_parts(self._caches[camera].read, flat, target, smallest=1 + _BYTES_PER_THREAD // target[0].nbytes)
@@ -221,7 +217,9 @@ class Images:
 
     def _cache(self, folder: Path, camera: str) -> FrameCache:
         if camera not in self._caches:
-            self._caches[camera] = FrameCache(folder, camera, self._shapes[camera], self.options.crop)
+            self._caches[camera] = FrameCache(
+                folder, camera, self._shapes[camera], self.options.crop, self.dtype(camera)
+            )
         return self._caches[camera]
 
     def _extend(self, camera: str) -> None:

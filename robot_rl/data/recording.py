@@ -23,7 +23,7 @@ from robot_rl.data.frame_encoding import JPEG_QUALITY
 from robot_rl.data.journal import MAGIC, Record, scan_records
 from robot_rl.data.row_layout import RowLayout
 from robot_rl.errors import EpisodeError
-from robot_rl.types import Array, Arrays, ArraySpec, Decision, EnvSpec, EpisodeEnd
+from robot_rl.types import DEPTH_CODEC, Array, Arrays, ArraySpec, Decision, EnvSpec, EpisodeEnd
 
 
 def plain(metadata: Mapping[str, Any], episode: str = "") -> dict[str, Any]:
@@ -233,7 +233,8 @@ def _track(spec: EnvSpec, name: str, recording: Recording, frame_of_step: Array)
         channels=camera.channels,
         codec=camera.codec,
         attributes={"frame": camera.frame, "rate_hz": camera.rate_hz}
-        | ({"quality": JPEG_QUALITY, "subsampling": "4:4:4"} if camera.codec == "jpeg" and frames else {}),
+        | ({"quality": JPEG_QUALITY, "subsampling": "4:4:4"} if camera.codec == "jpeg" and frames else {})
+        | ({"unit": "mm"} if camera.codec == DEPTH_CODEC else {}),
     )
 
 

@@ -134,7 +134,8 @@ class ReplaySampler:
 
     def _zeros(self, key: str, leading: tuple[int, ...]) -> Array:
         if key.startswith("images/") and self.images is not None:
-            return np.zeros((*leading, *self.images.shape(key.removeprefix("images/"))), dtype=np.uint8)
+            camera = key.removeprefix("images/")
+            return np.zeros((*leading, *self.images.shape(camera)), dtype=self.images.dtype(camera))
         return np.zeros((*leading, *self.table[key].shape[1:]), self.table[key].dtype)
 
     def batch(self, step: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:

@@ -170,7 +170,8 @@ class WindowSampler:
         out: dict[str, Array] = {}
         for key, offsets in self.spec.keys.items():
             if key.startswith("images/") and self.images is not None:
-                shape, dtype = self.images.shape(key.removeprefix("images/")), np.dtype(np.uint8)
+                camera = key.removeprefix("images/")
+                shape, dtype = self.images.shape(camera), self.images.dtype(camera)
             else:
                 shape, dtype = self.table[key].shape[1:], self.table[key].dtype
             out[key] = np.zeros((count, offsets.length, *shape), dtype)
@@ -182,8 +183,8 @@ class WindowSampler:
     def batch(self, step: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Batch number ``step``, a pure function of (snapshot, seed, step).
 
-        Returns {key: [B, L, ...]} with images as uint8 [B, L, h, w, c], ``mask`` [B, L of the action] (False where
-        Pad.MASK padded), ``episode`` [B] into ``episodes`` and ``row`` [B], t within its episode.
+        Returns {key: [B, L, ...]} with images [B, L, h, w, c] as uint8 (depth as uint16 mm), ``mask`` [B, L of the
+        action] (False where Pad.MASK padded), ``episode`` [B] into ``episodes``, ``row`` [B], t within its episode.
         """
         return self.take(step * self.batch_size, self.batch_size, out)
 

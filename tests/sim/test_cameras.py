@@ -1,12 +1,16 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from robot_rl.errors import ConfigError
 from robot_rl.runtime.frame_codec import decode
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import ResetRequest
 from sim.cameras import CameraRig, SceneCamera
 from sim.mujoco_robot import MujocoRobot
 from sim.scene import Scene, SceneObject
+from tests.sim.lift_env import configured
 
 SCENE = Scene([SceneObject("cube", "box", (0.03, 0.03, 0.03), rgba=(1, 0, 0, 1), position_m=(0.5, 0.0, 0.03))])
 FRONT = SceneCamera("front", (1.0, 0.0, 0.5), (0.5, 0.0, 0.0), height=48, width=64)
@@ -55,8 +59,84 @@ def test_raw_frames_are_the_same_for_the_same_start_and_show_what_moved():
             moved = {"object/cube_pose": START["object/cube_pose"] + [0, 0.1, 0, 0, 0, 0, 0]}
             other = decode(robot.reset(ResetRequest(simulator_state=moved)).frames["front"])
     np.testing.assert_array_equal(images[0], images[1])
-    before, after = np.argwhere(red(images[0]))[:, 1].mean(), np.argwhere(red(other))[:, 1].mean()
-    assert after > before + 5  # +y is to the right of a camera that looks back at the arm
+    assert columns(other) > columns(images[0]) + 5  # +y is to the right of a camera that looks back at the arm
+
+
+def test_equal_seeds_give_equal_jpegs_over_an_episode():
+    episodes = []
+    for _ in range(2):
+        env, expert = configured("reach", "camera=front_wrist", "env.max_steps=4")
+        frames: list[bytes] = []
+        listener = FrameList(frames)
+        try:
+            run_episode(env, expert, [listener], seed=7)
+        finally:
+            env.close()
+        episodes.append(frames)
+    assert len(episodes[0]) == 10  # two cameras, five observations
+    assert episodes[0] == episodes[1]
+
+
+class FrameList:
+    """Listener that keeps the encoded frames."""
+
+    def __init__(self, frames: list[bytes]) -> None:
+        self._frames = frames
+
+    def on_reset(self, observation, spec, seed): ...
+
+    def on_decision(self, decision): ...
+
+    def on_step(self, row):
+        self._frames.extend(frame.data for frame in row.observation.frames.values())
+
+    def on_end(self, final, end):
+        self.on_step(final)
+
+
+def test_robots_of_other_sizes_draw_side_by_side_and_from_any_thread():
+    """Each has a graphics context of its own, which must not stay with the thread that drew last."""
+    small, large = SceneCamera("front", (1.0, 0.0, 0.5), (0.5, 0.0, 0.0), height=20, width=30), FRONT
+    with MujocoRobot(SCENE, cameras=CameraRig([small])) as one, ThreadPoolExecutor(1) as thread:
+        with MujocoRobot(SCENE, cameras=CameraRig([large])) as other:
+            for robot in (one, other):
+                robot.reset(ResetRequest(simulator_state=START))
+            assert one.renderer is not None and other.renderer is not None
+            here = [robot.renderer.pixels(robot.physics.data)["front"] for robot in (one, other)]
+            there = [
+                thread.submit(robot.renderer.pixels, robot.physics.data).result()["front"] for robot in (one, other)
+            ]
+        # closing one frees nothing of the other
+        after = thread.submit(one.renderer.pixels, one.physics.data).result()["front"]
+    assert [image.shape for image in here] == [(20, 30, 3), (48, 64, 3)]
+    for first, second in zip(here, there, strict=True):
+        np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(after, here[0])
+
+
+def test_what_is_changed_in_the_model_is_seen_in_the_next_image():
+    with MujocoRobot(SCENE, cameras=CameraRig([FRONT], codec="raw")) as robot:
+        robot.reset(ResetRequest(simulator_state=START))
+        renderer, data = robot.renderer, robot.physics.data
+        assert renderer is not None
+        before = renderer.pixels(data)["front"]
+        model, cube = renderer.model, renderer.model.geom("cube").id
+        colour, position = model.geom_rgba[cube].copy(), model.cam_pos.copy()
+        model.geom_rgba[cube] = [0, 0, 1, 1]
+        assert red(before).sum() > 0 and red(renderer.pixels(data)["front"]).sum() == 0
+        model.geom_rgba[cube] = colour
+        model.cam_pos[0, 1] += 0.2
+        assert abs(columns(renderer.pixels(data)["front"]) - columns(before)) > 3
+        model.cam_pos[:] = position
+        model.vis.headlight.diffuse[:] *= 0.5
+        assert renderer.pixels(data)["front"].mean() < before.mean() - 5
+        model.vis.headlight.diffuse[:] *= 2.0
+        np.testing.assert_array_equal(renderer.pixels(data)["front"], before)
+
+
+def columns(image: np.ndarray) -> float:
+    """Middle column of the cube."""
+    return float(np.argwhere(red(image))[:, 1].mean())
 
 
 def test_the_full_profile_shows_shadows():

@@ -1,0 +1,122 @@
+"""Drawing without a window: one OpenGL context for all sizes of image, usable from any thread, one at a time."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco ships no type information)
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mujoco
+import numpy as np
+
+from robot_rl.errors import RobotError
+from robot_rl.runtime.gl_faults import gl_faults
+from robot_rl.types import Array
+
+_LARGEST_SCENE = 2000  # geoms
+_NEAR_M, _FAR_M = 0.01, 50.0  # what lies outside is not drawn
+
+
+class Offscreen:
+    """Draws the cameras of ``model`` up to ``height`` x ``width`` pixels; close it before the process ends.
+
+    What changes in ``model`` is seen in the next image (poses of cameras and lights, colours; textures and meshes
+    are copied once). ``shadows`` and ``samples`` per pixel cost time. Raises RobotError where nothing can be drawn.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, height: int, width: int, *, shadows: bool = False, samples: int = 0
+    ) -> None:
+        faults = gl_faults(os.environ)
+        if faults:
+            raise RobotError(f"no images can be drawn: {faults[0].told}", remedy=faults[0].remedy)
+        self._model = model
+        model.vis.global_.offheight, model.vis.global_.offwidth = height, width
+        model.vis.quality.offsamples = samples
+        model.vis.map.znear, model.vis.map.zfar = _NEAR_M / model.stat.extent, _FAR_M / model.stat.extent
+        self._scene = mujoco.MjvScene(model, maxgeom=_LARGEST_SCENE)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:] = [1, 1, 1, 0, 0, 0]
+        self._option.sitegroup[:] = 0
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        try:
+            self._gl = mujoco.GLContext(width, height)
+            with self._current():
+                self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+                mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+                self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        except Exception as error:  # the GL libraries raise errors of their own kinds
+            raise RobotError(
+                f"no images can be drawn with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}",
+                remedy="robot-rl doctor rendering tells more",
+            ) from error
+
+    def colour(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Array:
+        """RGB uint8 [height, width, 3] of what camera number ``camera`` sees of ``data``, whose kinematics are done."""
+        image = np.empty((height, width, 3), dtype=np.uint8)
+        with self._current():
+            self._draw(data, camera, height, width)
+            mujoco.mjr_readPixels(image, None, mujoco.MjrRect(0, 0, width, height), self._context)
+        return image[::-1]
+
+    def depth(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Array:
+        """Distance along the optical axis, float32 [height, width] m; infinite where there is nothing."""
+        buffer = np.empty((height, width), dtype=np.float32)
+        flags, kept = self._scene.flags, self._scene.flags.copy()
+        flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = True  # neither lights nor a sky, which has a depth of its own
+        try:
+            with self._current():
+                self._draw(data, camera, height, width)
+                mujoco.mjr_readPixels(None, buffer, mujoco.MjrRect(0, 0, width, height), self._context)
+        finally:
+            flags[:] = kept
+        # the buffer holds 1 at the near plane, 0 at the far one, and is linear in 1 / distance
+        near = buffer.astype(np.float64)
+        distance = _NEAR_M * _FAR_M / (_NEAR_M + near * (_FAR_M - _NEAR_M))
+        return np.where(buffer > 0.0, distance, np.inf).astype(np.float32)[::-1]
+
+    def close(self) -> None:
+        """Release the graphics memory; idempotent."""
+        if self._context is not None:
+            with self._current():
+                self._context.free()
+            self._gl.free()
+            self._context = None
+
+    def _draw(self, data: mujoco.MjData, camera: int, height: int, width: int) -> None:
+        self._camera.fixedcamid = camera
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, self._option, None, self._camera, everything, self._scene)
+        mujoco.mjr_render(mujoco.MjrRect(0, 0, width, height), self._scene, self._context)
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """The context belongs to this thread meanwhile, and to none afterwards: the next image may be another's."""
+        self._gl.make_current()
+        try:
+            yield
+        finally:
+            _release()
+
+
+def _release() -> None:
+    """Take the thread's context away from it, for which MuJoCo has no call."""
+    library = os.environ.get("MUJOCO_GL", "").lower()
+    if library == "egl":
+        from mujoco.egl import EGL, EGL_DISPLAY
+
+        EGL.eglMakeCurrent(EGL_DISPLAY, EGL.EGL_NO_SURFACE, EGL.EGL_NO_SURFACE, EGL.EGL_NO_CONTEXT)
+    elif library == "osmesa":
+        from OpenGL import GL, osmesa
+
+        osmesa.OSMesaMakeCurrent(None, None, GL.GL_FLOAT, 0, 0)
+    elif sys.platform == "linux":
+        import glfw
+
+        glfw.make_context_current(None)  # type: ignore[arg-type]
