@@ -19,6 +19,7 @@ from typing import Any
 
 from robot_rl.constructor import check_arguments
 from robot_rl.errors import ConfigError, RobotRlError, valid_choices
+from robot_rl.runtime.gl_faults import check_import
 from robot_rl.runtime.gl_library import choose_gl_library
 
 COMMANDS = {
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_usage())
         return 0
     try:
+        if words[0] != "doctor":  # which tells of it, among other things
+            check_import()
         run_command(words[0], words[1:])
     except RobotRlError as error:
         print(f"robot-rl {words[0]}: {error}", file=sys.stderr)
