@@ -108,7 +108,8 @@ class SceneRenderer:
     ``cam_fovy``), lights (``light_pos``, ``light_dir``, ``light_diffuse``, ``vis.headlight``), colours (``geom_rgba``).
     """
 
-    def __init__(self, model: mujoco.MjModel, rig: CameraRig) -> None:
+    def __init__(self, model: mujoco.MjModel, rig: CameraRig, samples: int | None = None) -> None:
+        """``samples`` per pixel for smooth edges; None: as the rig's profile has them."""
         self.model, self.rig = model, rig
         self._data = mujoco.MjData(model)
         self._sequence = 0
@@ -116,7 +117,8 @@ class SceneRenderer:
         height = max((camera.height for camera in rig.cameras), default=1)
         width = max((camera.width for camera in rig.cameras), default=1)
         full = rig.profile is Profile.FULL
-        self._canvas = Offscreen(model, height, width, shadows=full, samples=4 if full else 0)
+        samples = (4 if full else 0) if samples is None else samples
+        self._canvas = Offscreen(model, height, width, shadows=full, samples=samples)
 
     def pixels(self, data: mujoco.MjData) -> dict[str, Array]:
         """{camera: uint8 [h, w, 3] RGB} of the state in ``data`` of the physics model."""

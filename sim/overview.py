@@ -1,0 +1,31 @@
+"""A scene seen from outside, for people: pictures and videos, apart from what the robot's cameras see."""
+
+from __future__ import annotations
+
+from robot_rl.types import Array
+from sim.arms import Arm
+from sim.cameras import CameraRig, Profile, SceneCamera, SceneRenderer
+from sim.physics import Physics
+from sim.scene import Scene, build_scene
+
+CAMERA = SceneCamera(
+    "overview", (1.42, -0.9, 0.85), (0.28, 0.0, 0.27), fovy_deg=42.0, height=360, width=480
+)  # the whole arm at home and the table before it
+_SMOOTH = 4
+
+
+class Overview:
+    """Draws the world of an arm from ``camera``. Raises RobotError where nothing can be drawn."""
+
+    def __init__(self, scene: Scene, arm: Arm, profile: Profile = Profile.FAST, camera: SceneCamera = CAMERA) -> None:
+        rig = CameraRig([camera], profile=profile)
+        self.renderer = SceneRenderer(build_scene(scene, arm, rig.cameras, look=profile).model, rig, samples=_SMOOTH)
+        self._name = camera.name
+
+    def draw(self, physics: Physics) -> Array:
+        """RGB uint8 [h, w, 3] of the present."""
+        return self.renderer.pixels(physics.data)[self._name]
+
+    def close(self) -> None:
+        """Release the graphics memory."""
+        self.renderer.close()
