@@ -38,6 +38,7 @@ from robot_rl.types import (
 )
 from sim.arms import find_arm
 from sim.cameras import CameraRig, SceneRenderer
+from sim.overview import Overview
 from sim.physics import Physics, ticks_per_step
 from sim.reset import arrange
 from sim.scene import TIMESTEP_S, Scene, build_scene
@@ -103,6 +104,7 @@ class MujocoRobot:
         self._clock = SimulationClock(self)
         self._world: World | None = None
         self._renderer: SceneRenderer | None = None
+        self._overview: Overview | None = None
         self._ticks = self._tick = self._step = 0  # of the clock's life, of the running step, of the episode
         self._mode, self._verdict, self._stops = "stopped", _HOLD, 0
         self._wish: dict[str, Array] = {}
@@ -132,6 +134,12 @@ class MujocoRobot:
     def renderer(self) -> SceneRenderer | None:
         """What draws the cameras; None without cameras or before connect."""
         return self._renderer
+
+    def render(self) -> Array:
+        """The scene from outside, RGB uint8 [360, 480, 3], whatever the cameras. Raises RobotError without OpenGL."""
+        if self._overview is None:
+            self._overview = Overview(self._scene, self._arm)
+        return self._overview.draw(self.physics)
 
     def connect(self) -> EnvSpec:
         """Compile scene and laws, once; the arm stands at home, stopped. Raises ConfigError when assets lack."""
@@ -194,9 +202,10 @@ class MujocoRobot:
     def close(self) -> None:
         """Stop and release world and renderer."""
         self.stop()
-        if self._renderer is not None:
-            self._renderer.close()
-        self._world = self._renderer = self._observation = None
+        for drawing in (self._renderer, self._overview):
+            if drawing is not None:
+                drawing.close()
+        self._world = self._renderer = self._overview = self._observation = None
 
     def __enter__(self) -> Self:
         self.connect()
