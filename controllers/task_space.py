@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from controllers import rotation
-from controllers.cholesky import cholesky, solve_cholesky
+from controllers.cholesky import cholesky
 from controllers.compiled import kernel
 from controllers.law import ArmState
 from robot_rl.types import Array
@@ -52,20 +52,21 @@ def inverse_task_inertia(arm: ArmState, damping: float, out: Array) -> None:
     n = arm.q.shape[0]
     factor = arm.mass.copy()
     cholesky(factor)
-    minv_jt = np.empty((n, 6))
-    column = np.empty(n)
-    for k in range(6):
-        for i in range(n):
-            column[i] = arm.jacobian[k, i]
-        solve_cholesky(factor, column)
-        for i in range(n):
-            minv_jt[i, k] = column[i]
+    half = np.empty((n, 6))  # L^-1 J^T with M = L L^T, so that J M^-1 J^T = half^T half; six columns at once
+    for i in range(n):
+        for a in range(6):
+            half[i, a] = arm.jacobian[a, i]
+        for k in range(i):
+            for a in range(6):
+                half[i, a] -= factor[i, k] * half[k, a]
+        for a in range(6):
+            half[i, a] /= factor[i, i]
     for a in range(6):
-        for b in range(6):
+        for b in range(a + 1):
             entry = 0.0
             for i in range(n):
-                entry += arm.jacobian[a, i] * minv_jt[i, b]
-            out[a, b] = entry
+                entry += half[i, a] * half[i, b]
+            out[a, b] = out[b, a] = entry
         out[a, a] += damping
 
 
