@@ -15,7 +15,7 @@ import numpy as np
 from robot_rl.data.frame_encoding import encode_depth
 from robot_rl.errors import ConfigError, RobotError, valid_choices
 from robot_rl.types import DEPTH_CODEC, Array, CameraSpec, Frame
-from sim.arms import Arm
+from sim.arms.arm import Arm
 from sim.offscreen import Offscreen
 
 CODECS = ("jpeg", "raw")

@@ -36,7 +36,8 @@ from robot_rl.types import (
     ResetRequest,
     TargetChunk,
 )
-from sim.arms import find_arm
+from sim.arms.arm import Arm
+from sim.arms.panda import panda
 from sim.cameras import CameraRig, SceneRenderer
 from sim.overview import Overview
 from sim.physics import Physics, ticks_per_step
@@ -69,7 +70,8 @@ class SimulationClock:
 
 
 class MujocoRobot:
-    """One arm in a scene, its TCP kept in the box from ``box_lower_m`` to ``box_upper_m``, which lies in the arm's own.
+    """One arm (a Panda unless given) in a scene, its TCP kept in the box from ``box_lower_m`` to ``box_upper_m``, which
+    lies in the arm's own.
 
     ``limits`` tightens safety limits by name, ``gains`` are those of operational-space control, ``max_open_loop_s``
     (at most 0.5) bounds how far past its arrival a plan runs, ``dump_folder`` takes the last states when physics
@@ -79,7 +81,7 @@ class MujocoRobot:
     def __init__(
         self,
         scene: Scene,
-        arm: str = "panda",
+        arm: Arm | None = None,
         cameras: CameraRig | None = None,
         step_rate_hz: float = 20.0,
         box_lower_m: Sequence[float] = (0.25, -0.35, 0.005),
@@ -89,7 +91,7 @@ class MujocoRobot:
         max_open_loop_s: float = _OPEN_LOOP_S,
         dump_folder: str | None = None,
     ) -> None:
-        self._arm, self._scene, self._rig, self._gains = find_arm(arm), scene, cameras or CameraRig(), gains
+        self._arm, self._scene, self._rig, self._gains = arm or panda(), scene, cameras or CameraRig(), gains
         self._tick_ns, self._ticks_per_step = round(TIMESTEP_S * 1e9), ticks_per_step(step_rate_hz)
         self._step_s = self._ticks_per_step * TIMESTEP_S
         if not self._step_s <= max_open_loop_s <= _OPEN_LOOP_S:

@@ -9,7 +9,6 @@ import numpy as np
 
 from robot_rl.errors import ConfigError, valid_choices
 from robot_rl.types import ResetRequest
-from sim.arms import PANDA
 from sim.cameras import CameraRig, Profile, SceneCamera, encode_jpeg
 from sim.mujoco_robot import MujocoRobot
 from sim.scene import Scene, SceneObject, Shape
@@ -33,7 +32,7 @@ def draw(task: str) -> bytes:
         raise ConfigError(f"no picture of task '{task}'", remedy=valid_choices(task, _SCENES))
     scene, start = _SCENES[task]
     rig = CameraRig([_VIEW], profile=Profile.FULL)
-    with MujocoRobot(scene, PANDA.name, rig) as robot:
+    with MujocoRobot(scene, cameras=rig) as robot:
         robot.reset(ResetRequest(simulator_state=start))
         assert robot.renderer is not None
         return encode_jpeg(robot.renderer.pixels(robot.physics.data)["view"], quality=88)

@@ -85,7 +85,7 @@ def _start_position(world: World, request: ResetRequest) -> Array:
         q = _numbers("the joint position", request.joint_position, chain.dof)
     elif request.tcp_pose is not None:
         pose = _pose("the TCP", request.tcp_pose)
-        found = inverse_kinematics(chain, pose, world.home)
+        found = inverse_kinematics(chain, pose, world.home, beside=_POSITION_TOLERANCE_M)
         if found is None:
             raise ResetError(
                 f"the arm cannot reach the start pose {pose.tolist()}", remedy="Choose one inside the workspace box"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -20,7 +19,7 @@ from controllers.kinematics import SerialChain
 from robot_rl.errors import ConfigError, valid_choices
 from robot_rl.geometry import pose_inverse, pose_multiply
 from robot_rl.types import Array
-from sim.arms import GRIPPER, Arm, asset_root
+from sim.arms.arm import Arm
 from sim.cameras import Profile, SceneCamera
 from sim.objects import GRASP, LINK, Part, SceneObject, Shape
 
@@ -98,45 +97,34 @@ def build_scene(
     for camera in cameras:
         camera.add_to(spec, arm)
     model = spec.compile()
+    arm.check(model)
     for thing in scene.objects:
         if thing.free:
             set_mass(model, thing.name, thing.mass_kg)
     return SceneModel(model, arm, scene, _free_addresses(model, scene), _mocap_indices(model, scene))
 
 
-def _load(root: Path, file: str) -> mujoco.MjSpec:
-    path = root / file
-    spec = mujoco.MjSpec.from_file(str(path))
-    for mesh in spec.meshes:
-        mesh.file = str(path.parent / mesh.file)
-    return spec
-
-
 def _add_arm(spec: mujoco.MjSpec, arm: Arm, look: Profile | None) -> None:
-    root = asset_root()
-    arm_spec, gripper = _load(root, arm.model_file), _load(root, arm.gripper_file)
-    _strip(arm_spec, look, LINK)
-    _strip(gripper, look, GRASP)
-    for name in arm.joints:
-        joint = arm_spec.joint(name)
+    model = arm.load()
+    hand = model.body(arm.hand_body)
+    _strip(model, look, {arm.hand_body, *(body.name for body in hand.find_all("body"))})
+    for name, lower, upper in zip(arm.joints, arm.joint_lower_rad, arm.joint_upper_rad, strict=True):
+        joint = model.joint(name)
         joint.armature, joint.frictionloss = arm.armature_kg_m2, 0.0
+        joint.limited, joint.range = True, [lower, upper]
         # a hard stop that begins ahead of the limit, so that no joint is ever found beyond it
         joint.solref_limit, joint.solimp_limit = [2.0 * TIMESTEP_S, 1.0], [0.99, 0.999, 0.001, 0.5, 2.0]
         joint.margin = 0.01
         joint.damping = np.array([arm.damping_n_m_s, 0.0, 0.0])  # linear, quadratic, cubic
-    tcp = gripper.body(arm.tcp_body.removeprefix(GRIPPER))
-    tcp.add_site(name=TCP_SITE, quat=arm.tcp_quat_wxyz)
-    for name in arm.fingers:
-        gripper.joint(name.removeprefix(GRIPPER)).frictionloss = 0.0
+    model.body(arm.tcp_body).add_site(name=TCP_SITE, quat=arm.tcp_quat_wxyz)
     for name in arm.pads:
-        gripper.geom(name.removeprefix(GRIPPER)).friction = [2.0, 0.05, 0.0001]
-    arm_spec.attach(gripper, frame=arm_spec.body(arm.hand_body).add_frame(), prefix=GRIPPER)
-    spec.attach(arm_spec, frame=spec.worldbody.add_frame(), prefix="")
+        model.geom(name).friction = [2.0, 0.05, 0.0001]
+    spec.attach(model, frame=spec.worldbody.add_frame(), prefix="")
 
 
-def _strip(spec: mujoco.MjSpec, look: Profile | None, contacts: int) -> None:
-    """Drop what this model does not need (meshes of the other kind, cameras, decorations); let the rest touch what
-    offers ``contacts``."""
+def _strip(spec: mujoco.MjSpec, look: Profile | None, hand: set[str]) -> None:
+    """Drop what this model does not need (meshes of the other kind, cameras, decorations); let the bodies of the
+    ``hand`` touch what can be held, the links what can be stood upon."""
     used = set()
     for geom in list(spec.geoms):
         collides = bool(geom.contype or geom.conaffinity)
@@ -146,7 +134,7 @@ def _strip(spec: mujoco.MjSpec, look: Profile | None, contacts: int) -> None:
         used.add(geom.meshname)
         geom.group = _HIDDEN if collides and look is Profile.FULL else _SHOWN
         if collides:
-            geom.contype, geom.conaffinity, geom.condim = 0, contacts, 3
+            geom.contype, geom.conaffinity, geom.condim = 0, GRASP if geom.parent.name in hand else LINK, 3
             geom.rgba = _FINGER_RGBA if "finger" in geom.name else _LINK_RGBA
     for thing in [*spec.cameras, *spec.sites, *spec.sensors]:
         spec.delete(thing)
@@ -201,6 +189,16 @@ def set_mass(model: mujoco.MjModel, body: str, mass_kg: float) -> None:
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
+def joint_couplings(model: mujoco.MjModel) -> list[tuple[int, int, Array]]:
+    """Joints that follow others by equalities: coordinate, that of the other, coefficients [5] of the polynomial
+    between them (of models whose joints are 0 where they are drawn)."""
+    joints = np.flatnonzero(model.eq_type == mujoco.mjtEq.mjEQ_JOINT)
+    pairs = [(model.eq_obj1id[i], model.eq_obj2id[i], model.eq_data[i, :5].copy()) for i in joints]
+    return [
+        (int(model.jnt_qposadr[one]), int(model.jnt_qposadr[other]), data) for one, other, data in pairs if other >= 0
+    ]
+
+
 def chain_table(built: SceneModel) -> tuple[list[dict[str, Any]], list[float]]:
     """The arm's serial chain as rows for ``SerialChain.from_table``, and the TCP pose [7] in its last frame."""
     model = built.model
@@ -221,7 +219,7 @@ def chain_table(built: SceneModel) -> tuple[list[dict[str, Any]], list[float]]:
             }
         )  # fmt: skip
         parent = here
-    site = model.site(GRIPPER + TCP_SITE).id
+    site = model.site(TCP_SITE).id
     quat = np.empty(4)
     mujoco.mju_mat2Quat(quat, data.site_xmat[site])
     return rows, pose_multiply(pose_inverse(parent), _pose(data.site_xpos[site], quat)).tolist()

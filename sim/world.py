@@ -13,9 +13,9 @@ from controllers.safety import LAYERS, SafetyChain
 from controllers.safety_limits import SafetyLimits
 from controllers.servo import Servo
 from robot_rl.types import Array, Arrays, ArraySpec
-from sim.arms import Arm
+from sim.arms.arm import Arm
 from sim.physics import Physics
-from sim.scene import Scene, SceneObject, arm_chain, build_scene
+from sim.scene import Scene, SceneObject, arm_chain, build_scene, joint_couplings
 
 
 class World:
@@ -40,6 +40,7 @@ class World:
         self._fingers_qpos = np.array([int(model.joint(name).qposadr[0]) for name in arm.fingers])
         self._fingers_qvel = np.array([int(model.joint(name).dofadr[0]) for name in arm.fingers])
         self._fingers_ctrl = self.physics.data.ctrl[n : n + len(arm.fingers)]
+        self._couplings = joint_couplings(model)
         self._upright = np.array(arm.upright_quat_xyzw)
         self._pose, self._jacobian = np.empty(7), np.empty((6, n))
 
@@ -118,8 +119,11 @@ class World:
         return np.array([x, y, z, qx, qy, qz, qw])
 
     def open_fingers(self, opening: float) -> None:
-        """Put the fingers at an opening, at once."""
-        self.physics.data.qpos[self._fingers_qpos] = self._finger_positions(opening)
+        """Put the fingers at an opening, at once, and what is coupled to them."""
+        qpos = self.physics.data.qpos
+        qpos[self._fingers_qpos] = self._finger_positions(opening)
+        for follower, driver, polynomial in self._couplings:
+            qpos[follower] = np.polynomial.polynomial.polyval(qpos[driver], polynomial)
         self.aim_fingers(opening)
 
     def aim_fingers(self, opening: float) -> None:

@@ -14,7 +14,7 @@ from robot_rl.interfaces import Robot
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.robots.server import RobotServer
-from robot_rl.types import EnvSpec, Observation, Phase, ResetRequest, TargetChunk
+from robot_rl.types import Array, EnvSpec, Observation, Phase, ResetRequest, TargetChunk
 from tests.contracts.options import build_robot, options
 from tests.contracts.served import ros_robot, zmq_robot
 
@@ -66,8 +66,14 @@ def step(robot: Robot, spec: EnvSpec) -> Observation:
     raise AssertionError("the robot's steps do not go on")
 
 
-def chunk(seen: Observation, x_m: list[float], first_step: int | None = None) -> TargetChunk:
-    poses = np.array([[x, 0.1, 0.3, *DOWN] for x in x_m])
+def pose_at(spec: EnvSpec, *position_m: float) -> Array:
+    """TCP pose [7], tool down, at the point of the robot's workspace that is nearest to a position."""
+    tcp = spec.action.part("arm0/tcp")
+    return np.array([*np.clip(position_m, tcp.low[:3], tcp.high[:3]), *DOWN])
+
+
+def chunk(spec: EnvSpec, seen: Observation, x_m: list[float], first_step: int | None = None) -> TargetChunk:
+    poses = np.array([pose_at(spec, x, 0.1, 0.3) for x in x_m])
     targets = {"arm0/tcp": poses, "arm0/gripper": np.zeros((len(x_m), 1))}
     return TargetChunk(targets, seen.step if first_step is None else first_step, seen.stamp_ns, frame="base")
 
@@ -85,7 +91,7 @@ def test_observations_are_as_the_spec_says(robot: Robot, spec: EnvSpec) -> None:
 
 
 def test_reset_reaches_the_requested_pose(robot: Robot, spec: EnvSpec) -> None:
-    pose = np.array([0.5, 0.2, 0.25, *DOWN])
+    pose = pose_at(spec, 0.5, 0.2, 0.25)
     seen = robot.reset(ResetRequest(tcp_pose=pose))
     np.testing.assert_allclose(seen.state["arm0/tcp_pose"][:3], pose[:3], atol=5e-3)
 
@@ -100,10 +106,10 @@ def test_time_and_steps_go_on(robot: Robot, spec: EnvSpec) -> None:
 
 
 def test_a_plan_moves_the_arm_and_is_reported_in_absolute_targets(robot: Robot, spec: EnvSpec) -> None:
-    seen = robot.reset(ResetRequest(tcp_pose=np.array([0.5, 0.1, 0.3, *DOWN])))
+    seen = robot.reset(ResetRequest(tcp_pose=pose_at(spec, 0.5, 0.1, 0.3)))
     x = float(seen.state["arm0/tcp_pose"][0])
     for i in range(1, 5):
-        robot.command(chunk(seen, [x + 0.01 * i] * 4))
+        robot.command(chunk(spec, seen, [x + 0.01 * i] * 4))
         seen = step(robot, spec)
     assert abs(float(seen.state["arm0/tcp_pose"][0]) - (x + 0.04)) < 5e-3
     assert seen.report is not None
@@ -115,7 +121,7 @@ def test_a_plan_moves_the_arm_and_is_reported_in_absolute_targets(robot: Robot, 
 
 def test_when_the_plan_has_run_out_the_arm_holds_and_says_so(robot: Robot, spec: EnvSpec) -> None:
     seen = robot.reset(ResetRequest())
-    robot.command(chunk(seen, [float(seen.state["arm0/tcp_pose"][0]) + 0.01] * 2))
+    robot.command(chunk(spec, seen, [float(seen.state["arm0/tcp_pose"][0]) + 0.01] * 2))
     for _ in range(6):
         seen = step(robot, spec)
     held = seen.state["arm0/tcp_pose"]
@@ -130,10 +136,10 @@ def test_stop_holds_and_refuses_commands_until_the_next_reset(robot: Robot, spec
     robot.stop()
     robot.stop()
     with pytest.raises(CommandRefusedError, match="stopped"):
-        robot.command(chunk(seen, [0.6, 0.7]))
+        robot.command(chunk(spec, seen, [0.6, 0.7]))
     assert robot.read().mode.startswith("stopped")
     seen = robot.reset(ResetRequest())
-    robot.command(chunk(seen, [float(seen.state["arm0/tcp_pose"][0])]))
+    robot.command(chunk(spec, seen, [float(seen.state["arm0/tcp_pose"][0])]))
 
 
 def test_stop_works_from_another_thread(robot: Robot, spec: EnvSpec) -> None:
@@ -151,5 +157,5 @@ def test_targets_that_are_not_finite_never_reach_the_arm(robot: Robot, spec: Env
     seen = robot.reset(ResetRequest())
     before = seen.state["arm0/tcp_pose"]
     with pytest.raises(RobotRlError, match="finite"):
-        robot.command(chunk(seen, [float("nan"), 0.5]))
+        robot.command(chunk(spec, seen, [float("nan"), 0.5]))
     np.testing.assert_allclose(step(robot, spec).state["arm0/tcp_pose"], before, atol=2e-3)

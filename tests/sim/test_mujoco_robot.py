@@ -13,13 +13,13 @@ from robot_rl.errors import (
     SimulationDivergedError,
 )
 from robot_rl.types import Observation, Phase, ResetRequest, TargetChunk
-from sim.arms import PANDA
+from sim.arms.panda import panda
 from sim.mujoco_robot import MujocoRobot
 from sim.scene import Scene, SceneObject
 
 STEP_NS = 50_000_000
 SCENE = Scene([SceneObject("cube", "box", (0.02, 0.02, 0.02), position_m=(0.5, 0.2, 0.02))])
-HOME = np.array(PANDA.home_rad)
+HOME = np.array(panda().home_rad)
 CUBE = np.array([0.5, 0.1, 0.02, 0.0, 0.0, 0.0, 1.0])
 
 

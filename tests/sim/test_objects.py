@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from robot_rl.errors import ConfigError
-from sim.arms import PANDA
+from sim.arms.panda import panda
 from sim.objects import Part, SceneObject
 from sim.scene import Scene, build_scene, set_mass
 
+PANDA = panda()
 TETRAHEDRON = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
 
 
