@@ -59,8 +59,31 @@ def test_inverse_kinematics_returns_to_a_reachable_pose():
         np.testing.assert_allclose(chain.pose(found)[:3], pose[:3], atol=1e-5)
 
 
+def test_inverse_kinematics_begins_anew_where_it_gets_stuck():
+    """From a stretched elbow, which lies on a singularity, in poses all over the planar arm's reach."""
+    chain, rng = planar_chain(), np.random.default_rng(3)
+    for _ in range(20):
+        q = rng.uniform(-2.9, 2.9, size=2)
+        found = inverse_kinematics(chain, chain.pose(q), np.zeros(2))
+        assert found is not None
+        np.testing.assert_allclose(found, q, atol=1e-5)  # position and rotation leave one solution
+
+
+def test_inverse_kinematics_of_the_position_alone():
+    """Both links stretched to the side: the elbow is straight and the shoulder turned a quarter."""
+    found = inverse_kinematics(
+        planar_chain(), np.array([0.0, 1.2, 0.0, 0, 0, 0, 1]), np.array([1.0, 0.5]), axes=(True, True, *[False] * 4)
+    )
+    assert found is not None
+    x = np.cos(found[0]) + 0.5 * np.cos(found.sum())
+    y = np.sin(found[0]) + 0.5 * np.sin(found.sum())
+    np.testing.assert_allclose([x, y], [0.0, 1.2], atol=1e-5)
+
+
 def test_inverse_kinematics_admits_what_is_out_of_reach():
     assert inverse_kinematics(panda_chain(), np.array([2.0, 0, 0.2, 1, 0, 0, 0]), np.array(HOME_RAD)) is None
+    assert inverse_kinematics(planar_chain(), np.array([1.2, 0, 0, 0, 0, 0, 1]), np.array([0.3, 0.3])) is None
+    assert inverse_kinematics(planar_chain(), np.array([1.4, 0, 0.1, 0, 0, 0, 1]), np.array([0.3, 0.3])) is None
 
 
 def test_a_wrong_table_is_refused():
