@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robot_rl.types import Array
-from sim.arms import Arm
+from sim.arms.arm import Arm
 from sim.cameras import CameraRig, Profile, SceneCamera, SceneRenderer
 from sim.physics import Physics
 from sim.scene import Scene, build_scene

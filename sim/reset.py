@@ -34,6 +34,7 @@ class Start:
     """A request that was found possible: joint position, opening, and what to put where."""
 
     joint_position: Array
+    tcp_pose: Array  # [7] asked for
     opening: float
     placed: Arrays  # object/<name>_pose, object/<name>_position
     held: tuple[SceneObject, Array] | None = None  # between the fingers, at this pose [7] in the TCP's frame
@@ -50,7 +51,7 @@ def arrange(world: World, request: ResetRequest) -> float:
         took_s = _settled(world, start, request.timeout_s)
         _verify(world, start)
     except ResetError:
-        _put(world, Start(world.home, 1.0, {}))
+        _put(world, Start(world.home, world.chain.pose(world.home), 1.0, {}))
         world.advance(_ticks(world, _SLICE_S))
         world.latch(1.0)
         raise
@@ -64,7 +65,7 @@ def arrange(world: World, request: ResetRequest) -> float:
 def _checked(world: World, request: ResetRequest) -> Start:
     if not (math.isfinite(request.timeout_s) and request.timeout_s > 0.0):
         raise ResetError(f"a start within {request.timeout_s} s", limit="> 0 s")
-    q = _start_position(world, request)
+    q, tcp_pose = _start_position(world, request)
     opening = float(_numbers("the gripper", [request.gripper_opening], 1)[0])
     placed, held = {}, None
     for name, value in request.simulator_state.items():
@@ -75,20 +76,21 @@ def _checked(world: World, request: ResetRequest) -> Start:
             raise ResetError(f"the fingers shall hold '{held[0].name}' and '{thing.name}'", limit="one object")
         else:
             held = thing, _pose(f"'{name}'", value)
-    return Start(q, min(max(opening, 0.0), 1.0), placed, held)
+    return Start(q, tcp_pose, min(max(opening, 0.0), 1.0), placed, held)
 
 
-def _start_position(world: World, request: ResetRequest) -> Array:
-    """Joint position [n] of the start, within the limits that hold while the arm is driven."""
-    q, chain, limits = world.home, world.chain, world.safety.arrays
+def _start_position(world: World, request: ResetRequest) -> tuple[Array, Array]:
+    """Joint position [n] of the start, within the limits that hold while the arm is driven, and the TCP's pose [7] that
+    was asked for."""
+    q, chain, limits, wanted = world.home, world.chain, world.safety.arrays, None
     if request.joint_position is not None:
         q = _numbers("the joint position", request.joint_position, chain.dof)
     elif request.tcp_pose is not None:
-        pose = _pose("the TCP", request.tcp_pose)
-        found = inverse_kinematics(chain, pose, world.home, beside=_POSITION_TOLERANCE_M)
+        wanted = _pose("the TCP", request.tcp_pose)
+        found = inverse_kinematics(chain, wanted, world.home, axes=world.arm.axes)
         if found is None:
             raise ResetError(
-                f"the arm cannot reach the start pose {pose.tolist()}", remedy="Choose one inside the workspace box"
+                f"the arm cannot reach the start pose {wanted.tolist()}", remedy="Choose one inside the workspace box"
             )
         q = found
     if not ((limits.joint[0] <= q) & (q <= limits.joint[1])).all():
@@ -102,7 +104,7 @@ def _start_position(world: World, request: ResetRequest) -> Array:
             f"the start has the TCP at {pose.round(3).tolist()}, outside of the workspace",
             limit=f"{limits.box[0].tolist()} to {limits.box[1].tolist()} m, {limits.tilt[0]} rad from upright",
         )
-    return q
+    return q, pose if wanted is None else wanted
 
 
 def _place(world: World, name: str, value: object) -> Array:
@@ -172,13 +174,13 @@ def _ticks(world: World, seconds: float) -> int:
 def _verify(world: World, start: Start) -> None:
     """Raise ResetError unless everything is where it was asked for."""
     state = world.measure()
-    tcp, wanted = state["arm0/tcp_pose"].astype(np.float64), {**start.placed}
-    for name, pose in {"arm0/tcp_pose": world.chain.pose(start.joint_position), **wanted}.items():
+    for name, pose in {"arm0/tcp_pose": start.tcp_pose, **start.placed}.items():
         _verify_near(name, state[name], pose)
     if start.held is None:
         return
     thing, in_tcp = start.held
-    _verify_near(thing.held, pose_multiply(pose_inverse(tcp), state[thing.observation].astype(np.float64)), in_tcp)
+    tcp, pose = (state[name].astype(np.float64) for name in ("arm0/tcp_pose", thing.observation))
+    _verify_near(thing.held, pose_multiply(pose_inverse(tcp), pose), in_tcp)
     opening = float(state["arm0/gripper_opening"][0])
     if opening < start.opening + _GRIP:
         raise ResetError(

@@ -25,7 +25,7 @@ class World:
         self, scene: Scene, arm: Arm, limits: SafetyLimits, gains: OperationalSpaceGains | None, step_s: float
     ) -> None:
         built = build_scene(scene, arm)
-        self.physics = Physics(built)
+        self.arm, self.physics = arm, Physics(built)
         self.chain: SerialChain = arm_chain(built)
         self.safety = SafetyChain(limits)
         self.servo = Servo(self.chain, limits, gains, np.array(arm.home_rad), step_s)

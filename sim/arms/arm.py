@@ -43,6 +43,9 @@ class Arm:
     armature_kg_m2: float = 0.1
     damping_n_m_s: float = 0.1
     upright_quat_xyzw: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)  # tool down
+    axes: tuple[bool, ...] = (
+        True,
+    ) * 6  # x y z, rotation about x y z of the base: what its joints can choose of a pose
 
     def safety_limits(
         self, box_lower_m: Sequence[float], box_upper_m: Sequence[float], tighter: Mapping[str, Any]

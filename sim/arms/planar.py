@@ -32,6 +32,7 @@ def planar() -> Arm:
         torque_n_m=(80.0, 60.0, 20.0),
         box_lower_m=(0.2, -0.001, 0.0),
         box_upper_m=(0.75, 0.001, 0.6),
+        axes=(True, False, True, False, True, False),
     )
 
 

@@ -7,12 +7,14 @@ import pytest
 
 from robot_rl.errors import ResetError
 from robot_rl.types import Observation, ResetRequest, TargetChunk
+from sim.arms.planar import planar
 from sim.mujoco_robot import MujocoRobot
 from sim.objects import SceneObject
 from sim.scene import Scene
 
 STEP_NS = 50_000_000
 DOWN = (1.0, 0.0, 0.0, 0.0)
+OFF_PLANE = np.array([0.5, 0.0005, 0.25, *DOWN])
 PEG = SceneObject(
     "peg", "box", (0.01, 0.01, 0.04), position_m=(0.6, 0.2, 0.04), quat_xyzw=DOWN  # hangs like the tool
 )  # fmt: skip
@@ -97,3 +99,18 @@ def test_rest_is_waited_for_within_the_time_the_request_gives(robot):
     assert 0 < times[0] < times[1] <= 2_000_000_000
     with pytest.raises(ResetError, match=r"not at rest.*0\.1 s"):
         robot.reset(request(simulator_state={"object/peg_pose": peg}, timeout_s=0.1))
+
+
+def test_an_arm_that_moves_in_a_plane_starts_at_what_lies_in_it():
+    box = {"box_lower_m": (0.25, -0.001, 0.005), "box_upper_m": (0.7, 0.001, 0.5)}
+    with MujocoRobot(Scene(), planar(), **box) as robot:
+        np.testing.assert_allclose(robot.reset(ResetRequest()).state["arm0/tcp_pose"][:3], [0.48, 0, 0.2], atol=1e-3)
+        seen = robot.reset(ResetRequest(tcp_pose=OFF_PLANE))
+        np.testing.assert_allclose(seen.state["arm0/tcp_pose"], [0.5, 0.0, 0.25, *DOWN], atol=1e-3)
+        tilted = np.array([0.5, 0.0, 0.25, np.cos(0.2), 0.0, np.sin(0.2), 0.0])
+        seen = robot.reset(ResetRequest(tcp_pose=tilted))
+        np.testing.assert_allclose(seen.state["arm0/tcp_pose"], tilted, atol=1e-3)
+        turned = np.array([0.5, 0.0, 0.25, np.cos(0.2), np.sin(0.2), 0.0, 0.0])
+        for beside in (np.array([0.5, 0.1, 0.25, *DOWN]), turned):
+            with pytest.raises(ResetError, match="'arm0/tcp_pose' came to rest"):
+                robot.reset(ResetRequest(tcp_pose=beside))
