@@ -13,7 +13,7 @@ from robot_rl.apps.main import compose, instantiate
 from robot_rl.errors import RobotRlError
 from robot_rl.interfaces import Env, Task
 from robot_rl.runtime.rollout import run_episode
-from robot_rl.types import Array, Observation, StepResult
+from robot_rl.types import ActionKind, Array, Observation, StepResult
 from tests.contracts.options import build_env, options
 
 
@@ -25,8 +25,13 @@ def env(request: pytest.FixtureRequest) -> Iterator[Env]:
 
 
 def steady(env: Env) -> Array:
-    """An action in the middle of its limits."""
-    return 0.5 * (env.spec.action.low + env.spec.action.high)
+    """An action in the middle of its limits; where that is no rotation, an upright one."""
+    spec = env.spec.action
+    action = 0.5 * (spec.low + spec.high)
+    for part in spec.parts:
+        if part.kind is ActionKind.TCP_POSE:
+            action[spec.slices[part.name]] = (0.4, 0.0, 0.2, 1.0, 0.0, 0.0, 0.0)
+    return action
 
 
 def run(env: Env, seed: int, actions: Array) -> tuple[Observation, list[StepResult]]:

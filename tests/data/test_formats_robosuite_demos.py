@@ -51,7 +51,7 @@ def model_without_meshes(xml: str):
 
 def test_lift_comes_in_with_observations_and_success(lift: RecordingSet) -> None:
     assert [recording.steps for recording in lift.recordings] == [482, 510, 392]
-    assert (lift.spec.robot, lift.spec.task, lift.spec.step_rate_hz) == ("robosuite_panda", "lift", 20.0)
+    assert (lift.spec.robot, lift.spec.task, lift.spec.step_rate_hz) == ("robosuite_panda", "robosuite_lift", 20.0)
     assert lift.spec.observation["object/cube_pose"].privileged
     episode = lift.recordings[0].load()
     episode.validate()

@@ -34,20 +34,23 @@ from robot_rl.data.formats.interchange import (
     with_last,
 )
 from robot_rl.data.formats.robosuite_names import (
+    array_spec,
     expression_for,
     foreign_columns,
     observation_names,
-    unit_of,
+    robot_of,
+    task_of,
     width_of,
 )
 from robot_rl.data.frames import decode_frame
 from robot_rl.errors import StoreError
-from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, CameraSpec, EnvSpec
 
 NAME = "robomimic"
 SPLITS = ("train", "valid", "test")
 _OURS = "robot_rl"  # group of a demonstration, and prefix of attributes, for what only we read
 _IMAGE = "_image"
+_ROBOSUITE_TYPE = 1  # robomimic's number for environments of robosuite
 _OF_THE_STORE = ("schema", "schema_version", "id", "part", "length", "rows", "spec")  # it writes them itself
 
 
@@ -115,18 +118,14 @@ class RobomimicFormat:
             return spec if self.images else replace(spec, cameras={})
         rate_hz = float(env_args.get("env_kwargs", {}).get("control_freq", self.step_rate_hz))
         shapes = {key: value.shape[1:] for key, value in demo["obs"].items()}
-        robots = env_args.get("env_kwargs", {}).get("robots", "unknown")
+        robots, env_name = env_args.get("env_kwargs", {}).get("robots", "unknown"), str(env_args.get("env_name", ""))
+        robosuite = env_args.get("type") == _ROBOSUITE_TYPE
         return EnvSpec(
-            robot=(robots if isinstance(robots, str) else "+".join(robots)).lower(),
-            task=str(env_args.get("env_name", "")).lower(),
+            robot=robot_of(robots) if robosuite else (robots if isinstance(robots, str) else "+".join(robots)).lower(),
+            task=task_of(env_name) if robosuite else env_name.lower(),
             step_rate_hz=rate_hz,
             observation={
-                name: ArraySpec(
-                    (width_of(expression, shapes),),
-                    unit=unit_of(name),
-                    frame="world",
-                    privileged=name.startswith("object"),
-                )
+                name: array_spec(name, width_of(expression, shapes))
                 for name, expression in observation_names(shapes).items()
             },
             action=ActionSpec((_raw_action(file),)),

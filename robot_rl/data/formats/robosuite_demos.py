@@ -30,7 +30,9 @@ from robot_rl.data.formats.interchange import (
     with_last,
 )
 from robot_rl.data.formats.robomimic import demo_names
+from robot_rl.data.formats.robosuite_names import robot_of, task_of
 from robot_rl.data.formats.robosuite_replay import RobosuiteReplay
+from robot_rl.data.formats.robosuite_view import view_spec
 from robot_rl.errors import ConfigError, EpisodeError, StoreError, valid_choices
 from robot_rl.geometry import (
     pose_inverse,
@@ -39,7 +41,7 @@ from robot_rl.geometry import (
     quat_xyzw_multiply,
     quat_xyzw_near,
 )
-from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, CameraSpec, EnvSpec
 
 NAME = "robosuite_demos"
 _REACH_M = 2.0  # no arm of robosuite reaches farther: limits of a TCP target in its base frame
@@ -144,10 +146,10 @@ class _Reader:
     def spec(self) -> EnvSpec:
         rate_hz, size = self.scene.rate_hz, self.options.image_size_px
         return EnvSpec(
-            robot="robosuite_" + "+".join(self.scene.robots).lower(),
-            task=self.scene.env_name.lower(),
+            robot=robot_of(self.scene.robots),
+            task=task_of(self.scene.env_name),
             step_rate_hz=rate_hz,
-            observation={name: _array_spec(name, value) for name, value in self.replay.observe().items()},
+            observation={name: view_spec(name, value) for name, value in self.replay.observe().items()},
             action=ActionSpec(tuple(self._action_parts())),
             cameras={name: CameraSpec(size, size, rate_hz) for name in self.options.cameras},
             arm_parts=tuple(f"arm{i}" for i in range(len(self.scene.robots))),
@@ -253,15 +255,6 @@ def _model_xml(demo: Any, source: Path) -> str:
     path = source.parent / "models" / told
     require(path, "model of the demonstration")
     return path.read_text()
-
-
-def _array_spec(name: str, value: Array) -> ArraySpec:
-    units = {"joint_position": "rad", "joint_velocity": "rad/s", "gripper_opening": ""}
-    kind = name.rpartition("/")[2]
-    pose = kind not in units
-    frame = ("base" if name.startswith("arm") else "arm0/base") if pose else ""
-    unit = "m, quat_xyzw" if pose else units[kind]
-    return ArraySpec(value.shape, unit=unit, frame=frame, privileged=name.startswith("object/"))
 
 
 def _continuous_pose(values: Array, name: str) -> Array:

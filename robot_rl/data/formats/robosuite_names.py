@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from robot_rl.data.formats.columns import flat_name, names_in
-from robot_rl.types import Array, EnvSpec
+from robot_rl.types import Array, ArraySpec, EnvSpec
 
 # ours (of arm i) -> expression over robosuite's keys (of robot i), unit
 _ROBOSUITE = {
@@ -19,6 +19,18 @@ _ROBOSUITE = {
     "arm{}/finger_velocity": ("robot{}_gripper_qvel", "m/s"),
     "object/state": ("object", ""),
 }
+
+_TASKS = {"PickPlaceCan": "robosuite_can", "NutAssemblySquare": "robosuite_square"}  # as robomimic calls them
+
+
+def task_of(env_name: str) -> str:
+    """Our name of a robosuite environment, which is that of the task option that runs it."""
+    return _TASKS.get(env_name, f"robosuite_{env_name.lower()}")
+
+
+def robot_of(robots: str | Sequence[str]) -> str:
+    """Our name of a robosuite environment's arms."""
+    return "robosuite_" + "+".join([robots] if isinstance(robots, str) else robots).lower()
 
 
 def observation_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -54,6 +66,11 @@ def expression_for(name: str) -> str:
 def unit_of(name: str) -> str:
     """Unit of one of our observations, where robosuite's convention fixes it."""
     return _ROBOSUITE.get(_any_arm(name), ("", ""))[1]
+
+
+def array_spec(name: str, width: int) -> ArraySpec:
+    """The spec of one of our observations as robomimic's files hold it: everything in robosuite's world frame."""
+    return ArraySpec((width,), unit=unit_of(name), frame="world", privileged=name.startswith("object"))
 
 
 def width_of(expression: str, shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -7,19 +7,16 @@ compared link by link: where it differs, poses would be wrong, so such a file is
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from robot_rl.data.formats.robosuite_view import RobosuiteView, quiet_robosuite
 from robot_rl.errors import StoreError, valid_choices
-from robot_rl.geometry import pose_inverse, pose_multiply, quat_xyzw_from_matrix
 from robot_rl.types import Array
 
 _SIZE_OF_JOINT = {"free": (7, 6), "ball": (4, 3), "slide": (1, 1), "hinge": (1, 1)}  # qpos, qvel
@@ -41,7 +38,7 @@ class RobosuiteReplay:
 
     def __init__(self, env_name: str, robots: Sequence[str], configuration: str | None, cameras: bool) -> None:
         """Raises StoreError where robosuite is missing or knows no such environment or robot."""
-        with _quiet():
+        with quiet_robosuite():
             try:
                 import robosuite
             except ImportError as error:
@@ -61,15 +58,8 @@ class RobosuiteReplay:
                 **more,
             )
             self._env.reset()
-        self.env_name, self.arms = env_name, len(robots)
+        self.env_name, self._view = env_name, RobosuiteView(self._env)
         self._joints: list[_Joint] = []
-
-    @property
-    def objects(self) -> list[str]:
-        """Objects whose pose is known."""
-        names = self._env.observation_names
-        poses = [name.removesuffix("_pos") for name in names if name.endswith("_pos")]
-        return [name for name in poses if f"{name}_quat" in names and "_to_" not in name and "eef" not in name]
 
     def place(self, model_xml: str) -> None:
         """Take over the scene of a demonstration. Raises StoreError where its arm or joints are others."""
@@ -99,29 +89,15 @@ class RobosuiteReplay:
 
     def observe(self) -> dict[str, Array]:
         """State observations under our names; poses in the frame of the first arm's base, quaternions xyzw."""
-        seen = self._env._get_observations(force_update=True)
-        found = {}
-        for i in range(self.arms):
-            base = pose_inverse(self.base_pose(i))
-            opening = self._opening(i, seen[f"robot{i}_gripper_qpos"])
-            found[f"arm{i}/joint_position"] = seen[f"robot{i}_joint_pos"]
-            found[f"arm{i}/joint_velocity"] = seen[f"robot{i}_joint_vel"]
-            found[f"arm{i}/tcp_pose"] = pose_multiply(base, _tcp_pose(i, seen))
-            found[f"arm{i}/gripper_opening"] = np.array([opening])
-        base = pose_inverse(self.base_pose(0))
-        for name in self.objects:
-            pose = np.concatenate((seen[f"{name}_pos"], seen[f"{name}_quat"]))
-            found[f"object/{name}_pose"] = pose_multiply(base, pose)
-        return {name: np.asarray(value, dtype=np.float64) for name, value in found.items()}
+        return self._view.observe(self._seen())
 
     def base_pose(self, arm: int) -> Array:
         """T_world_base of an arm, [7]."""
-        data, name = self._env.sim.data, f"robot{arm}_base"
-        return np.concatenate((data.get_body_xpos(name), quat_xyzw_from_matrix(data.get_body_xmat(name))))
+        return self._view.base_pose(arm)
 
     def tcp_pose(self, arm: int) -> Array:
         """T_world_tcp, [7]: the grip site between the fingers."""
-        return _tcp_pose(arm, self._env._get_observations(force_update=True))
+        return self._view.tcp_pose(arm, self._seen())
 
     def succeeded(self) -> bool:
         """Success by the environment's own rule."""
@@ -140,12 +116,8 @@ class RobosuiteReplay:
     def close(self) -> None:
         self._env.close()
 
-    def _opening(self, arm: int, fingers: Array) -> float:
-        """0 closed to 1 open: mean share of the fingers' travel."""
-        model = self._env.sim.model
-        gripper = next(iter(self._env.robots[arm].gripper.values()))
-        travel = [np.abs(model.jnt_range[model.joint_name2id(name)]).max() for name in gripper.joints]
-        return float(np.clip(np.mean(np.abs(fingers) / travel), 0.0, 1.0))
+    def _seen(self) -> Mapping[str, Any]:
+        return self._env._get_observations(force_update=True)
 
     def _place_body(self, body: ET.Element, top: bool) -> None:
         model: Any = self._env.sim.model
@@ -173,10 +145,6 @@ class RobosuiteReplay:
             f"the demonstration does not fit {self.env_name} of robosuite {self.version}: {what}",
             remedy="Replay it with the robosuite it was recorded with",
         )
-
-
-def _tcp_pose(arm: int, seen: Mapping[str, Array]) -> Array:
-    return np.concatenate((seen[f"robot{arm}_eef_pos"], seen[f"robot{arm}_eef_quat_site"]))
 
 
 def _joints_of(world: ET.Element) -> Iterator[_Joint]:
@@ -211,16 +179,3 @@ def _numbers(element: ET.Element, key: str, default: str) -> Array:
 
 def _scalar(values: Array) -> Any:
     return values[0] if len(values) == 1 else values
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without robosuite's advice on optional parts that are not needed here."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
