@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from robot_rl.errors import ConfigError
+from robot_rl.interfaces import Policy
 from robot_rl.runtime.action_targets import express
+from robot_rl.teleop.degraded import degraded
 from robot_rl.types import ActContext, ActionChunk, ActionKind, ActionSpec, Array, Arrays, ArraySpec, PolicySpec
 
 _MEASURED = {ActionKind.JOINT_POSITION: "joint_position", ActionKind.JOINT_DELTA: "joint_position"}
@@ -28,15 +30,12 @@ class Expert(Protocol):
 
 
 class ScriptedPolicy:
-    """One action per step, clipped to the limits of ``action``. ``action_noise`` is the standard deviation of added
-    normal noise as a share of each limit's half range (the gripper stays clean), drawn by (seed, step)."""
+    """One action per step, clipped to the limits of ``action``."""
 
-    def __init__(self, expert: Expert | None, action: ActionSpec, action_noise: float = 0.0) -> None:
-        if not 0.0 <= action_noise <= 1.0:
-            raise ConfigError(f"action noise is {action_noise}", limit="0 to 1")
+    def __init__(self, expert: Expert | None, action: ActionSpec) -> None:
         if expert is None:
             raise ConfigError("the task names no scripted expert", remedy="Choose another teleop= option")
-        self._expert, self._action, self._noise = expert, action, action_noise
+        self._expert, self._action = expert, action
         names = dict(expert.observation)
         for part in action.parts:
             if part.kind in (ActionKind.TCP_DELTA, ActionKind.TCP_POSITION_DELTA, ActionKind.JOINT_DELTA):
@@ -44,27 +43,20 @@ class ScriptedPolicy:
                 if name not in names:
                     raise ConfigError(f"the expert does not read '{name}', which '{part.name}' is relative to")
         self._spec = PolicySpec(names, action, history=1, horizon=1, execute=1)
-        self._half_range = 0.5 * (action.high - action.low)
-        for part in action.parts:
-            if part.kind is ActionKind.GRIPPER:
-                self._half_range[action.slices[part.name]] = 0.0
-        self._seeds: dict[int, int] = {}
 
     @property
     def spec(self) -> PolicySpec:
         return self._spec
 
     def reset(self, rows: Array, seeds: Array) -> None:
-        """Reseed the noise of batch rows ``rows``."""
-        self._seeds.update({int(row): int(seed) for row, seed in zip(rows, seeds, strict=True)})
+        """Nothing is remembered."""
 
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
         """[B, 1, A] from the newest observation of each row."""
-        batch = len(context.step)
-        actions = np.stack([self._act_row(window, context, row) for row in range(batch)])
+        actions = np.stack([self._act_row(window, row) for row in range(len(context.step))])
         return ActionChunk(actions[:, None], execute=1)
 
-    def _act_row(self, window: Arrays, context: ActContext, row: int) -> Array:
+    def _act_row(self, window: Arrays, row: int) -> Array:
         state = {name: window[name][row, -1] for name in self._spec.observation}
         in_force = {
             part.name: state[name]
@@ -72,10 +64,19 @@ class ScriptedPolicy:
             if (name := _measured_name(part.name, part.kind)) in state
         }
         action = express(self._action, self._expert.set_point(state), in_force)
-        if self._noise:
-            rng = np.random.default_rng([self._seeds.get(row, 0), int(context.step[row])])
-            action = action + self._noise * self._half_range * rng.standard_normal(len(action), dtype=np.float32)
         return np.clip(action, self._action.low, self._action.high).astype(np.float32)
+
+
+def scripted_policy(
+    expert: Expert | None,
+    action: ActionSpec,
+    noise_m: float = 0.0,
+    delay_steps: int = 0,
+    bias_m: Sequence[float] = (0.0, 0.0, 0.0),
+) -> Policy:
+    """The expert of a task, its demonstrations diverse (noise) or worse (delay, bias) where asked for. Raises
+    ConfigError when the task has no expert."""
+    return degraded(ScriptedPolicy(expert, action), noise_m, delay_steps, bias_m)
 
 
 def _measured_name(part: str, kind: ActionKind) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from robot_rl.types import Array, Judgement, Observation, ResetRequest
-from sim.tasks.starts import start_generator, start_pose
+from robot_rl.types import Array, Arrays, Judgement, Observation, ResetRequest
+from sim.tasks.reward import RewardRule, distance, nearness
+from sim.tasks.starts import Starts, upright_pose
 
 
 class Lift:
@@ -24,15 +24,18 @@ class Lift:
         spread_m: float = 0.1,
         start_m: Sequence[float] = (0.48, 0.0, 0.2),
         start_spread_m: float = 0.02,
+        narrow: float = 1.0,
         lift_m: float = 0.05,
         reach_m: float = 0.03,
         min_opening: float = 0.3,
         max_slip_m: float = 0.002,
+        reward: str = "sparse",
     ) -> None:
         self._pose = f"object/{cube}_pose"
         self._half, self._centre, self._spread = half_edge_m, tuple(centre_m), spread_m
         self._start, self._start_spread = tuple(start_m), start_spread_m
         self._lift, self._reach, self._min_opening, self._max_slip = lift_m, reach_m, min_opening, max_slip_m
+        self._starts, self._rule = Starts(self.name, narrow), RewardRule(reward, self.progress)
 
     @property
     def name(self) -> str:
@@ -44,26 +47,30 @@ class Lift:
 
     def reset_request(self, seed: int) -> ResetRequest:
         """Cube, its yaw and the TCP are drawn by ``seed``."""
-        rng = start_generator(self.name, seed)
-        x, y = np.asarray(self._centre) + rng.uniform(-self._spread, self._spread, size=2)
-        yaw = rng.uniform(-math.pi, math.pi)
-        cube = np.array([x, y, self._half, 0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)])
+        draw = self._starts.draw(seed)
+        x, y = draw.around(self._centre, self._spread)
+        cube = upright_pose((x, y, self._half), draw.angle())
         return ResetRequest(
-            tcp_pose=start_pose(rng, self._start, self._start_spread),
+            tcp_pose=draw.tcp_pose(self._start, self._start_spread),
             simulator_state={self._pose: cube},
             operator_text=f"Put the cube {x:.2f} m in front of and {y:+.2f} m beside the arm's base",
             seed=seed,
         )
 
     def judge(self, observation: Observation, action: Array, next_observation: Observation) -> Judgement:
-        """1 at success, which ends the episode."""
-        state, offset = next_observation.state, self._offset(next_observation)
+        """Success is a cube held high."""
+        state, offset = next_observation.state, self._offset(next_observation.state)
         high = state[self._pose][2] >= self._half + self._lift
         apart = state["arm0/gripper_opening"][0] >= self._min_opening
-        slip = np.linalg.norm(offset - self._offset(observation))
+        slip = np.linalg.norm(offset - self._offset(observation.state))
         success = bool(high and apart and np.linalg.norm(offset) <= self._reach and slip <= self._max_slip)
-        return Judgement(float(success), success, success)
+        return self._rule.judge(success, observation.state, state)
 
-    def _offset(self, observation: Observation) -> Array:
+    def progress(self, state: Arrays) -> float:
+        """Nearness of the TCP to the cube, then the share of the lift."""
+        risen = min(max(float(state[self._pose][2]) - self._half, 0.0) / self._lift, 1.0)
+        return 0.5 * nearness(distance(state[self._pose], state["arm0/tcp_pose"])) + 0.5 * risen
+
+    def _offset(self, state: Arrays) -> Array:
         """From the TCP to the cube [3] m."""
-        return observation.state[self._pose][:3] - observation.state["arm0/tcp_pose"][:3]
+        return state[self._pose][:3] - state["arm0/tcp_pose"][:3]

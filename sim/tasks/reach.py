@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from robot_rl.types import Array, Judgement, Observation, ResetRequest
-from sim.tasks.starts import start_generator, start_pose
+from robot_rl.types import Array, Arrays, Judgement, Observation, ResetRequest
+from sim.tasks.reward import RewardRule, distance, nearness
+from sim.tasks.starts import Starts
 
 
 class Reach:
@@ -20,13 +21,17 @@ class Reach:
         upper_m: Sequence[float] = (0.62, 0.2, 0.35),
         start_m: Sequence[float] = (0.48, 0.0, 0.2),
         start_spread_m: float = 0.02,
+        narrow: float = 1.0,
         tolerance_m: float = 0.02,
         max_speed_m_s: float = 0.2,
+        reward: str = "sparse",
     ) -> None:
         self._target = f"object/{target}_position"
-        self._lower, self._upper = tuple(lower_m), tuple(upper_m)
+        lower, upper = np.asarray(lower_m), np.asarray(upper_m)
+        self._centre, self._spread = 0.5 * (lower + upper), 0.5 * (upper - lower)
         self._start, self._start_spread = tuple(start_m), start_spread_m
         self._tolerance, self._max_speed = tolerance_m, max_speed_m_s
+        self._starts, self._rule = Starts(self.name, narrow), RewardRule(reward, self.progress)
 
     @property
     def name(self) -> str:
@@ -38,10 +43,10 @@ class Reach:
 
     def reset_request(self, seed: int) -> ResetRequest:
         """Target and TCP are drawn by ``seed``."""
-        rng = start_generator(self.name, seed)
-        target = rng.uniform(self._lower, self._upper)
+        draw = self._starts.draw(seed)
+        target = draw.around(self._centre, self._spread)
         return ResetRequest(
-            tcp_pose=start_pose(rng, self._start, self._start_spread),
+            tcp_pose=draw.tcp_pose(self._start, self._start_spread),
             gripper_opening=0.0,
             simulator_state={self._target: target},
             operator_text=f"Target at {target.round(2).tolist()} m from the arm's base",
@@ -49,9 +54,12 @@ class Reach:
         )
 
     def judge(self, observation: Observation, action: Array, next_observation: Observation) -> Judgement:
-        """1 at success, which ends the episode."""
+        """Success is being there, slow."""
         state = next_observation.state
-        distance = np.linalg.norm(state[self._target] - state["arm0/tcp_pose"][:3])
-        speed = np.linalg.norm(state["arm0/tcp_velocity"][:3])
-        success = bool(distance <= self._tolerance and speed <= self._max_speed)
-        return Judgement(float(success), success, success)
+        near = distance(state[self._target], state["arm0/tcp_pose"]) <= self._tolerance
+        slow = np.linalg.norm(state["arm0/tcp_velocity"][:3]) <= self._max_speed
+        return self._rule.judge(bool(near and slow), observation.state, state)
+
+    def progress(self, state: Arrays) -> float:
+        """Nearness of the TCP to the target."""
+        return nearness(distance(state[self._target], state["arm0/tcp_pose"]))

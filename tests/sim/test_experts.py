@@ -9,7 +9,9 @@ from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.teleop.scripted import ScriptedPolicy
 from robot_rl.types import StepRow
-from sim.experts import LiftExpert, ReachExpert, Stride
+from sim.experts.lift import LiftExpert
+from sim.experts.reach import ReachExpert
+from sim.experts.stride import Stride
 from tests.sim.lift_env import configured
 
 DOWN = [1.0, 0.0, 0.0, 0.0]
@@ -76,7 +78,7 @@ def test_the_lift_expert_recovers_when_the_cube_is_pushed_away(lift):
 
 
 def test_noise_of_the_action_is_of_the_seed_and_does_not_break_the_expert():
-    env, expert = configured("lift", "teleop.action_noise=0.1")
+    env, expert = configured("lift", "teleop.noise_m=0.0025")
     actions = []
     for _ in range(2):
         heard = Rows()

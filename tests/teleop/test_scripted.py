@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from robot_rl.errors import ConfigError
-from robot_rl.teleop.scripted import ScriptedPolicy
+from robot_rl.teleop.scripted import ScriptedPolicy, scripted_policy
 from robot_rl.types import ActContext, ActionKind, ActionPart, ActionSpec, ArraySpec
 
 pytestmark = pytest.mark.robot
@@ -50,15 +50,13 @@ def test_an_absolute_action_is_the_set_point_itself():
     np.testing.assert_allclose(act(policy)[0, 0], [0.51, 0.0, 0.1, 1, 0, 0, 0, 0.5], atol=1e-7)
 
 
-def test_noise_depends_on_seed_and_step_alone_and_spares_the_gripper():
-    policy = ScriptedPolicy(GoTo((0.5, 0.0, 0.2)), ActionSpec((DELTA, GRIPPER)), action_noise=0.2)
-    policy.reset(np.array([0, 1]), np.array([7, 8]))
-    first, later = act(policy, 2), act(policy, 2, step=1)
-    np.testing.assert_array_equal(first, act(policy, 2))
-    assert np.abs(first - later).max() > 1e-4
-    assert np.abs(first[0] - first[1]).max() > 1e-4
-    np.testing.assert_array_equal(first[:, 0, 3], 0.5)
-    assert np.abs(first[..., :3]).max() <= 0.02 + 1e-9
+def test_options_wrap_the_expert():
+    """Delay nearest to the expert, then bias, then noise; without any it is the expert alone."""
+    action = ActionSpec((DELTA, GRIPPER))
+    plain = scripted_policy(GoTo((0.51, 0.0, 0.2)), action)
+    assert isinstance(plain, ScriptedPolicy)
+    biased = scripted_policy(GoTo((0.51, 0.0, 0.2)), action, delay_steps=1, bias_m=(0.0, 0.001, -0.002))
+    np.testing.assert_allclose(act(biased)[0, 0], act(plain)[0, 0] + [0.0, 0.001, -0.002, 0.0], atol=1e-7)
 
 
 def test_what_cannot_work_is_refused():
@@ -67,5 +65,3 @@ def test_what_cannot_work_is_refused():
         ScriptedPolicy(None, action)
     with pytest.raises(ConfigError, match="does not read 'arm0/tcp_pose'"):
         ScriptedPolicy(GoTo((0, 0, 0), reads="arm0/other"), action)
-    with pytest.raises(ConfigError, match="noise"):
-        ScriptedPolicy(GoTo((0, 0, 0)), action, action_noise=2.0)
