@@ -5,9 +5,7 @@
 
 in the manner of pink and mink: tasks with costs (pose, posture, damping), limits on speed and on the way left to a
 joint's end (Kanoun et al. 2011). The joint position is integrated from its own last value, not from the measured one:
-nothing that the arm does can make it drift or ring. Bounds are met by fixing the joint that breaks them most and
-solving for the others, joint by joint; the result keeps every bound, and is the optimum unless a joint would have to be
-let go again.
+nothing that the arm does can make it drift or ring.
 """
 
 from __future__ import annotations
@@ -67,30 +65,56 @@ def _normal_equations(
 
 @kernel
 def bounded_least_squares(hessian: Array, gradient: Array, bounds: Array, out: Array) -> None:
-    """out [n] near the minimum of 1/2 x^T H x - g^T x within ``bounds`` [2, n], always within them."""
+    """out [n], always within ``bounds`` [2, n]: the minimum of 1/2 x^T H x - g^T x there.
+
+    An active set (Stark and Parker 1995): the variable that breaks its bound most is fixed at it, one that the cost
+    pulls off its bound is let go. Ends at the optimum, or after 4 n changes.
+    """
     n = gradient.shape[0]
     fixed = np.zeros(n, dtype=np.bool_)
-    for _ in range(n + 1):
-        system, solution = hessian.copy(), gradient.copy()
+    for _ in range(4 * n):
+        _solve_free(hessian, gradient, fixed, out)
+        change, most = -1, 0.0
         for i in range(n):
-            for j in range(n):
-                if fixed[i] or fixed[j]:
-                    if fixed[j] and not fixed[i]:
-                        solution[i] -= hessian[i, j] * out[j]
-                    system[i, j] = 1.0 if i == j else 0.0
+            beyond = max(out[i] - bounds[1, i], bounds[0, i] - out[i])
+            if not fixed[i] and beyond > most:
+                change, most = i, beyond
+        if change >= 0:
+            fixed[change] = True
+            out[change] = min(max(out[change], bounds[0, change]), bounds[1, change])
+            continue
+        most = 1e-12
+        for i in range(n):
             if fixed[i]:
-                solution[i] = out[i]
-        cholesky(system)
-        solve_cholesky(system, solution)
-        worst, excess = -1, 0.0
-        for i in range(n):
-            beyond = max(solution[i] - bounds[1, i], bounds[0, i] - solution[i])
-            if not fixed[i] and beyond > excess:
-                worst, excess = i, beyond
-            out[i] = min(max(solution[i], bounds[0, i]), bounds[1, i])
-        if worst < 0:
+                pull = gradient[i]
+                for j in range(n):
+                    pull -= hessian[i, j] * out[j]
+                inwards = -pull if out[i] >= bounds[1, i] else pull
+                if inwards > most:
+                    change, most = i, inwards
+        if change < 0:
             return
-        fixed[worst] = True
+        fixed[change] = False
+    for i in range(n):
+        out[i] = min(max(out[i], bounds[0, i]), bounds[1, i])
+
+
+@kernel
+def _solve_free(hessian: Array, gradient: Array, fixed: Array, out: Array) -> None:
+    """Minimise over the variables that are not ``fixed`` [n]; these keep their values in ``out`` [n]."""
+    n = gradient.shape[0]
+    system, solution = hessian.copy(), gradient.copy()
+    for i in range(n):
+        for j in range(n):
+            if fixed[i] or fixed[j]:
+                if fixed[j] and not fixed[i]:
+                    solution[i] -= hessian[i, j] * out[j]
+                system[i, j] = 1.0 if i == j else 0.0
+        if fixed[i]:
+            solution[i] = out[i]
+    cholesky(system)
+    solve_cholesky(system, solution)
+    out[:] = solution
 
 
 @kernel

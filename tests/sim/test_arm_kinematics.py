@@ -56,10 +56,11 @@ def test_jacobian_agrees_with_finite_differences(robot: Any) -> None:
 
 
 def test_inverse_kinematics_finds_every_pose_around_home(robot: Any) -> None:
-    chain, home = robot.servo.chain, np.array(robot.physics.built.arm.home_rad)
+    chain, arm = robot.servo.chain, robot.physics.built.arm
+    home = np.array(arm.home_rad)
     for q in positions(robot, 20, share=0.3):
         wanted = chain.pose(q)
-        found = inverse_kinematics(chain, wanted, home)
+        found = inverse_kinematics(chain, wanted, home, axes=arm.axes)
         assert found is not None
         assert ((chain.lower <= found) & (found <= chain.upper)).all()
         np.testing.assert_allclose(chain.pose(found)[:3], wanted[:3], atol=1e-5)
