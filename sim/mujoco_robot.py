@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from controllers.arbiter import Arbiter, Arbitration
-from controllers.operational_space import OperationalSpaceGains
+from controllers.law import Gains
 from controllers.servo import Servo
 from robot_rl.errors import (
     CommandRefusedError,
@@ -39,11 +39,12 @@ from robot_rl.types import (
 from sim.arms.arm import Arm
 from sim.arms.panda import panda
 from sim.cameras import CameraRig, SceneRenderer
+from sim.measurement import observation_specs
 from sim.overview import Overview
 from sim.physics import Physics, ticks_per_step
 from sim.reset import arrange
 from sim.scene import TIMESTEP_S, Scene, build_scene
-from sim.world import World, observation_specs
+from sim.world import World
 
 TCP, GRIPPER = "arm0/tcp", "arm0/gripper"
 _DUMPED_STEPS = 40
@@ -73,7 +74,7 @@ class MujocoRobot:
     """One arm (a Panda unless given) in a scene, its TCP kept in the box from ``box_lower_m`` to ``box_upper_m``, which
     lies in the arm's own.
 
-    ``limits`` tightens safety limits by name, ``gains`` are those of operational-space control, ``max_open_loop_s``
+    ``limits`` tightens safety limits by name, ``gains`` choose the law and set it, ``max_open_loop_s``
     (at most 0.5) bounds how far past its arrival a plan runs, ``dump_folder`` takes the last states when physics
     diverges.
     """
@@ -87,7 +88,7 @@ class MujocoRobot:
         box_lower_m: Sequence[float] = (0.25, -0.35, 0.005),
         box_upper_m: Sequence[float] = (0.75, 0.35, 0.5),
         limits: Mapping[str, Any] | None = None,
-        gains: OperationalSpaceGains | None = None,
+        gains: Gains | None = None,
         max_open_loop_s: float = _OPEN_LOOP_S,
         dump_folder: str | None = None,
     ) -> None:

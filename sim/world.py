@@ -8,12 +8,13 @@ import numpy as np
 
 from controllers.gripper import Gripper
 from controllers.kinematics import SerialChain, solve_chain
-from controllers.operational_space import OperationalSpaceGains
+from controllers.law import Gains
 from controllers.safety import LAYERS, SafetyChain
 from controllers.safety_limits import SafetyLimits
 from controllers.servo import Servo
-from robot_rl.types import Array, Arrays, ArraySpec
+from robot_rl.types import Array, Arrays
 from sim.arms.arm import Arm
+from sim.measurement import Measurement
 from sim.physics import Physics
 from sim.scene import Scene, SceneObject, arm_chain, build_scene, joint_couplings
 
@@ -22,7 +23,7 @@ class World:
     """``step_s`` is the time between set points; ``sim.reset`` arranges starts."""
 
     def __init__(
-        self, scene: Scene, arm: Arm, limits: SafetyLimits, gains: OperationalSpaceGains | None, step_s: float
+        self, scene: Scene, arm: Arm, limits: SafetyLimits, gains: Gains | None, step_s: float
     ) -> None:
         built = build_scene(scene, arm)
         self.arm, self.physics = arm, Physics(built)
@@ -30,6 +31,7 @@ class World:
         self.safety = SafetyChain(limits)
         self.servo = Servo(self.chain, limits, gains, np.array(arm.home_rad), step_s)
         self.gripper = Gripper()
+        self._measurement = Measurement(self.physics, self.chain.arrays)
         self.things: dict[str, SceneObject] = {thing.observation: thing for thing in scene.objects}
         self.holdable = {thing.held: thing for thing in scene.objects if thing.free}
         self.home, self._step_s = np.array(arm.home_rad), step_s
@@ -41,7 +43,6 @@ class World:
         self._fingers_qvel = np.array([int(model.joint(name).dofadr[0]) for name in arm.fingers])
         self._fingers_ctrl = self.physics.data.ctrl[n : n + len(arm.fingers)]
         self._couplings = joint_couplings(model)
-        self._upright = np.array(arm.upright_quat_xyzw)
         self._pose, self._jacobian = np.empty(7), np.empty((6, n))
 
     # --- driving ----------------------------------------------------------------------------------------------------
@@ -65,32 +66,8 @@ class World:
     # --- measuring --------------------------------------------------------------------------------------------------
 
     def measure(self, before: Arrays | None = None) -> dict[str, Array]:
-        """The true state by observation name, float32.
-
-        The TCP's quaternion is the one near the upright tool, that of an object the one near its last in ``before``, or
-        near that of the scene's description: streams of them have no jumps.
-        """
-        arm, data = self.physics.arm, self.physics.data
-        solve_chain(self.servo.arrays.chain, arm.q, self._pose, self._jacobian)
-        pose = self._pose.copy()
-        pose[3:] = _near(pose[3:], self._upright)
-        travelled = data.qpos[self._fingers_qpos] - self._fingers_closed
-        opening = float(np.mean(travelled / (self._fingers_open - self._fingers_closed)))
-        state = {
-            "arm0/joint_position": arm.q,
-            "arm0/joint_velocity": arm.dq,
-            "arm0/tcp_pose": pose,
-            "arm0/tcp_velocity": self._jacobian @ arm.dq,
-            "arm0/gripper_opening": np.array([min(max(opening, 0.0), 1.0)]),
-        }
-        for name, thing in self.things.items():
-            pose = self.pose_of(thing)
-            if thing.marker:
-                state[name] = pose[:3]
-                continue
-            reference = np.asarray(thing.quat_xyzw) if before is None else before[name][3:]
-            state[name] = np.concatenate((pose[:3], _near(pose[3:], reference)))
-        return {name: value.astype(np.float32) for name, value in state.items()}
+        """The true state by observation name, as ``Measurement.read`` tells."""
+        return self._measurement.read(before)
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -155,26 +132,6 @@ class World:
 
     def _finger_positions(self, opening: float) -> Array:
         return self._fingers_closed + opening * (self._fingers_open - self._fingers_closed)
-
-
-def observation_specs(scene: Scene, arm: Arm) -> dict[str, ArraySpec]:
-    """What ``World.measure`` returns."""
-    joints = arm.joints
-    specs = {
-        "arm0/joint_position": ArraySpec((len(joints),), unit="rad", names=joints),
-        "arm0/joint_velocity": ArraySpec((len(joints),), unit="rad/s", names=joints),
-        "arm0/tcp_pose": ArraySpec((7,), unit="m, quat_xyzw", frame="base"),
-        "arm0/tcp_velocity": ArraySpec((6,), unit="m/s, rad/s", frame="base"),
-        "arm0/gripper_opening": ArraySpec((1,), unit="opening"),
-    }
-    for thing in scene.objects:
-        shape, unit = ((3,), "m") if thing.marker else ((7,), "m, quat_xyzw")
-        specs[thing.observation] = ArraySpec(shape, unit=unit, frame="base", privileged=True)
-    return specs
-
-
-def _near(quat: Array, reference: Array) -> Array:
-    return -quat if quat @ reference < 0.0 else quat
 
 
 def _wxyz(pose: Array) -> Array:
