@@ -28,6 +28,7 @@ class LimitArrays(NamedTuple):
     joint: Array  # [2, n] rad, margin taken off
     joint_speed: Array  # [n] rad/s
     torque: Array  # [2, n] N m and N m/s
+    joint_motion: Array  # [3] rad/s^2, rad/s^3 of each joint, rad per step
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class SafetyLimits:
     max_acceleration_rad_s2: float = 20.0
     joint_margin_rad: float = 0.1
     torque_rate_n_m_s: float = 8000.0
+    max_joint_acceleration_rad_s2: float = 15.0  # this and the next two where joints are commanded
+    max_joint_jerk_rad_s3: float = 5000.0
+    max_joint_jump_rad: float = 0.3
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -110,6 +114,7 @@ class SafetyLimits:
             + np.array([[self.joint_margin_rad], [-self.joint_margin_rad]]),
             np.array(self.joint_speed_rad_s),
             np.array([self.torque_n_m, np.full(n, self.torque_rate_n_m_s)]),
+            np.array([self.max_joint_acceleration_rad_s2, self.max_joint_jerk_rad_s3, self.max_joint_jump_rad]),
         )
 
 
