@@ -22,9 +22,7 @@ from sim.scene import Scene, SceneObject, arm_chain, build_scene, joint_coupling
 class World:
     """``step_s`` is the time between set points; ``sim.reset`` arranges starts."""
 
-    def __init__(
-        self, scene: Scene, arm: Arm, limits: SafetyLimits, gains: Gains | None, step_s: float
-    ) -> None:
+    def __init__(self, scene: Scene, arm: Arm, limits: SafetyLimits, gains: Gains | None, step_s: float) -> None:
         built = build_scene(scene, arm)
         self.arm, self.physics = arm, Physics(built)
         self.chain: SerialChain = arm_chain(built)

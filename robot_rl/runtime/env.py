@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from robot_rl.errors import ConfigError, RobotError, SpecMismatchError, StaleObservationError, valid_choices
+from robot_rl.errors import (
+    ConfigError,
+    RobotError,
+    SimulationDivergedError,
+    SpecMismatchError,
+    StaleObservationError,
+    valid_choices,
+)
 from robot_rl.interfaces import Clock, Robot, Task
 from robot_rl.runtime.action_targets import express, integrate
 from robot_rl.runtime.clock import StepGrid
@@ -19,6 +26,7 @@ from robot_rl.types import (
     Array,
     Arrays,
     EnvSpec,
+    Judgement,
     Observation,
     Phase,
     StepResult,
@@ -124,8 +132,9 @@ class RobotEnv:
     def step(self, plan: TargetChunk) -> StepResult:
         """Send what remains of ``plan``, wait for the end of the step, read and judge.
 
-        Commanded, executed and human targets come back in the units of the policy's action. A fault of the robot stops
-        it and truncates the episode with ``info["fault"]``. Raises what the robot raises, after stopping it.
+        Commanded, executed and human targets come back in the units of the policy's action. A fault of the robot, or a
+        simulation that diverges, stops it and truncates the episode with ``info["fault"]``. Raises whatever else the
+        robot raises, after stopping it.
         """
         before = self._current()
         fresh = plan.first_step == before.step
@@ -134,10 +143,14 @@ class RobotEnv:
             if self._reflex is not None:
                 plan = _with_targets(plan, self._reflex.targets(before))
             self._robot.command(plan)
-            overrun = self._grid.wait()
+            diverged, overrun = None, False
+            try:
+                overrun = self._grid.wait()
+            except SimulationDivergedError as error:  # the end of this episode, not of the run
+                diverged = error
             after = _checked(self._robot.read(), before)
             action = self._action(plan, before, after, fresh)
-            verdict = self._task.judge(before, action.commanded, after)
+            verdict = Judgement(0.0) if diverged else self._task.judge(before, action.commanded, after)
         except BaseException:
             self._robot.stop()
             raise
@@ -146,7 +159,7 @@ class RobotEnv:
         info: dict[str, object] = {"overrun": overrun} if overrun else {}
         if fault:
             self._robot.stop()
-            info["fault"] = after.mode.removeprefix("fault").lstrip(": ") or "unknown"
+            info["fault"] = str(diverged or after.mode.removeprefix("fault").lstrip(": ") or "unknown")
         truncated = not verdict.terminated and (fault or after.step >= self._max_steps)
         return StepResult(after, action, verdict.reward, verdict.terminated, truncated, verdict.success, info)
 

@@ -1,0 +1,59 @@
+"""One control step of an arm: who commands, what the safety chain makes of it, and the report of what was done."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controllers.arbiter import Arbiter, Arbitration
+from robot_rl.types import Array, CommandReport, Phase
+from sim.world import World
+
+TCP, GRIPPER = "arm0/tcp", "arm0/gripper"
+_HOLD = Arbitration(Phase.HOLD, None, None, None)
+
+
+class ControlStep:
+    """Begun and ended at step rate; in between physics runs under the servo."""
+
+    def __init__(self, world: World, arbiter: Arbiter) -> None:
+        self._world, self._arbiter = world, arbiter
+        self.reset()
+
+    def reset(self) -> CommandReport:
+        """An episode starts; returns the report of what the arm is latched onto."""
+        self._verdict = _HOLD
+        self._wish = self._last_set_point()
+        return CommandReport(-1, Phase.RESET, self._wish, self._wish)
+
+    def begin(self, step: int) -> Array:
+        """Arbitrate and hand the checked set point to servo and gripper; returns that of the TCP [7]."""
+        world = self._world
+        verdict, before = self._arbiter.decide(step), self._verdict
+        if verdict.source is not before.source:
+            world.safety.join()
+        self._verdict = verdict
+        self._wish = {**self._last_set_point(), **(verdict.row or {})}
+        target, opening = world.safety.set_point(self._wish[TCP], float(self._wish[GRIPPER][0]))
+        following = None if verdict.following is None else verdict.following.get(TCP)
+        world.servo.begin(target, following, moving=verdict.row is not None)
+        world.drive_gripper(opening)
+        return target
+
+    def end(self, step: int) -> CommandReport:
+        """What became of the commands of this step."""
+        verdict, world = self._verdict, self._world
+        reached = world.servo.arrays.reference.copy()
+        world.safety.latch(reached)
+        return CommandReport(
+            step, verdict.source, self._wish, {TCP: reached, GRIPPER: np.array([world.gripper.opening])},
+            human=verdict.human, valid=verdict.row is not None, interventions=world.take_interventions(),
+        )  # fmt: skip
+
+    def lost(self, step: int) -> CommandReport:
+        """The report of a step that physics did not survive."""
+        held = self._last_set_point()
+        return CommandReport(step, self._verdict.source, self._wish, held, human=self._verdict.human, valid=False)
+
+    def _last_set_point(self) -> dict[str, Array]:
+        pose, opening = self._world.safety.last
+        return {TCP: pose, GRIPPER: np.array([opening])}
