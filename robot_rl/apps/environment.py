@@ -37,6 +37,12 @@ def make_env(node: Any, **arguments: Any) -> Env:
     return instantiate(copy.deepcopy(node._get_root()).env, **arguments)
 
 
+def side_by_side(env: Env) -> int:
+    """How many of an env an evaluation steps in lockstep, whatever the number of episodes, so that a seed always gives
+    the same numbers: a robot is one, an adapted simulator says how many."""
+    return int(getattr(env, "side_by_side", 1))
+
+
 def filmable_env(node: Any, command: str, camera: str | None) -> Env:
     """The env of ``node``; one that nothing can be seen of gets the option ``camera`` of the group camera/."""
     from robot_rl.runtime.video import video_of

@@ -19,10 +19,9 @@ from robot_rl.apps.environment import (
     load_policy,
     make_env,
     progress,
+    side_by_side,
     wrapper_title,
 )
-
-_LOCKSTEP_ENVS = 50  # whatever the number of episodes, so that a seed always gives the same numbers
 
 
 @dataclass
@@ -78,15 +77,13 @@ def evaluate_checkpoint(
     """
     import torch
 
-    from robot_rl.runtime.env import RobotEnv
     from robot_rl.runtime.evaluation import evaluate
     from robot_rl.runtime.scores import ScoreLog
 
     at_least(config, episodes=1, first_seed=0, batch=1, threads=1)
     torch.set_num_threads(config.threads)
     envs = [make_env(node)]
-    lockstep = 1 if isinstance(envs[0], RobotEnv) else _LOCKSTEP_ENVS
-    envs += [make_env(node) for _ in range((config.batch or lockstep) - 1)]
+    envs += [make_env(node) for _ in range((config.batch or side_by_side(envs[0])) - 1)]
     with closing(*envs):
         policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes, wrapper)
         key = _key(node, checkpoint, changes, len(envs), wrapper)

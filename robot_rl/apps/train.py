@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, closing, open_dataset
+from robot_rl.apps.environment import at_least, closing, open_dataset, side_by_side
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import CheckpointError, ConfigError, StoreError
-
-LOCKSTEP_ENVS = 50  # envs of a simulator benchmark that are evaluated side by side
 
 
 @dataclass
@@ -138,14 +136,12 @@ def _take_statistics(policy: Any, policy_config: Mapping[str, Any], folder: Path
 
 def _evaluation(config: Any, acting: Any) -> tuple[Any, list[Any]]:
     """(step, averaged weights) -> score on the seeds for choosing; and the envs that it needs."""
-    from robot_rl.runtime.env import RobotEnv
     from robot_rl.runtime.evaluation import evaluate
 
     if not config.get("env"):
         raise ConfigError("evaluate_every needs an env", remedy="Choose a task=, or set evaluate_every=0")
     envs = [instantiate(config.env)]
-    if not isinstance(envs[0], RobotEnv):
-        envs += [instantiate(config.env) for _ in range(min(config.evaluate_episodes, LOCKSTEP_ENVS) - 1)]
+    envs += [instantiate(config.env) for _ in range(min(config.evaluate_episodes, side_by_side(envs[0])) - 1)]
     seeds = range(config.evaluate_seed, config.evaluate_seed + config.evaluate_episodes)
 
     def score(step: int, state: Mapping[str, Any]) -> dict[str, float]:

@@ -149,10 +149,10 @@ def scored(checkpoint: Path, arguments: Mapping[str, str], plan: Mapping[str, An
     """Mean best reward over the seeds; episodes that are in the results file already are not run again."""
     from robot_rl.runtime.evaluation import evaluate
     from robot_rl.runtime.scores import ScoreLog
-    from sim.pusht_env import PushTEnv
+    from sim.pusht_env import pusht_env
 
     first, count = int(arguments.get("first_seed", 100_000)), int(arguments.get("episodes", 100))
-    envs = [PushTEnv() for _ in range(LOCKSTEP_ENVS)]
+    envs = [pusht_env() for _ in range(LOCKSTEP_ENVS)]
     policy = load_checkpoint(checkpoint, envs[0].spec, changes=plan)
     results = Path(arguments.get("results", checkpoint.parent.parent / "denoising"))
     results.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.interfaces import Env
 from robot_rl.runtime.evaluation import compare, evaluate
 from robot_rl.runtime.scores import EpisodeScore, EvaluationReport, ScoreLog
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, PolicySpec
-from sim.pusht_env import PushTEnv
+from sim.pusht_env import pusht_env
 from tests.runtime.counting import UNIT_M, CountingPolicy, Tape, counting_env
 
 
@@ -48,7 +49,7 @@ def test_one_env_is_evaluated_seed_by_seed_with_its_listeners() -> None:
 class Seeded:
     """Goes where its row's seed says, and notes the shape and the row count of every call."""
 
-    def __init__(self, env: PushTEnv) -> None:
+    def __init__(self, env: Env) -> None:
         observation = {"agent/position": env.spec.observation["agent/position"]}
         self.spec = PolicySpec(observation, env.spec.action, history=2, horizon=6, execute=4)
         self.calls: list[tuple[int, ...]] = []
@@ -66,7 +67,7 @@ class Seeded:
 
 
 def test_side_by_side_gives_the_same_episodes_in_a_batch_of_constant_size() -> None:
-    envs = [PushTEnv(max_steps=10) for _ in range(4)]
+    envs = [pusht_env(max_steps=10) for _ in range(4)]
     together, alone = Seeded(envs[0]), Seeded(envs[0])
     heard: list[int] = []
     many = evaluate(envs, together, range(10), on_episode=lambda episode: heard.append(episode.seed))

@@ -13,7 +13,7 @@ from robot_rl.runtime.random_policy import RandomPolicy
 from robot_rl.runtime.recorder import EpisodeRecorder
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import Phase, StepRow
-from sim.pusht_env import PushTEnv
+from sim.pusht_env import pusht_env
 from tests.runtime.counting import UNIT_M, CountingPolicy, Tape, counting_env
 
 
@@ -48,7 +48,7 @@ def test_an_episode_is_stored_row_by_row(store: EpisodeStore) -> None:
 
 
 def test_camera_frames_reach_the_store(store: EpisodeStore) -> None:
-    env = PushTEnv(max_steps=5, image_size_px=32)
+    env = pusht_env(max_steps=5, image_size_px=32)
     recorder = EpisodeRecorder(store)
     run_episode(env, RandomPolicy(env.spec), [recorder], seed=0, source=Phase.SCRIPTED)
     episode = store.read(store.ids()[0])

@@ -12,7 +12,7 @@ from robot_rl.errors import ConfigError, InvalidArrayError
 from robot_rl.runtime.random_policy import RandomPolicy
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.runtime.video import VideoListener, video_of, write_mp4
-from sim.pusht_env import PushTEnv
+from sim.pusht_env import pusht_env
 from tests.runtime.counting import counting_env
 
 
@@ -33,7 +33,7 @@ def test_pictures_come_back_in_order_at_an_even_size(tmp_path: Path) -> None:
 
 
 def test_one_file_per_episode_from_the_camera_or_from_the_drawing(tmp_path: Path) -> None:
-    env = PushTEnv(max_steps=6, image_size_px=48)
+    env = pusht_env(max_steps=6, image_size_px=48)
     camera = VideoListener(tmp_path / "camera-{seed}.mp4", camera="board", overlay=False)
     drawn = video_of(env, tmp_path / "drawn-{seed}.mp4")
     assert drawn is not None
@@ -53,7 +53,7 @@ def test_an_env_without_pictures_has_no_video(tmp_path: Path) -> None:
 
 
 def test_an_unknown_camera_is_named_and_an_empty_video_is_no_file(tmp_path: Path) -> None:
-    env = PushTEnv(max_steps=3, image_size_px=32)
+    env = pusht_env(max_steps=3, image_size_px=32)
     with pytest.raises(ConfigError, match="Did you mean 'board'"):
         run_episode(env, RandomPolicy(env.spec), [VideoListener(tmp_path / "x.mp4", "bord")], seed=0)
     with pytest.raises(InvalidArrayError, match="without images"):

@@ -24,7 +24,7 @@ from robot_rl.runtime.recorder import EpisodeRecorder
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.runtime.window import ObservationWindow, check_inputs
 from robot_rl.types import ArraySpec, Frame, Observation, PolicySpec, StepRow
-from sim.pusht_env import PushTEnv
+from sim.pusht_env import pusht_env
 
 
 def smooth_image(height: int, width: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_scaling_averages_areas() -> None:
 
 def window_of(history: int, shape: tuple[int, ...] = (24, 24, 3)) -> ObservationWindow:
     spec = PolicySpec(
-        {"x": ArraySpec((1,)), f"images/{CAMERA}": ArraySpec(shape, "uint8")}, PushTEnv().spec.action, history
+        {"x": ArraySpec((1,)), f"images/{CAMERA}": ArraySpec(shape, "uint8")}, pusht_env().spec.action, history
     )
     return ObservationWindow(spec)
 
@@ -101,7 +101,7 @@ def test_windows_are_padded_slide_and_scale_images() -> None:
 
 def test_frames_reach_acting_as_they_reached_training(tmp_path: Path) -> None:
     """96 px to 84 px is where two ways of averaging an area differ by grey levels."""
-    env, store = PushTEnv(max_steps=5, image_size_px=96), EpisodeStore.create(tmp_path / "data")
+    env, store = pusht_env(max_steps=5, image_size_px=96), EpisodeStore.create(tmp_path / "data")
     camera = partial(ImageEncoder, height=84, width=84, channels=8)
     policy = DiffusionPolicy(env.spec, ChunkMlp, DDIM, NoiseSchedule(), cameras={CAMERA: camera}, pad_after=15)
     window, seen = ObservationWindow(policy.spec), []
@@ -128,7 +128,7 @@ def test_a_camera_that_stops_is_named() -> None:
 
 
 def test_inputs_are_checked_by_name_and_shape() -> None:
-    env = PushTEnv(image_size_px=96)
+    env = pusht_env(image_size_px=96)
     wants = {"agent/position": ArraySpec((2,)), f"images/{CAMERA}": ArraySpec((48, 48, 3), "uint8")}
     check_inputs(PolicySpec(wants, env.spec.action), env.spec)
     with pytest.raises(SpecMismatchError, match=f"Did you mean 'images/{CAMERA}'"):

@@ -9,14 +9,14 @@ import zarr
 from robot_rl.data.pusht import CAMERA, GOAL_POSE, tee_coverage, tee_keypoints
 from robot_rl.errors import CommandRefusedError
 from robot_rl.runtime.frame_codec import decode
-from sim.pusht_env import PushTEnv, initial_state
+from sim.pusht_env import initial_state, pusht_env
 from tests.shared_data import shared_data
 
 
 def test_seeds_mean_what_they_mean_in_the_original() -> None:
     # numpy.random.RandomState(100000): randint(50, 450) twice, randint(100, 400) twice, randn * 2 pi - pi
     np.testing.assert_allclose(initial_state(100000), [235, 124, 335, 128, -0.90492743], atol=1e-8)
-    state = PushTEnv().reset(100000).state
+    state = pusht_env().reset(100000).state
     np.testing.assert_array_equal(state["agent/position"], [235, 124])
     # placed at (335, 128), then turned about the centre of mass at (0, 45) px: p + c - R c
     c, s = np.cos(-0.90492743), np.sin(-0.90492743)
@@ -25,12 +25,12 @@ def test_seeds_mean_what_they_mean_in_the_original() -> None:
 
 
 def test_observations_agree_with_each_other() -> None:
-    state = PushTEnv().reset(3).state
+    state = pusht_env().reset(3).state
     np.testing.assert_allclose(state["tee/keypoints"], tee_keypoints(state["tee/pose"]), atol=1e-3)
 
 
 def test_the_agent_moves_to_its_target_in_a_tenth_of_a_second_per_step() -> None:
-    env = PushTEnv()
+    env = pusht_env()
     observation = env.restore({"agent/position": np.array([50.0, 50.0]), "tee/pose": np.array([300.0, 300.0, 0.0])})
     plan = env.anchor(np.tile([80.0, 60.0], (10, 1)), observation)
     stamps = []
@@ -43,7 +43,7 @@ def test_the_agent_moves_to_its_target_in_a_tenth_of_a_second_per_step() -> None
 
 
 def test_reward_success_and_end_by_coverage() -> None:
-    env = PushTEnv()
+    env = pusht_env()
     goal = np.array([*GOAL_POSE])
     observation = env.restore({"agent/position": np.array([50.0, 50.0]), "tee/pose": goal})
     result = env.step(env.hold())
@@ -59,7 +59,7 @@ def test_reward_success_and_end_by_coverage() -> None:
 
 
 def test_a_success_in_the_last_step_is_no_truncation() -> None:
-    env = PushTEnv(max_steps=1)
+    env = pusht_env(max_steps=1)
     env.restore({"agent/position": np.array([50.0, 50.0]), "tee/pose": np.array(GOAL_POSE)})
     result = env.step(env.hold())
     assert (result.terminated, result.truncated) == (True, False)
@@ -69,14 +69,14 @@ def test_a_success_in_the_last_step_is_no_truncation() -> None:
 
 
 def test_targets_are_clipped_to_the_board() -> None:
-    env = PushTEnv()
+    env = pusht_env()
     np.testing.assert_array_equal(
         env.anchor(np.array([[-20.0, 600.0]]), env.reset(0)).targets["agent/target"], [[0, 512]]
     )
 
 
 def test_the_camera_shows_the_board_as_jpeg() -> None:
-    env = PushTEnv(image_size_px=96)
+    env = pusht_env(image_size_px=96)
     observation = env.restore({"agent/position": np.array([60.0, 440.0]), "tee/pose": np.array(GOAL_POSE)})
     frame = observation.frames[CAMERA]
     assert (frame.codec, env.spec.cameras[CAMERA].width) == ("jpeg", 96)
@@ -88,7 +88,7 @@ def test_the_camera_shows_the_board_as_jpeg() -> None:
 
 
 def test_order_of_calls_is_enforced() -> None:
-    env = PushTEnv()
+    env = pusht_env()
     with pytest.raises(CommandRefusedError, match="not been reset"):
         env.hold()
     plan = env.anchor(np.array([[1.0, 1.0]]), env.reset(0))
@@ -102,7 +102,7 @@ def test_human_demonstrations_are_reproduced() -> None:
     root = zarr.open(shared_data("pusht_human206") / "pusht_cchi_v7_replay.zarr", mode="r")
     states, actions = np.asarray(root["data/state"]), np.asarray(root["data/action"])  # type: ignore[index]
     ends = np.asarray(root["meta/episode_ends"])  # type: ignore[index]
-    env, coverage = PushTEnv(), []
+    env, coverage = pusht_env(), []
     for episode in range(0, 200, 40):
         rows = slice(0 if episode == 0 else ends[episode - 1], ends[episode])
         state, action = states[rows].astype(np.float64), actions[rows]
