@@ -18,6 +18,7 @@ from robot_rl.types import Array
 
 _LARGEST_SCENE = 2000  # geoms
 _NEAR_M, _FAR_M = 0.01, 50.0  # what lies outside is not drawn
+_SHADOWS_M = 1.2  # around the axis of a lamp; a wider map is coarser, and speckles where its border is seen
 
 
 class Offscreen:
@@ -37,6 +38,7 @@ class Offscreen:
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width
         model.vis.quality.offsamples = samples
         model.vis.map.znear, model.vis.map.zfar = _NEAR_M / model.stat.extent, _FAR_M / model.stat.extent
+        model.vis.map.shadowclip = _SHADOWS_M / model.stat.extent
         self._scene = mujoco.MjvScene(model, maxgeom=_LARGEST_SCENE)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False

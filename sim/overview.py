@@ -8,9 +8,8 @@ from sim.cameras import CameraRig, Profile, SceneCamera, SceneRenderer
 from sim.physics import Physics
 from sim.scene import Scene, build_scene
 
-CAMERA = SceneCamera(
-    "overview", (1.42, -0.9, 0.85), (0.28, 0.0, 0.27), fovy_deg=42.0, height=360, width=480
-)  # the whole arm at home and the table before it
+CAMERA = SceneCamera("overview", (1.42, -0.9, 0.85), (0.34, 0.03, 0.27), fovy_deg=39.5, height=360, width=480)
+"""The whole arm at home and the table before it."""
 _SMOOTH = 4
 
 

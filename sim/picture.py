@@ -1,42 +1,96 @@
-"""Pictures of the tasks for the README: ``python -m sim.picture lift sim/docs/lift.jpg``."""
+"""Pictures of the tasks for the README: ``python -m sim.picture [task ...] [--folder sim/docs]``, all without names.
+
+Each shows the start of an episode and, where the task has an expert, how it ends.
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from robot_rl.errors import ConfigError, valid_choices
-from robot_rl.types import ResetRequest
-from sim.cameras import CameraRig, Profile, SceneCamera, encode_jpeg
+import robot_rl.conf
+from robot_rl.apps.main import compose, instantiate
+from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.runtime.env import RobotEnv
+from robot_rl.runtime.rollout import run_episode
+from robot_rl.runtime.video import Rendering
+from robot_rl.types import Array
+from sim.cameras import Profile, encode_jpeg
 from sim.mujoco_robot import MujocoRobot
-from sim.scene import Scene, SceneObject, Shape
+from sim.overview import CAMERA, Overview
 
-_VIEW = SceneCamera("view", (1.35, -0.75, 0.75), (0.35, 0.0, 0.22), fovy_deg=42.0, height=360, width=480)
-_SCENES = {
-    "lift": (
-        Scene([SceneObject("cube", Shape.BOX, (0.02, 0.02, 0.02), position_m=(0.52, -0.06, 0.02))]),
-        {"object/cube_pose": np.array([0.52, -0.06, 0.02, 0.0, 0.0, 0.3, 0.954])},
-    ),
-    "reach": (
-        Scene([SceneObject("target", Shape.SPHERE, (0.015,), rgba=(0.15, 0.65, 0.3, 1.0), marker=True)]),
-        {"object/target_position": np.array([0.55, -0.15, 0.25])},
-    ),
-}
+_HEIGHT, _WIDTH, _GAP = 300, 400, 6
+_QUALITY = 85
+_SEED = 3  # nothing hides what the task is about
 
 
-def draw(task: str) -> bytes:
-    """JPEG of a start of ``task``, 480 x 360 pixels. Raises ConfigError for a task without a scene here."""
-    if task not in _SCENES:
-        raise ConfigError(f"no picture of task '{task}'", remedy=valid_choices(task, _SCENES))
-    scene, start = _SCENES[task]
-    rig = CameraRig([_VIEW], profile=Profile.FULL)
-    with MujocoRobot(scene, cameras=rig) as robot:
-        robot.reset(ResetRequest(simulator_state=start))
-        assert robot.renderer is not None
-        return encode_jpeg(robot.renderer.pixels(robot.physics.data)["view"], quality=88)
+def draw(task: str) -> Array:
+    """Start and end of an episode of ``task`` side by side, RGB uint8 [300, w, 3].
+
+    Raises ConfigError for a task that does not exist, cannot be built here or cannot draw itself.
+    """
+    config = compose("record", [f"task={task}"])
+    with ExitStack() as stack:
+        env = stack.enter_context(closing(instantiate(config.env)))
+        picture = _drawing(env, stack)
+        env.reset(_SEED)
+        panels = [picture()]
+        if config.get("expert"):
+            run_episode(env, instantiate(config.teleop), seed=_SEED)
+            panels.append(picture())
+    gap = np.full((_HEIGHT, _GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([part for panel in panels for part in (gap, _fitted(panel))][1:], axis=1)
+
+
+def tasks() -> list[str]:
+    """The options of the group task/."""
+    return sorted(path.stem for path in (Path(robot_rl.conf.__file__).parent / "task").glob("*.yaml"))
+
+
+def _drawing(env: Any, stack: ExitStack) -> Callable[[], Array]:
+    """What draws the present of an env: our arms with everything there is to see, others as they do; closed by the
+    stack."""
+    robot = env.robot if isinstance(env, RobotEnv) else env
+    if isinstance(robot, MujocoRobot):
+        built = robot.physics.built
+        camera = replace(CAMERA, height=_HEIGHT, width=_WIDTH)
+        overview = stack.enter_context(closing(Overview(built.scene, built.arm, Profile.FULL, camera)))
+        return lambda: overview.draw(robot.physics)
+    if isinstance(robot, Rendering):
+        return robot.render
+    raise ConfigError(f"task '{env.spec.task}' cannot draw itself")
+
+
+def _fitted(image: Array) -> Array:
+    import cv2
+
+    width = round(image.shape[1] * _HEIGHT / image.shape[0])
+    return image if image.shape[0] == _HEIGHT else cv2.resize(image, (width, _HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Write ``<folder>/<task>.jpg`` of the tasks named, of all that can be drawn here without names."""
+    parser = argparse.ArgumentParser(prog="python -m sim.picture", description=__doc__)
+    parser.add_argument("tasks", nargs="*", metavar="task")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "docs")
+    given = parser.parse_args(words)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    for task in given.tasks or tasks():
+        try:
+            path = given.folder / f"{task}.jpg"
+            path.write_bytes(encode_jpeg(draw(task), _QUALITY))
+            print(f"{path} {path.stat().st_size / 1e3:.0f} kB")
+        except RobotRlError as error:
+            if given.tasks:
+                raise
+            print(f"no picture of {task}: {error}")
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_bytes(draw(sys.argv[1]))
+    main()

@@ -18,14 +18,14 @@ class Config:
     data: str
     episode: str
     play: str
-    video: bool
+    show: str | None
 
 
 def run(config: Any) -> None:
     """Play an episode back and print how far it strays from what was recorded."""
     from robot_rl.runtime.replay import Deviation, from_recording
     from robot_rl.runtime.rollout import run_episode
-    from robot_rl.runtime.video import video_of
+    from robot_rl.runtime.viewer import viewer_of
 
     store = open_dataset(config.root, config.data)
     episode = store.read(_find(store, config.episode))
@@ -42,11 +42,14 @@ def run(config: Any) -> None:
         actions = episode.arrays.get(f"action/{config.play}", commanded)[: episode.steps]
         start, seed = from_recording(env, episode.metadata.get("seed"), {k: v[0] for k, v in recorded.items()})
         deviation = Deviation(recorded)
-        path = Path(config.root) / "runs" / "replay" / f"{episode.id}.mp4"
-        video = video_of(env, path) if config.video else None
-        listeners = [deviation] if video is None else [deviation, video]
+        path = Path(config.root) / "runs" / "replay" / episode.id
+        viewer = viewer_of(env, config.show, path) if config.show else None
+        listeners = [deviation] if viewer is None else [deviation, viewer.listener]
         end = run_episode(start, _policy(episode, actions, env.spec), listeners, seed=seed)
-    _report(episode, end, deviation, video)
+    _report(episode, end, deviation)
+    if viewer is not None:
+        viewer.close()
+        print(viewer.hint())
 
 
 def _policy(episode: Any, actions: Any, spec: Any) -> Any:
@@ -85,7 +88,7 @@ def _check(store: Any, env: Any) -> None:
         )
 
 
-def _report(episode: Any, end: Any, deviation: Any, video: Any) -> None:
+def _report(episode: Any, end: Any, deviation: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -99,5 +102,3 @@ def _report(episode: Any, end: Any, deviation: Any, video: Any) -> None:
         f"recorded {episode.steps} steps, reward {recorded:.4g}, success {episode.metadata.get('success')}\n"
         f"replayed {end.length} steps, reward {end.total_reward:.4g}, success {end.success}"
     )
-    if video is not None:
-        console.print(f"video {video.written[0]}", soft_wrap=True)
