@@ -43,18 +43,6 @@ def side_by_side(env: Env) -> int:
     return int(getattr(env, "side_by_side", 1))
 
 
-def filmable_env(node: Any, command: str, camera: str | None) -> Env:
-    """The env of ``node``; one that nothing can be seen of gets the option ``camera`` of the group camera/."""
-    from robot_rl.runtime.video import video_of
-
-    env, root = make_env(node), copy.deepcopy(node._get_root())
-    if camera is None or "camera" not in root or video_of(env, Path()) is not None:
-        return env
-    env.close()
-    root.camera = compose(command, [f"task={env.spec.task}", f"camera={camera}"]).camera
-    return make_env(root.env)
-
-
 def make_teleop(config: Any, spec: EnvSpec) -> Policy:
     """The teleop device or expert; an option with ``_partial_`` is given the env's spec."""
     try:

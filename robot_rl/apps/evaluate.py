@@ -15,7 +15,6 @@ from robot_rl.apps.environment import (
     closing,
     dotted,
     env_config,
-    filmable_env,
     load_policy,
     make_env,
     progress,
@@ -34,7 +33,6 @@ class Config:
     first_seed: int
     batch: int | None
     videos: int
-    film: str | None
     accept: list[str]
     changes: dict[str, Any]
     name: str | None
@@ -115,7 +113,7 @@ def _film(config: Any, node: Any, checkpoint: Path, folder: Path) -> list[Path]:
 
     if config.videos < 1:
         return []
-    env = filmable_env(node, "evaluate", config.film)
+    env = make_env(node)
     with closing(env):
         policy = load_policy(str(checkpoint), env.spec, list(config.accept), dict(config.changes), config.get("policy"))
         video = video_of(env, folder / f"{checkpoint.name}-seed{{seed}}.mp4")
