@@ -9,6 +9,7 @@ MuJoCo's C functions are called through their addresses in the library that the 
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,15 @@ def _load_mujoco() -> ctypes.CDLL:
 
 
 _library = _load_mujoco()
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+def _log(message: bytes) -> None:
+    logging.getLogger("mujoco").warning(message.decode(errors="replace"))
+
+
+# MuJoCo's own way is to print its warnings and to append them to a file in the folder of the process.
+ctypes.c_void_p.in_dll(_library, "mju_user_warning").value = ctypes.cast(_log, ctypes.c_void_p).value
 
 
 def _address(name: str) -> int:

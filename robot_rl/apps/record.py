@@ -61,6 +61,8 @@ def _record(config: Any, env: Any, policy: Any, recorder: Any, store: Any) -> tu
                     remedy="Allow more attempts, keep_failures=true, or look at the task with robot-rl view",
                 )
             end = run_episode(env, policy, [recorder], seed=seed, source=Phase.SCRIPTED)
+            if end.reason.startswith("fault"):
+                print(f"seed {seed}: {end.reason}")
             seed, tried = seed + 1, tried + 1
             if recorder.kept is not None:
                 kept += 1

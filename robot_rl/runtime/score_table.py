@@ -23,6 +23,9 @@ def score_table(*reports: EvaluationReport) -> Table:
             f"{report.best_reward_mean:.3f} {_interval(report.best_reward_interval)}",
             f"{report.mean_length:.0f}",
         )
+    faults = [episode for report in reports for episode in report.faults]
+    if faults:
+        table.caption = f"{len(faults)} episodes ended by a fault; seed {faults[0].seed}: {faults[0].reason}"
     return table
 
 

@@ -49,6 +49,11 @@ class EvaluationReport:
         return clopper_pearson(self.successes, len(self.episodes))
 
     @property
+    def faults(self) -> list[EpisodeScore]:
+        """Episodes that a fault of the robot or its simulation ended; they count as failures."""
+        return [episode for episode in self.episodes if episode.reason.startswith("fault")]
+
+    @property
     def best_reward_mean(self) -> float:
         return float(np.mean([episode.best_reward for episode in self.episodes]))
 
@@ -73,6 +78,7 @@ class EvaluationReport:
             "best_reward_mean": self.best_reward_mean,
             "best_reward_interval_95": list(self.best_reward_interval),
             "mean_length_steps": self.mean_length,
+            "faults": len(self.faults),
             "meta": dict(self.meta),
             "episodes": [asdict(episode) for episode in self.episodes],
         }
