@@ -1,4 +1,4 @@
-"""Both denoisers: shapes, modulation, and what the split of the modulation promises."""
+"""The denoisers: shapes, modulation, and what the split of the modulation promises."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from policies.chunk_mlp import ChunkMlp
+from policies.concat_mlp import ConcatMlp
 from policies.timestep_embedding import timestep_embedding
 from policies.unet1d import ChunkUnet
 from robot_rl.errors import ConfigError
@@ -23,7 +24,12 @@ def make_unet(horizon: int = 8) -> ChunkUnet:
     return ChunkUnet(horizon, 3, 10, channels=(16, 32), groups=8, time_size=16)
 
 
-NETWORKS = {"mlp": make_mlp, "unet": make_unet}
+def make_concat(horizon: int = 8) -> ConcatMlp:
+    torch.manual_seed(0)
+    return ConcatMlp(horizon, 3, 10, width=32, layers=3, time_size=16)
+
+
+NETWORKS = {"mlp": make_mlp, "unet": make_unet, "concat": make_concat}
 
 
 def woken(network: Any) -> Any:
@@ -110,3 +116,18 @@ def test_timestep_embedding_by_hand() -> None:
     found = timestep_embedding(torch.tensor([0, 2]), 4)
     expected = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.909297, 0.0002, -0.416147, 1.0]])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_the_plain_mlp_is_one_over_the_concatenated_inputs() -> None:
+    """Its first layer in three parts is the linear layer with their weights side by side."""
+    network = woken(make_concat())
+    x, t, cond = inputs(4)
+    embedded = timestep_embedding(t, 16)
+    embedded = network.time_out(torch.nn.functional.mish(network.time_in(embedded)))
+    weight = torch.cat((network.from_chunk.weight, network.from_time.weight, network.from_condition.weight), dim=1)
+    h = torch.cat((x.flatten(1), embedded, cond), dim=1) @ weight.T + network.from_chunk.bias
+    for layer in network.hidden:
+        h = layer(torch.nn.functional.mish(h))
+    out = network.chunk_out(torch.nn.functional.mish(h)).view(4, 8, 3)
+    torch.testing.assert_close(network(x, t, cond), out, atol=1e-5, rtol=1e-5)
+    assert [tuple(layer.weight.shape) for layer in network.hidden] == [(32, 32)] * 2  # three hidden layers in all
