@@ -27,11 +27,13 @@ def gymnasium_env(
     step_rate_hz: float | None = None,
     options: Mapping[str, Any] | None = None,
     wrappers: Sequence[Callable[[gymnasium.Env], gymnasium.Env]] = (),
+    success_reward: float | None = None,
     side_by_side: int = 50,
 ) -> AdaptedEnv:
     """Env of the registered environment ``id``; ``options`` go to its constructor, ``wrappers`` around it in order.
 
     ``max_steps`` and ``step_rate_hz`` default to its registered time limit and to what it tells of its time step.
+    ``success_reward`` is for environments that tell no success: a step with at least this reward is one.
     Raises ConfigError for an unknown id, missing packages, or spaces that have no place in the contract.
     """
     try:
@@ -48,19 +50,27 @@ def gymnasium_env(
     if limit is None:
         made.close()
         raise ConfigError(f"'{id}' is registered without a time limit", remedy="Give one: env.max_steps=...")
-    return AdaptedEnv(Gymnasium(made, id.rpartition("/")[2], step_rate_hz), limit, side_by_side)
+    simulator = Gymnasium(made, id.rpartition("/")[2], step_rate_hz, success_reward)
+    return AdaptedEnv(simulator, limit, side_by_side)
 
 
 class Gymnasium:
     """Simulator over an environment object, which it owns.
 
     A Box observation is ``state``, a Dict one array per entry, nested ones joined by ``/``; images (uint8, [h, w, 1 or
-    3]) are cameras. The action is one raw part. Success is what ``info`` says under ``is_success`` or ``success``.
+    3]) are cameras. The action is one raw part. Success is what ``info`` says under ``is_success`` or ``success``, or
+    a reward of at least ``success_reward``.
     """
 
-    def __init__(self, env: gymnasium.Env, task: str, step_rate_hz: float | None = None) -> None:
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        task: str,
+        step_rate_hz: float | None = None,
+        success_reward: float | None = None,
+    ) -> None:
         """Raises ConfigError for spaces without a place in the contract; ``env`` is closed then."""
-        self._env = env
+        self._env, self._success_reward = env, success_reward
         try:
             self._box = _action_box(env.action_space)
             leaves = list(_leaves(env.observation_space))
@@ -96,7 +106,8 @@ class Gymnasium:
         box = self._box
         action = targets[ACTION].reshape(box.shape).astype(box.dtype)
         observation, reward, terminated, truncated, info = self._env.step(np.clip(action, box.low, box.high))
-        success = any(bool(info.get(key, False)) for key in _SUCCESS_KEYS)
+        told = any(bool(info.get(key, False)) for key in _SUCCESS_KEYS)
+        success = told or (self._success_reward is not None and float(reward) >= self._success_reward)
         return Outcome(self._seen(observation), float(reward), success, bool(terminated), bool(truncated))
 
     def close(self) -> None:
