@@ -84,8 +84,8 @@ class SceneObject:
     """A body on the table. It is of one ``shape`` and ``size_m`` (see Part) or of several ``parts``, and moves freely
     unless it is ``fixed``: then only resets move it. A ``marker`` is seen and placed like that, but touched by nothing.
 
-    ``condim`` and ``solref`` are those of MuJoCo's contacts; without them its own, with torsional friction for what
-    touches in a point. ``mass_kg`` is that of the whole, spread evenly over the volume.
+    ``condim``, ``solref`` and ``solimp`` are those of MuJoCo's contacts; without them its own, with torsional friction
+    for what touches in a point. ``mass_kg`` is that of the whole, spread evenly over the volume.
     """
 
     name: str
@@ -101,6 +101,7 @@ class SceneObject:
     parts: Sequence[Part] = ()
     condim: int | None = None
     solref: Sequence[float] | None = None  # time constant [s], damping ratio [-]
+    solimp: Sequence[float] | None = None  # least and most impedance [-], width [m], midpoint, power
 
     def __post_init__(self) -> None:
         if (self.shape is None) == (not self.parts):
@@ -156,6 +157,8 @@ class SceneObject:
             geom.condim = self.condim or (3 if part.shape is Shape.BOX else 4)
             if self.solref is not None:
                 geom.solref = list(self.solref)
+            if self.solimp is not None:
+                geom.solimp = list(self.solimp)
 
     def geom_name(self, index: int) -> str:
         """The geom of part ``index``."""

@@ -8,7 +8,10 @@ from robot_rl.errors import ConfigError
 from sim.objects import Part, SceneObject, Shape
 from sim.scene import Scene
 
-_STIFF = (0.006, 1.0)  # contact: three steps of physics long; the usual 20 ms lets a wall give way by the clearance
+# Contacts of a light peg under the force of an arm: MuJoCo's usual ones give way by more than the clearance, and a peg
+# that has sunk into the rim by more than it overlaps it is let past.
+_SOLREF = (0.006, 1.0)  # three steps of physics
+_SOLIMP = (0.99, 0.999, 0.0005, 0.5, 2.0)
 
 
 def peg_and_hole(
@@ -37,12 +40,12 @@ def peg_and_hole(
     peg = SceneObject(
         "peg", Shape.BOX, (peg_half_width_m, peg_half_width_m, peg_half_length_m), mass_kg=peg_mass_kg,
         friction=(friction, 0.005, 0.0001), rgba=(0.85, 0.55, 0.15, 1.0),
-        position_m=(0.4, 0.25, peg_half_length_m), solref=_STIFF,
+        position_m=(0.4, 0.25, peg_half_length_m), solref=_SOLREF, solimp=_SOLIMP,
     )  # fmt: skip
     hole = SceneObject(
         "hole", fixed=True, parts=_walls(half_hole, block_half_width_m, block_height_m),
         friction=(friction, 0.005, 0.0001), rgba=(0.3, 0.4, 0.55, 1.0), position_m=(0.5, 0.0, block_height_m),
-        solref=_STIFF,
+        solref=_SOLREF, solimp=_SOLIMP,
     )  # fmt: skip
     return Scene((peg, hole), table_rgba=table_rgba)
 

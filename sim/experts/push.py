@@ -24,18 +24,20 @@ from sim.experts.stride import (
 
 @dataclass(frozen=True)
 class PushExpert:
-    """Down a funnel to a point ``behind_m`` from the puck's middle, then towards the goal for as long as the TCP stays
-    behind; where the puck slips aside, up and behind again."""
+    """Down a funnel to where the fingers are ``gap_m`` behind the puck, then towards the goal for as long as the TCP
+    stays behind; where the puck slips aside, up and behind again. A round puck rolls along a flat finger, so that a
+    push across is one with the finger's edge."""
 
     puck: str = "puck"
     goal: str = "goal"
-    height_m: float = 0.018  # of the TCP when pushing
-    behind_m: float = 0.055  # from the puck's middle, clear of it
-    contact_m: float = 0.042  # from the puck's middle when the fingers touch it
+    radius_m: float = 0.03  # of the puck
+    fingers_m: tuple[float, float] = (0.01, 0.012)  # half the width of the closed fingers along x and y
+    height_m: float = 0.024  # of the TCP when pushing: fingertips below it stay off the table
+    gap_m: float = 0.015
     hover_m: float = 0.07
     funnel_slope: float = 5.0
-    funnel_radius_m: float = 0.01
-    max_aside: float = 0.5  # share of the distance to the puck that the TCP may be beside the line of the push
+    funnel_radius_m: float = 0.008
+    max_aside_m: float = 0.02  # beside the line of the push
     low_m: float = 0.012  # above the height of the push: higher up the fingers would tilt the puck
     arrived_m: float = 0.006  # this near to the goal nothing is left to push
     push_speed_m_s: float = 0.12
@@ -61,25 +63,31 @@ class PushExpert:
         if left < self.arrived_m:
             return set_point(tcp, 0.0)
         ahead = way / left
-        if self._is_behind(tcp, puck, ahead):
-            aim = self._push(tcp, puck, ahead, left)
+        touch = self._touch(puck, ahead)
+        if self._is_behind(tcp, touch, ahead):
+            aim = self._push(tcp, touch, ahead, left)
         else:
-            start = np.array([*(puck[:2] - self.behind_m * ahead), self.height_m])
+            start = touch - self.gap_m * np.array([*ahead, 0.0])
             aim = funnel(tcp, start, self.hover_m, self.funnel_slope, self.funnel_radius_m)
         return set_point(self.stride.towards(aim, tcp, velocity), 0.0)
 
-    def _is_behind(self, tcp: Array, puck: Array, ahead: Array) -> bool:
-        """Whether the TCP is low and behind the puck."""
-        offset = tcp - puck
-        along = -float(offset[:2] @ ahead)
-        aside = abs(float(offset[0] * ahead[1] - offset[1] * ahead[0]))
-        near = 0.0 < along < self.behind_m + 2.0 * self.funnel_radius_m
-        return near and aside < self.max_aside * along and tcp[2] < self.height_m + self.low_m
+    def _touch(self, puck: Array, ahead: Array) -> Array:
+        """Where the TCP is [3] when the fingers touch the puck right behind its middle: with a side where the push goes
+        along an axis, with an edge where it goes across."""
+        edge = np.clip(3.0 * ahead, -1.0, 1.0) * self.fingers_m
+        return np.array([*(puck[:2] - self.radius_m * ahead - edge), self.height_m])
 
-    def _push(self, tcp: Array, puck: Array, ahead: Array, left: float) -> Array:
-        """On the line through puck and goal, ahead of the contact by what is left, at most by what gives the speed; to
-        its other side where the TCP is beside it, as a puck pushed off its middle turns away further."""
+    def _is_behind(self, tcp: Array, touch: Array, ahead: Array) -> bool:
+        """Whether the TCP is low and near to where it touches the puck, not much past it."""
+        offset = (tcp - touch)[:2]
+        behind, beside = -float(offset @ ahead), abs(float(offset[0] * ahead[1] - offset[1] * ahead[0]))
+        near = -self.gap_m < behind < self.gap_m + 2.0 * self.funnel_radius_m
+        return near and beside < self.max_aside_m and tcp[2] < self.height_m + self.low_m
+
+    def _push(self, tcp: Array, touch: Array, ahead: Array, left: float) -> Array:
+        """Ahead of the touch by what is left, at most by what gives the speed; to the other side of the line where the
+        TCP is beside it, as a puck pushed off its middle turns away further."""
         reach = min(left, self.push_speed_m_s / self.stride.gain_1_s)
-        offset = (tcp - puck)[:2]
+        offset = (tcp - touch)[:2]
         aside = offset - (offset @ ahead) * ahead
-        return np.array([*(puck[:2] + (reach - self.contact_m) * ahead - self.steer * aside), self.height_m])
+        return touch + np.array([*(reach * ahead - self.steer * aside), 0.0])

@@ -19,7 +19,7 @@ class Push:
         self,
         puck: str = "puck",
         goal: str = "goal",
-        half_height_m: float = 0.02,
+        half_height_m: float = 0.015,
         puck_centre_m: Sequence[float] = (0.45, 0.0),
         goal_centre_m: Sequence[float] = (0.6, 0.0),
         spread_m: Sequence[float] = (0.04, 0.12),
