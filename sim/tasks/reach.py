@@ -20,7 +20,7 @@ class Reach:
         lower_m: Sequence[float] = (0.4, -0.2, 0.08),
         upper_m: Sequence[float] = (0.62, 0.2, 0.35),
         start_m: Sequence[float] = (0.48, 0.0, 0.2),
-        start_spread_m: float = 0.02,
+        start_spread_m: float | Sequence[float] = 0.02,
         narrow: float = 1.0,
         tolerance_m: float = 0.02,
         max_speed_m_s: float = 0.2,

@@ -43,7 +43,7 @@ class Draw:
         """Within ``spread_rad`` of zero."""
         return float(self.around((0.0,), spread_rad)[0])
 
-    def tcp_pose(self, position_m: Sequence[float], spread_m: float) -> Array:
+    def tcp_pose(self, position_m: Sequence[float], spread_m: float | Sequence[float]) -> Array:
         """TCP pose [7], tool down, within ``spread_m`` of ``position_m`` along each axis."""
         return np.concatenate((self.around(position_m, spread_m), TOOL_DOWN_QUAT_XYZW))
 
