@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from robot_rl.apps.site import with_site
 from robot_rl.constructor import check_arguments
 from robot_rl.errors import ConfigError, RobotRlError, valid_choices
 from robot_rl.runtime.gl_faults import check_import
@@ -95,7 +96,7 @@ def compose(command: str, overrides: Sequence[str]) -> Any:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_module("robot_rl.conf", version_base="1.3"):
-            return hydra.compose(config_name=command, overrides=list(overrides))
+            return hydra.compose(config_name=command, overrides=with_site(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _explain(command, error) from error
 
