@@ -108,11 +108,12 @@ class Robosuite:
     def step(self, targets: Arrays) -> Outcome:
         """One control step (25 of physics at 20 Hz). Raises SimulationDivergedError."""
         vector = controller_action(self._env, self._view, self._last, targets)
-        self._last, reward, _, _ = self._env.step(np.asarray(vector, dtype=np.float64))
+        _, reward, _, _ = self._env.step(np.asarray(vector, dtype=np.float64))
         if any(self._data.warning[kind].number for kind in _DIVERGED):
             raise SimulationDivergedError(
                 f"{self._spec.task}: MuJoCo reports values that are not finite", remedy="Reset it"
             )
+        self._last = self._present()
         success = bool(self._env._check_success())
         reward = float(reward) if self._env.reward_shaping else float(success)
         return Outcome(self._seen(), reward, success, terminated=success)
@@ -137,7 +138,7 @@ class Robosuite:
                 data.set_joint_qpos(joints[name][0], pose[[0, 1, 2, 6, 3, 4, 5]])  # MuJoCo's quaternions are wxyz
         data.qvel[:] = 0.0
         self._env.sim.forward()
-        self._last = self._env._get_observations(force_update=True)
+        self._last = self._present()
         return self._seen()
 
     def render(self) -> Array:
@@ -161,7 +162,13 @@ class Robosuite:
     def _reset(self, seed: int) -> dict[str, Any]:
         with _drawn_from(self._env, seed):
             self._env.reset()
-        # once more: some of 1.5's sensors read others that are updated after them
+        return self._present()
+
+    def _present(self) -> dict[str, Any]:
+        """robosuite's observations of now. Those that its step returns were sampled when the step began, and places lag
+        behind the joints by a step of physics; demonstrations are imported without either."""
+        for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_comVel):  # type: ignore[attr-defined]
+            update(self._model, self._data)
         return self._env._get_observations(force_update=True)
 
     def _seen(self) -> Seen:
