@@ -1,34 +1,55 @@
-"""Speed and faithfulness of the simulated arm: ``python -m tests.benchmarks.simulation [seeds]``.
+"""Speed of the simulated arm against robosuite's and against bare physics: ``python -m tests.benchmarks.simulation``.
+
+Ours and robosuite's Lift with a Panda under operational-space control of the whole pose, 20 Hz control and 500 Hz
+physics on either side, no renderer, no cameras, no resets in the time. Ours runs the actions its expert chose,
+robosuite's (defaults of 1.5, its "lite physics") random ones of half the range. All are measured in turns in one run;
+values are medians over the turns. What runs in one thread is measured in time of its
+processor, the vector against the clock.
 
 Keys of the JSON line:
-  steps_per_s_lift       20 Hz control steps per second of the lift env under its expert, without cameras or resets
-  physics_steps_per_s    bare mj_step per second from the states those episodes went through, torque held for a step
-  fraction_of_bare_physics  steps_per_s_lift * 25 / physics_steps_per_s, the two measured in turns
-  control_us             what the servo adds to one 500 Hz tick at rest, in microseconds (median over turns)
-  render_fps_fast        images per second, two cameras at 96 px, fast profile (collision meshes, no shadows)
-  render_fps_full        the same with visual meshes, shadows and multisampling
-  expert_success         share of lift episodes the scripted expert solves, seeds from 0
-  expert_reach_success   the same for reach
-  expert_steps           mean length of the lift episodes
-  tracking_error_mm      largest distance between reference and TCP on a circle of 10 cm at 0.25 m/s
-  settle_error_mm        distance 0.5 s after a jump of 2 cm
+  steps_per_s_lift           control steps per second of one env: plan anchored, stepped, judged; without the expert
+  steps_per_s_robosuite_lift the same of robosuite's env.step
+  ratio_vs_robosuite         the first over the second (median of the turns' ratios)
+  fraction_of_bare_physics   time of bare mj_step from the states those steps began with over time of those steps
+  fraction_with_expert       the same with the expert's time added to that of the steps
+  expert_us                  what the scripted expert takes for one step, in microseconds
+  vector_steps_per_s         control steps per second of all envs of one ThreadedVectorEnv
+  vector_envs, vector_threads  how many envs, on how many threads (one per core)
+  vector_ratio               vector_steps_per_s over that of one env alone in the same steps
+  control_us                 what law and safety chain add to one 500 Hz tick while the arm moves, in microseconds
+  python_us                  what is left of a step besides physics and control, in microseconds
+  render_fps_fast            images per second of one core, two cameras at 96 px, fast profile
+  render_fps_full            the same with the full profile
+  spread                     key -> [smallest, largest] over the turns
+  expert_success             with an argument ``experts=<seeds>``: task -> share of episodes that its expert solves
 """
 
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from robot_rl.apps.main import compose, instantiate
+from robot_rl.data.formats.robosuite_view import quiet_robosuite
 from robot_rl.runtime.rollout import run_episode
-from robot_rl.types import ActContext, Observation, ResetRequest, TargetChunk
+from robot_rl.types import ActContext, Array, Observation
+from sim.physics import Physics
+from sim.vector_env import ThreadedVectorEnv
+from tests.contracts.options import options
 
-STEP_NS = 50_000_000
-TURNS = 7
+TURNS, EPISODES, ROBOSUITE_STEPS = 7, 6, 80
+TICKS = 25  # of physics in a control step
+VECTOR_ENVS, VECTOR_STEPS = 8, 20  # no episode of the expert ends within so few steps
+CAMERAS = ("camera=front_wrist",)
 
 
 def build(task: str, *overrides: str) -> tuple[Any, Any]:
@@ -36,124 +57,190 @@ def build(task: str, *overrides: str) -> tuple[Any, Any]:
     return instantiate(config.env), instantiate(config.teleop)
 
 
-def expert_steps(env: Any, expert: Any, episodes: int = 20) -> tuple[float, float]:
-    """Control steps per second without resets, and bare physics steps per second from the same states."""
-    spent, bare, steps = 0.0, 0.0, 0
-    for seed in range(episodes):
-        observation, done, states = env.reset(seed), False, []
+# --- one env, bare physics, the servo -----------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Calls a function and adds up how long it keeps the processor busy: on idle cores that is how long it takes, and
+    on busy ones the wait for a core does not count."""
+
+    def __init__(self, function: Callable[..., Any], clock: Callable[[], float] = time.thread_time) -> None:
+        self._function, self._clock, self.total_s = function, clock, 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        start = self._clock()
+        try:
+            return self._function(*arguments)
+        finally:
+            self.total_s += self._clock() - start
+
+
+def single(env: Any, expert: Any, seeds: range) -> dict[str, float]:
+    """Mean microseconds of a control step and of its parts: ``step``, ``expert``, ``advance`` (physics with the servo),
+    ``bare`` (physics alone, right after each step, from the state that it began with)."""
+    physics, spare = env.robot.physics, Physics(env.robot.physics.built)
+    act, step = Stopwatch(partial(chosen, expert)), Stopwatch(partial(stepped, env))
+    bare, advance = Stopwatch(partial(spare.coast, TICKS)), Stopwatch(physics.advance)
+    count = 0
+    for seed in seeds:
+        observation, done = env.reset(seed), False
+        physics.advance = advance
         while not done:
-            states.append(state(env.robot.physics.data))
-            window = {name: observation.state[name][None, None] for name in expert.spec.observation}
-            start = time.perf_counter()
-            plan = env.anchor(expert.act(window, ActContext.start(1)).actions[0], observation)
-            result = env.step(plan)
-            spent += time.perf_counter() - start
+            copy_state(physics.data, spare.data)
+            result = step(act(observation), observation)
+            bare()
             observation, done = result.observation, result.terminated or result.truncated
-            steps += 1
-        bare += sum(coasting_s(env.robot.physics, before) for before in states)
-    return steps / spent, 25 * steps / bare
+            count += 1
+        del physics.advance  # resets are not counted
+    watches = {"step": step, "expert": act, "advance": advance, "bare": bare}
+    return {name: 1e6 * watch.total_s / count for name, watch in watches.items()}
 
 
-def state(data: Any) -> tuple[np.ndarray, ...]:
-    return data.qpos.copy(), data.qvel.copy(), data.qacc_warmstart.copy(), data.ctrl.copy()
+def chosen(expert: Any, observation: Observation) -> Array:
+    """The expert's plan [1, A]."""
+    window = {name: observation.state[name][None, None] for name in expert.spec.observation}
+    return expert.act(window, ActContext.start(1)).actions[0]
 
 
-def coasting_s(physics: Any, before: tuple[np.ndarray, ...]) -> float:
-    """Seconds that one control step of bare physics takes from a state."""
-    data = physics.data
-    for array, value in zip((data.qpos, data.qvel, data.qacc_warmstart, data.ctrl), before, strict=True):
-        array[:] = value
+def stepped(env: Any, plan: Array, observation: Observation) -> Any:
+    return env.step(env.anchor(plan, observation))
+
+
+def copy_state(data: Any, spare: Any) -> None:
+    for name in ("qpos", "qvel", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat"):
+        getattr(spare, name)[:] = getattr(data, name)
+
+
+# --- many envs ----------------------------------------------------------------------------------------------------
+
+
+def recorded(env: Any, expert: Any, seed: int) -> Array:
+    """The expert's first actions [T, A] of an episode."""
+    observation, actions = env.reset(seed), []
+    for _ in range(VECTOR_STEPS):
+        actions.append(chosen(expert, observation)[0])
+        observation = stepped(env, actions[-1][None], observation).observation
+    return np.array(actions)
+
+
+def vector_rates(envs: ThreadedVectorEnv, env: Any, actions: Array) -> tuple[float, float]:
+    """Control steps per second of the vector and of one env alone, over the same episodes ``actions`` [N, T, A]."""
+    envs.reset(seed=0)
     start = time.perf_counter()
-    physics.coast(25)
-    return time.perf_counter() - start
+    for step in range(VECTOR_STEPS):
+        _, _, terminations, truncations, _ = envs.step(actions[:, step])
+        assert not (terminations | truncations).any()
+    together, alone = time.perf_counter() - start, Stopwatch(partial(stepped, env), time.perf_counter)
+    for seed in range(len(actions)):
+        observation = env.reset(seed)
+        for action in actions[seed]:
+            observation = alone(action[None], observation).observation
+    count = len(actions) * VECTOR_STEPS
+    return count / together, count / alone.total_s
 
 
-def control_s(env: Any, ticks: int = 5000) -> float:
-    """Seconds that the servo adds to one tick, at rest beside the cube."""
-    env.reset(0)
-    physics, servo = env.robot.physics, env.robot.servo.arrays
-    start = time.perf_counter()
-    physics.advance(servo, ticks)
-    with_servo = (time.perf_counter() - start) / ticks
-    start = time.perf_counter()
-    physics.coast(ticks)
-    return with_servo - (time.perf_counter() - start) / ticks
+# --- robosuite ----------------------------------------------------------------------------------------------------
 
 
-def success(task: str, seeds: int) -> tuple[float, float]:
-    env, expert = build(task)
-    ends = [run_episode(env, expert, seed=seed) for seed in range(seeds)]
-    env.close()
-    return float(np.mean([bool(end.success) for end in ends])), float(np.mean([end.length for end in ends]))
+def robosuite_lift() -> Any:
+    """robosuite's Lift as users make it, without pictures."""
+    with quiet_robosuite():
+        import robosuite
+
+        env = robosuite.make(
+            "Lift", robots="Panda", has_renderer=False, has_offscreen_renderer=False, use_camera_obs=False,
+            control_freq=20, ignore_done=True,
+        )  # fmt: skip
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)  # it tells of every model it loads
+    env.reset()
+    assert env.sim.model.opt.timestep == 1.0 / (20 * TICKS)
+    assert env.robots[0].part_controllers["right"].name == "OSC_POSE"
+    return env
 
 
-def follow(robot: Any, observation: Observation, positions: np.ndarray) -> tuple[Observation, list[float]]:
-    """Errors [m] at the end of each step of a plan of positions [H, 3]."""
-    pose = np.repeat(observation.state["arm0/tcp_pose"][None].astype(float), len(positions), axis=0)
-    pose[:, 3:] = [1.0, 0.0, 0.0, 0.0]
-    pose[:, :3] = positions
-    errors = []
-    first = observation.step
-    for row in range(len(positions)):
-        chunk = TargetChunk({"arm0/tcp": pose[row : row + 8]}, first + row, observation.stamp_ns)
-        robot.command(chunk)
-        robot.clock.wait_until(observation.stamp_ns + STEP_NS)
-        observation = robot.read()
-        report = observation.report
-        assert report is not None
-        errors.append(float(np.linalg.norm(report.executed["arm0/tcp"][:3] - observation.state["arm0/tcp_pose"][:3])))
-    return observation, errors
+def robosuite_rate(env: Any, rng: np.random.Generator) -> float:
+    """Control steps per second under random actions of half the range, from a fresh start."""
+    env.reset()
+    low, high = env.action_spec
+    step = Stopwatch(env.step)
+    for _ in range(ROBOSUITE_STEPS):
+        step(rng.uniform(0.5 * low, 0.5 * high))
+    return ROBOSUITE_STEPS / step.total_s
 
 
-def tracking(env: Any) -> tuple[float, float]:
-    robot = env.robot
-    observation = robot.reset(ResetRequest())
-    centre, radius, speed = observation.state["arm0/tcp_pose"][:3] + np.array([0.1, 0, 0]), 0.1, 0.25
-    time_s = np.arange(1, 121) * 0.05
-    angle = speed / radius * np.where(time_s < 1.0, 0.5 * time_s**2, time_s - 0.5)  # one second to get up to speed
-    circle = centre - radius * np.stack((np.cos(angle), np.sin(angle), 0 * angle), axis=1)
-    _, errors = follow(robot, observation, circle)
-    observation = robot.reset(ResetRequest())
-    goal = observation.state["arm0/tcp_pose"][:3] + np.array([0.0, 0.0, 0.02])
-    observation, _ = follow(robot, observation, np.repeat(goal[None], 10, axis=0))
-    return max(errors), float(np.linalg.norm(observation.state["arm0/tcp_pose"][:3] - goal))
+# --- pictures -----------------------------------------------------------------------------------------------------
 
 
 def render_fps(profile: str, images: int) -> float:
-    env, _ = build("lift", "camera=front_wrist", f"camera.profile={profile}")
-    robot = env.robot
-    observation = env.reset(0)
-    start, seen = time.perf_counter(), 0
-    while seen < images:
+    """Images per second of one core: software OpenGL may use several, so their time counts where it is longer."""
+    env, _ = build("lift", *CAMERAS, f"camera.profile={profile}")
+    robot, cameras = env.robot, len(env.reset(0).frames)
+    robot.renderer.pixels(robot.physics.data)  # warm
+    start, worked = time.perf_counter(), time.process_time()
+    for _ in range(0, images, cameras):
         robot.renderer.pixels(robot.physics.data)
-        seen += len(observation.frames)
-    fps = seen / (time.perf_counter() - start)
+    spent_s = max(time.perf_counter() - start, time.process_time() - worked)
     env.close()
-    return fps
+    return images / spent_s
 
 
-def main(seeds: int = 100) -> dict[str, float]:
-    env, expert = build("lift")
-    expert_steps(env, expert, 2)  # warm
-    turns = [(*expert_steps(env, expert), control_s(env)) for _ in range(TURNS)]
-    steps, physics, control = np.median(turns, axis=0)
-    error, settled = tracking(env)
-    env.close()
-    lift, length = success("lift", seeds)
+# --- experts ------------------------------------------------------------------------------------------------------
+
+
+def expert_success(seeds: int) -> dict[str, float]:
+    """Share of episodes that each task's scripted expert solves, seeds from 0."""
+    rates = {}
+    for task in options("task"):
+        if compose("record", [f"task={task}", "teleop=scripted"]).get("expert") is None:
+            continue
+        env, expert = build(task, "teleop=scripted")
+        rates[task] = float(np.mean([run_episode(env, expert, seed=seed).success for seed in range(seeds)]))
+        env.close()
+    return rates
+
+
+def main(experts: int = 0) -> dict[str, Any]:
+    (env, expert), theirs = build("lift", "action=tcp_delta"), robosuite_lift()
+    envs = ThreadedVectorEnv([lambda: build("lift", "action=tcp_delta")[0]] * VECTOR_ENVS)
+    actions = np.array([recorded(env, expert, seed) for seed in range(VECTOR_ENVS)])
+    rng, turns = np.random.default_rng(0), []
+    for turn in range(TURNS + 1):  # the first one warms up
+        mean_us = single(env, expert, range(turn * EPISODES, (turn + 1) * EPISODES))
+        together, alone = vector_rates(envs, env, actions)
+        turns.append(figures(mean_us, robosuite_rate(theirs, rng), together, alone))
+    for part in (env, envs, theirs):
+        part.close()
+    turns = turns[1:]
+    result: dict[str, Any] = {key: _rounded(np.median([turn[key] for turn in turns])) for key in turns[0]}
+    result |= {"vector_envs": VECTOR_ENVS, "vector_threads": os.cpu_count()}
+    result |= {
+        "render_fps_fast": _rounded(render_fps("fast", 400)),
+        "render_fps_full": _rounded(render_fps("full", 20)),
+    }
+    result["spread"] = {key: [_rounded(f(turn[key] for turn in turns)) for f in (min, max)] for key in turns[0]}
+    return result | ({"expert_success": expert_success(experts)} if experts else {})
+
+
+def figures(mean_us: dict[str, float], robosuite: float, together: float, alone: float) -> dict[str, float]:
+    """The keys of one turn."""
+    step, bare = mean_us["step"], mean_us["bare"]
     return {
-        "steps_per_s_lift": round(float(steps), 1),
-        "physics_steps_per_s": round(float(physics)),
-        "fraction_of_bare_physics": round(float(np.median([25 * turn[0] / turn[1] for turn in turns])), 3),
-        "control_us": round(float(control) * 1e6, 2),
-        "render_fps_fast": round(render_fps("fast", 400), 1),
-        "render_fps_full": round(render_fps("full", 20), 1),
-        "expert_success": lift,
-        "expert_reach_success": success("reach", seeds)[0],
-        "expert_steps": round(length, 1),
-        "tracking_error_mm": round(1e3 * error, 2),
-        "settle_error_mm": round(1e3 * settled, 2),
+        "steps_per_s_lift": 1e6 / step,
+        "steps_per_s_robosuite_lift": robosuite,
+        "ratio_vs_robosuite": 1e6 / step / robosuite,
+        "fraction_of_bare_physics": bare / step,
+        "fraction_with_expert": bare / (step + mean_us["expert"]),
+        "expert_us": mean_us["expert"],
+        "vector_steps_per_s": together,
+        "vector_ratio": together / alone,
+        "control_us": (mean_us["advance"] - bare) / TICKS,
+        "python_us": step - mean_us["advance"],
     }
 
 
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(*(int(word) for word in sys.argv[1:2]))))
+    print(json.dumps(main(**{key: int(value) for key, value in (word.split("=") for word in sys.argv[1:])})))
