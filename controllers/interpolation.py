@@ -1,11 +1,16 @@
-"""Set points at control rate between the rows of a plan: cubic in position, cubic in the rotation vector, C1.
+"""The path at control rate through the rows of a plan: cubic in position, cubic in the rotation vector, C1.
 
-Over one step of length T the path runs from (p0, v0) to (p1, v1) as a cubic Hermite; rotation does the same with the
+Over one row of length T the path runs from (p0, v0) to (p1, v1) as a cubic Hermite; rotation does the same with the
 rotation vector from the start, R(t) = exp(r(t)) R0, which is slerp when the rates are constant.
+
+A row that asks for more acceleration than there is takes longer, and time along the path can run slower than the clock
+(``pace`` 0 to 1). A plan is then late, not cut short: rows that wait are kept in order as long as they are of the same
+plan. Another plan starts at once, from where the reference is.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,21 +19,34 @@ from controllers import rotation
 from controllers.compiled import kernel
 from robot_rl.types import Array
 
+_ROWS = 8  # that may wait; a plan that is later than this loses its oldest
+_STRETCHES = 30  # by a tenth and more each, until a row is slow enough
+_DONE = 1e-9  # s left of a row that are rounding
+
 
 class Segment(NamedTuple):
-    """One step of a path, written in place by ``begin_segment``."""
+    """The row that the path is on, and those that wait; written in place."""
 
     start: Array  # [7] pose at its beginning
     start_twist: Array  # [6] m/s, rad/s in the base frame
     delta: Array  # [6] translation [m] and rotation vector [rad] to its end
     end_twist: Array  # [6]
-    time: Array  # [2] elapsed, duration [s]
+    time: Array  # [3] elapsed, duration, duration of a row [s]
+    pace: Array  # [2] of time along the path, and what the joints leave of it
+    point: Array  # [7] where the path stands, inside the workspace
+    point_twist: Array  # [6] its rate over the last tick
+    rows: Array  # [k, 7] that wait, the last one followed by ``beyond``
+    beyond: Array  # [7] the row after the newest
+    waiting: Array  # [2] rows that wait; whether there is one beyond
 
 
 def new_segment() -> Segment:
-    """A segment that rests at the origin; latch it with ``rest_segment``."""
+    """A path that rests at the origin; latch it with ``rest_segment``."""
     pose = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-    return Segment(pose, np.zeros(6), np.zeros(6), np.zeros(6), np.array([1.0, 1.0]))
+    return Segment(
+        pose, np.zeros(6), np.zeros(6), np.zeros(6), np.ones(3), np.ones(2), pose.copy(), np.zeros(6),
+        np.empty((_ROWS, 7)), pose.copy(), np.zeros(2, dtype=np.int64),
+    )  # fmt: skip
 
 
 @kernel
@@ -39,38 +57,123 @@ def rest_segment(segment: Segment, pose: Array) -> None:
     segment.delta[:] = 0.0
     segment.end_twist[:] = 0.0
     segment.time[:] = 1.0
+    segment.pace[:] = 1.0
+    segment.point[:] = pose
+    segment.point_twist[:] = 0.0
+    segment.waiting[:] = 0
+
+
+@kernel
+def late(segment: Segment) -> bool:
+    """Whether the path has not come to the end of the newest row."""
+    return segment.waiting[0] > 0 or segment.time[0] < segment.time[1] - _DONE
+
+
+@kernel
+def splice_segment(segment: Segment, pose: Array, twist: Array) -> None:
+    """Forget the rows; the next one begins at ``pose`` [7] with rate ``twist`` [6], at full pace."""
+    segment.start[:] = pose
+    segment.start_twist[:] = twist
+    segment.delta[:] = 0.0
+    segment.end_twist[:] = twist
+    segment.time[0] = segment.time[1]
+    segment.pace[:] = 1.0
+    segment.waiting[:] = 0
 
 
 @kernel
 def begin_segment(
-    segment: Segment, target: Array, following: Array, has_following: bool, moving: bool, dt: float
+    segment: Segment, target: Array, following: Array, has_following: bool, acceleration: Array, dt: float
 ) -> None:
-    """Go on from where the segment stands to ``target`` [7] within ``dt`` seconds.
+    """Go on from where the path stands to ``target`` [7] within ``dt`` seconds, or longer: as long as it takes to stay
+    within ``acceleration`` [6].
 
     The rate at the end is the central difference over the row after, ``following`` [7], where the plan holds one; a
-    plan that ends there (rows streamed one by one) approaches the pace of its set points while ``moving``, and comes to
-    rest otherwise.
+    plan that ends there (rows streamed one by one) approaches the pace of its set points.
     Components that turn back have no rate there, so that no set point is passed.
     """
-    pose, twist, ahead = np.empty(7), np.empty(6), np.zeros(6)
-    sample_segment(segment, pose, twist)
+    pose, ahead = np.empty(7), np.zeros(6)
+    sample_segment(segment, pose, segment.start_twist)
     segment.start[:] = pose
-    segment.start_twist[:] = twist
     for i in range(3):
         segment.delta[i] = target[i] - pose[i]
         ahead[i] = following[i] - target[i]
     rotation.difference(pose[3:], target[3:], segment.delta[3:])
     rotation.difference(target[3:], following[3:], ahead[3:])
+    duration = dt
+    for _ in range(_STRETCHES):
+        _aim_end_twist(segment, ahead, has_following, duration)
+        excess = _acceleration_share(segment, acceleration, duration)
+        if excess <= 1.0:
+            break
+        duration *= min(max(math.sqrt(excess), 1.05), 1.5)
+    segment.time[0], segment.time[1], segment.time[2] = 0.0, duration, dt
+
+
+@kernel
+def _aim_end_twist(segment: Segment, ahead: Array, has_following: bool, duration: float) -> None:
+    """The rate [6] at the end of a row of ``duration``, ``ahead`` [6] of which the next one leads."""
     for i in range(6):
-        if not moving:
-            segment.end_twist[i] = 0.0
-        elif not has_following:
-            segment.end_twist[i] = _streamed_rate(twist[i], segment.delta[i] / dt)
+        if not has_following:
+            segment.end_twist[i] = _streamed_rate(segment.start_twist[i], segment.delta[i] / duration)
         elif segment.delta[i] * ahead[i] <= 0.0:
             segment.end_twist[i] = 0.0
         else:
-            segment.end_twist[i] = 0.5 * (segment.delta[i] + ahead[i]) / dt
-    segment.time[0], segment.time[1] = 0.0, dt
+            segment.end_twist[i] = 0.5 * (segment.delta[i] + ahead[i]) / duration
+    rotation.rotvec_rate(segment.delta[3:], segment.end_twist[3:], segment.end_twist[3:])
+
+
+@kernel
+def _acceleration_share(segment: Segment, acceleration: Array, duration: float) -> float:
+    """The largest share of ``acceleration`` [6] that the cubics need; they need it at their ends."""
+    share = 0.0
+    for i in range(6):
+        v0, v1, mean = segment.start_twist[i], segment.end_twist[i], segment.delta[i] / duration
+        most = max(abs(6.0 * mean - 4.0 * v0 - 2.0 * v1), abs(6.0 * mean - 2.0 * v0 - 4.0 * v1))
+        share = max(share, most / (duration * acceleration[i]))
+    return share
+
+
+@kernel
+def append_row(
+    segment: Segment, target: Array, following: Array, has_following: bool, acceleration: Array, dt: float
+) -> None:
+    """The plan goes on to ``target`` [7]: now, or after the rows that wait."""
+    if late(segment):
+        if segment.waiting[0] == segment.rows.shape[0]:
+            segment.rows[:-1] = segment.rows[1:].copy()
+            segment.waiting[0] -= 1
+        segment.rows[segment.waiting[0]] = target
+        segment.waiting[0] += 1
+        segment.time[2] = dt
+    else:
+        begin_segment(segment, target, following, has_following, acceleration, dt)
+    segment.beyond[:] = following
+    segment.waiting[1] = 1 if has_following else 0
+
+
+@kernel
+def settle_segment(segment: Segment, target: Array, acceleration: Array, turning_back: bool, dt: float) -> None:
+    """Come to rest at ``target`` [7]; where that is too near to brake, beyond it, unless ``turning_back``.
+
+    A cubic with rate v0 at its start and none at its end passes no point twice if it leads at least v0 T / 3 far; it
+    then brakes at most at 2 v0 / T, which half of ``acceleration`` [6] bounds by the length T >= ``dt``.
+    """
+    pose = np.empty(7)
+    sample_segment(segment, pose, segment.start_twist)
+    segment.start[:], segment.end_twist[:] = pose, 0.0
+    duration = dt
+    for i in range(6):
+        duration = max(duration, 4.0 * abs(segment.start_twist[i]) / acceleration[i])
+    for i in range(3):
+        segment.delta[i] = target[i] - pose[i]
+    rotation.difference(pose[3:], target[3:], segment.delta[3:])
+    for i in range(6):
+        least = segment.start_twist[i] * duration / 3.0
+        if not turning_back and least * (least - segment.delta[i]) > 0.0:
+            segment.delta[i] = least
+    segment.time[0], segment.time[1], segment.time[2] = 0.0, duration, dt
+    segment.waiting[:] = 0
 
 
 @kernel
@@ -84,13 +187,39 @@ def _streamed_rate(before: float, pace: float) -> float:
 
 
 @kernel
-def advance_segment(segment: Segment, dt: float) -> None:
-    segment.time[0] = min(segment.time[0] + dt, segment.time[1])
+def advance_segment(segment: Segment, acceleration: Array, dt: float) -> None:
+    """Move the path on by ``dt`` seconds times its pace, over the ends of rows; after the last one it comes to rest."""
+    ahead = dt * segment.pace[0]
+    while ahead > 0.0:
+        rest = segment.time[1] - segment.time[0]
+        if ahead <= rest + _DONE:
+            segment.time[0] = min(segment.time[0] + ahead, segment.time[1])
+            return
+        segment.time[0] = segment.time[1]
+        ahead -= rest
+        _begin_next(segment, acceleration)
+
+
+@kernel
+def _begin_next(segment: Segment, acceleration: Array) -> None:
+    """The row is done: the next one that waits, or rest."""
+    if segment.waiting[0] == 0:
+        pose, twist = np.empty(7), np.empty(6)
+        sample_segment(segment, pose, twist)
+        settle_segment(segment, pose, acceleration, True, segment.time[2])
+        return
+    target, following = segment.rows[0].copy(), segment.beyond.copy()
+    more = segment.waiting[0] > 1
+    if more:
+        following[:] = segment.rows[1]
+        segment.rows[:-1] = segment.rows[1:].copy()
+    segment.waiting[0] -= 1
+    begin_segment(segment, target, following, more or segment.waiting[1] == 1, acceleration, segment.time[2])
 
 
 @kernel
 def sample_segment(segment: Segment, pose: Array, twist: Array) -> None:
-    """Pose [7] and twist [6] now."""
+    """Pose [7] and twist [6] (m/s, rad/s at full pace) where the path is."""
     duration = segment.time[1]
     s = segment.time[0] / duration
     # Hermite basis of value and slope: h01 and h11 for the end, h10 for the start's slope
@@ -106,3 +235,4 @@ def sample_segment(segment: Segment, pose: Array, twist: Array) -> None:
         else:
             turn[i - 3] = value
     rotation.rotate_by(turn, segment.start[3:], pose[3:])
+    rotation.angular_rate(turn, twist[3:], twist[3:])

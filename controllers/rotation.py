@@ -76,6 +76,48 @@ def rotate_by(rotvec: Array, quat: Array, out: Array) -> None:
 
 
 @kernel
+def angular_rate(rotvec: Array, rate: Array, out: Array) -> None:
+    """Angular velocity [3] = J_l(r) dr/dt of exp(r(t)), in the outer frame (Sola 2018, eq. 145)."""
+    square = rotvec[0] ** 2 + rotvec[1] ** 2 + rotvec[2] ** 2
+    first, second = 0.5, 1.0 / 6.0
+    if square > 1e-8:
+        angle = math.sqrt(square)
+        first, second = (1.0 - math.cos(angle)) / square, (angle - math.sin(angle)) / (square * angle)
+    _add_turns(rotvec, rate, first, second, out)
+
+
+@kernel
+def rotvec_rate(rotvec: Array, angular: Array, out: Array) -> None:
+    """dr/dt [3] of exp(r(t)) at an ``angular`` velocity [3], the inverse of ``angular_rate`` (Sola 2018, eq. 146)."""
+    square = rotvec[0] ** 2 + rotvec[1] ** 2 + rotvec[2] ** 2
+    second = 1.0 / 12.0
+    if square > 1e-8:
+        angle = math.sqrt(square)
+        second = (1.0 - 0.5 * angle / math.tan(0.5 * angle)) / square
+    _add_turns(rotvec, angular, -0.5, second, out)
+
+
+@kernel
+def _add_turns(r: Array, v: Array, first: float, second: float, out: Array) -> None:
+    """out = v + first r x v + second r x (r x v)"""
+    a, b, c = r[1] * v[2] - r[2] * v[1], r[2] * v[0] - r[0] * v[2], r[0] * v[1] - r[1] * v[0]
+    out[0] = v[0] + first * a + second * (r[1] * c - r[2] * b)
+    out[1] = v[1] + first * b + second * (r[2] * a - r[0] * c)
+    out[2] = v[2] + first * c + second * (r[0] * b - r[1] * a)
+
+
+@kernel
+def rotate_vector(quat: Array, vector: Array, out: Array) -> None:
+    """out [3] = R(quat) vector, for a unit quaternion: v + w t + u x t with u its vector part and t = 2 u x v."""
+    x, y, z, w = quat[0], quat[1], quat[2], quat[3]
+    a, b, c = vector[0], vector[1], vector[2]
+    tx, ty, tz = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
+    out[0] = a + w * tx + y * tz - z * ty
+    out[1] = b + w * ty + z * tx - x * tz
+    out[2] = c + w * tz + x * ty - y * tx
+
+
+@kernel
 def from_matrix(matrix: Array, out: Array) -> None:
     """Quaternion [4] of a rotation matrix [3, 3] (Shepperd 1978: divide by the largest pivot)."""
     d0, d1, d2 = matrix[0, 0], matrix[1, 1], matrix[2, 2]

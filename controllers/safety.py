@@ -1,8 +1,9 @@
 """The last thing before the arm: layers that change a command until it is within limits, and count what they changed.
 
 At step rate a set point (TCP pose, opening) passes finite -> workspace -> jump; at control rate the reference between
-set points passes motion (speed, acceleration, and the workspace box again), the torque passes joint -> torque. The
-order is fixed here and no configuration leaves a layer out: limits have names and can only be made tighter.
+set points passes motion (speed, acceleration, jerk, and the workspace again), the torque passes joint -> torque, and
+force stops the arm. The order is fixed here and in ``servo``, and no configuration leaves a layer out: limits have
+names and can only be made tighter.
 
 Limits on vectors act per axis at 1/sqrt(3) of the limit on the norm, which keeps the axes independent: an axis that
 brakes in front of a wall is never slowed in braking by what another axis wants.
@@ -18,25 +19,26 @@ from controllers import rotation
 from controllers.cholesky import cholesky, solve_cholesky
 from controllers.compiled import kernel
 from controllers.safety_limits import LimitArrays, SafetyLimits
+from controllers.workspace import workspace_layer
 from robot_rl.types import Array
 
-LAYERS = ("finite", "workspace", "jump", "motion", "joint", "torque")
-FINITE, WORKSPACE, JUMP, MOTION, JOINT, TORQUE = range(len(LAYERS))
-_SINGULAR = 0.03  # damping of the pseudo-inverse [m, rad]
-_APPROACH = 6.0  # 1/s: joint speed per distance that is left to a limit
+LAYERS = ("finite", "workspace", "jump", "motion", "joint", "torque", "force")
+FINITE, WORKSPACE, JUMP, MOTION, JOINT, TORQUE, FORCE = range(len(LAYERS))
 _SPEED_RESERVE = 1.3  # of measured over planned joint speed, before torque holds a joint back
 _ROUNDING = 1e-9  # changes below it are not interventions
-# What starts to command further than this from where the arm is [m, rad] is approached by steps of the ramp, 0.25 m/s
-# and 1 rad/s at 20 Hz, until it has come that near.
+# What starts to command further than this from where the arm is [m, rad] is approached at the pace of the ramp [m/s,
+# rad/s], until it has come that near.
 _JOIN = (0.05, 0.3)
-_RAMP = (0.0125, 0.05)
+_RAMP = (0.25, 1.0)
+_FORCE_S = 0.01  # an external force counts as long as it lasts; the shock of touching does not
+_SINGULAR = 0.03  # damping of the pseudo-inverse [m, rad]
 
 
 class SafetyChain:
-    """The step-rate part: what comes in is a wish, what comes out is executed."""
+    """The step-rate part: what comes in is a wish, what comes out is executed; set points come every ``step_s``."""
 
-    def __init__(self, limits: SafetyLimits) -> None:
-        self.limits = limits
+    def __init__(self, limits: SafetyLimits, step_s: float = 0.05) -> None:
+        self.limits, self._ramp = limits, np.array(_RAMP) * step_s
         self.arrays = limits.arrays()
         self.counts = np.zeros(len(LAYERS), dtype=np.int64)
         self._last = np.zeros(8)
@@ -72,7 +74,7 @@ class SafetyChain:
         one step of the ramp after ``reset`` and ``join``."""
         checked = np.empty(8)
         checked[:7], checked[7] = pose, opening
-        check_set_point(self.arrays, self._last, checked, self._joining, self.counts)
+        check_set_point(self.arrays, self._last, checked, self._ramp, self._joining, self.counts)
         self._last[:] = checked
         return self.last
 
@@ -81,16 +83,17 @@ class SafetyChain:
 
 
 @kernel
-def check_set_point(limits: LimitArrays, last: Array, wish: Array, joining: Array, counts: Array) -> None:
+def check_set_point(limits: LimitArrays, last: Array, wish: Array, ramp: Array, joining: Array, counts: Array) -> None:
     """Change ``wish`` [8] (pose, opening) in place; ``last`` [8] is the set point in force, within limits itself;
-    ``joining`` [1] holds until a wish is near."""
+    ``joining`` [1] holds until a wish is near, steps are at most ``ramp`` [2] (m, rad) until then."""
     counts[FINITE] += finite_layer(last, wish)
     counts[WORKSPACE] += workspace_layer(limits, wish[:7])
     step, turn = np.empty(3), np.empty(3)
     distance, angle = _apart(last[:7], wish[:7], step, turn)
     joining[0] = joining[0] and (distance > _JOIN[0] or angle > _JOIN[1])
-    ramp_m, ramp_rad = _RAMP if joining[0] else (math.inf, math.inf)
-    most_m, most_rad = min(limits.jump[0], ramp_m), min(limits.jump[1], ramp_rad)
+    most_m, most_rad = limits.jump[0], limits.jump[1]
+    if joining[0]:
+        most_m, most_rad = min(most_m, ramp[0]), min(most_rad, ramp[1])
     counts[JUMP] += jump_layer(most_m, most_rad, last[:7], wish[:7])
 
 
@@ -111,25 +114,6 @@ def finite_layer(last: Array, wish: Array) -> bool:
     if abs(bounded - wish[7]) > _ROUNDING:
         changed = True
     wish[7] = bounded
-    return changed
-
-
-@kernel
-def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
-    """Position into the box; rotation onto the geodesic ball around the upright one."""
-    changed = False
-    for i in range(3):
-        inside = min(max(pose[i], limits.box[0, i]), limits.box[1, i])
-        changed |= abs(inside - pose[i]) > _ROUNDING
-        pose[i] = inside
-    turn = np.empty(3)
-    rotation.difference(limits.upright, pose[3:7], turn)
-    angle = math.sqrt(turn[0] ** 2 + turn[1] ** 2 + turn[2] ** 2)
-    if angle > limits.tilt[0]:
-        changed |= angle - limits.tilt[0] > _ROUNDING
-        for i in range(3):
-            turn[i] *= limits.tilt[0] / angle
-        rotation.rotate_by(turn, limits.upright, pose[3:7])
     return changed
 
 
@@ -162,110 +146,6 @@ def _apart(start: Array, end: Array, step: Array, turn: Array) -> tuple[float, f
 
 
 # --- control rate ---------------------------------------------------------------------------------------------------
-
-
-@kernel
-def braking_speed(distance: float, acceleration: float, dt: float) -> float:
-    """Largest speed from which steps of ``dt``, each slower by ``acceleration * dt``, end within ``distance``.
-
-    With one such change of speed as unit, a speed k + r (k whole, 0 <= r < 1) leads (k + 1) (k / 2 + r) units far.
-    """
-    units = max(distance, 0.0) / (acceleration * dt * dt)
-    whole = math.floor(0.5 * (math.sqrt(1.0 + 8.0 * units) - 1.0))
-    rest = units / (whole + 1.0) - 0.5 * whole
-    return (whole + rest) * acceleration * dt
-
-
-@kernel
-def motion_layer(limits: LimitArrays, before: Array, after: Array, pose: Array, twist: Array, dt: float) -> bool:
-    """Move ``pose`` [7] with rate ``twist`` [6] on by ``dt`` after a path that went from ``before`` to ``after`` [7].
-
-    A path within the limits is followed exactly. Otherwise the reference keeps to speed and acceleration, brakes in
-    front of the walls of the box, and catches up with the path at a pace from which it can still brake.
-    """
-    lag, wanted, turn = np.empty(6), np.empty(6), np.empty(3)
-    for i in range(3):
-        lag[i] = before[i] - pose[i]
-        wanted[i] = (after[i] - before[i]) / dt
-    rotation.difference(pose[3:], before[3:], lag[3:])
-    rotation.difference(before[3:], after[3:], turn)
-    for i in range(3):
-        wanted[3 + i] = turn[i] / dt
-    for i in range(6):
-        gap = abs(lag[i])
-        if gap > 0.0:
-            catch_up = min(gap / dt, braking_speed(gap, 0.5 * limits.acceleration[i], dt))
-            wanted[i] += math.copysign(catch_up, lag[i])
-        rate = min(max(wanted[i], -limits.speed[i]), limits.speed[i])
-        if i < 3:
-            rate = min(rate, braking_speed(limits.box[1, i] - pose[i], limits.acceleration[i], dt))
-            rate = max(rate, -braking_speed(pose[i] - limits.box[0, i], limits.acceleration[i], dt))
-        most = limits.acceleration[i] * dt
-        rate = min(max(rate, twist[i] - most), twist[i] + most)
-        twist[i] = rate
-        if i < 3:
-            pose[i] += rate * dt
-        else:
-            turn[i - 3] = rate * dt
-    rotation.rotate_by(turn, pose[3:], pose[3:])
-    rotation.difference(pose[3:], after[3:], turn)
-    off_path = 0.0
-    for i in range(3):
-        off_path = max(off_path, abs(after[i] - pose[i]), abs(turn[i]))
-    left_path = off_path > _ROUNDING
-    if not left_path:
-        pose[:] = after  # the exact path, free of rounding that would add up
-    return workspace_layer(limits, pose) or left_path
-
-
-@kernel
-def slow_down_layer(
-    limits: LimitArrays, jacobian: Array, q: Array, before: Array, last_twist: Array, pose: Array, twist: Array,
-    dt: float,
-) -> bool:  # fmt: skip
-    """Shorten the step of the reference from ``before`` to ``pose`` [7], and its ``twist`` [6], where the joints could
-    not follow: near a singularity, where they would have to turn too fast, and ahead of their limits.
-
-    The joint speeds that follow the twist are those of damped least squares (Nakamura and Hanafusa 1986). From
-    ``last_twist`` it brakes at the limits of acceleration, no harder.
-    """
-    n = q.shape[0]
-    square, weights = np.empty((6, 6)), twist.copy()
-    for a in range(6):
-        for b in range(6):
-            entry = 0.0
-            for i in range(n):
-                entry += jacobian[a, i] * jacobian[b, i]
-            square[a, b] = entry
-        square[a, a] += _SINGULAR**2
-    cholesky(square)
-    solve_cholesky(square, weights)
-    share = 1.0
-    for i in range(n):
-        speed = 0.0
-        for a in range(6):
-            speed += jacobian[a, i] * weights[a]
-        room = limits.joint[1, i] - q[i] if speed > 0.0 else q[i] - limits.joint[0, i]
-        allowed = min(limits.joint_speed[i], _APPROACH * max(room, 0.0))
-        if abs(speed) > allowed:
-            share = min(share, allowed / abs(speed))
-    for i in range(6):
-        most = limits.acceleration[i] * dt
-        if twist[i] > 0.0:
-            share = max(share, min((last_twist[i] - most) / twist[i], 1.0))
-        elif twist[i] < 0.0:
-            share = max(share, min((last_twist[i] + most) / twist[i], 1.0))
-    if share == 1.0:
-        return False
-    turn = np.empty(3)
-    rotation.difference(before[3:], pose[3:], turn)
-    for i in range(3):
-        pose[i] = before[i] + share * (pose[i] - before[i])
-        turn[i] *= share
-    rotation.rotate_by(turn, before[3:], pose[3:])
-    for i in range(6):
-        twist[i] *= share
-    return True
 
 
 @kernel
@@ -311,3 +191,31 @@ def torque_layer(limits: LimitArrays, last: Array, torque: Array, dt: float) -> 
         changed |= not (abs(bounded - torque[i]) <= _ROUNDING)
         torque[i] = last[i] = bounded
     return changed
+
+
+@kernel
+def force_layer(limits: LimitArrays, jacobian: Array, external: Array, wrench: Array, dt: float) -> bool:
+    """Whether what others exert on the TCP is beyond the limits, or not known.
+
+    The wrench [6] (N, N m at the TCP) that explains the joint torques ``external`` [n] best follows from the damped
+    pseudo-inverse of J^T; ``wrench`` is its average over the last 10 ms, updated.
+    """
+    square, sample = np.empty((6, 6)), np.empty(6)
+    for a in range(6):
+        sample[a] = 0.0
+        for i in range(external.shape[0]):
+            sample[a] += jacobian[a, i] * external[i]
+        for b in range(a + 1):
+            entry = 0.0
+            for i in range(external.shape[0]):
+                entry += jacobian[a, i] * jacobian[b, i]
+            square[a, b] = entry
+        square[a, a] += _SINGULAR**2
+    cholesky(square)
+    solve_cholesky(square, sample)
+    share = min(dt / _FORCE_S, 1.0)
+    for a in range(6):
+        wrench[a] += share * (sample[a] - wrench[a])
+    force = math.sqrt(wrench[0] ** 2 + wrench[1] ** 2 + wrench[2] ** 2)
+    torque = math.sqrt(wrench[3] ** 2 + wrench[4] ** 2 + wrench[5] ** 2)
+    return not (force <= limits.contact[0] and torque <= limits.contact[1])

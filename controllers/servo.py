@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controllers.compiled import kernel
-from controllers.interpolation import Segment, begin_segment, new_segment
+from controllers.interpolation import Segment, late, new_segment
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.law import ArmState, Gains, Reference, law_torque
 from controllers.operational_space import OperationalSpaceGains
-from controllers.reference import advance_reference, rest_reference
-from controllers.safety import JOINT, LAYERS, TORQUE, joint_layer, torque_layer
+from controllers.reference import advance_reference, begin_row, hold, rest_reference
+from controllers.safety import FORCE, JOINT, LAYERS, TORQUE, force_layer, joint_layer, torque_layer
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.types import Array, Arrays
 
@@ -36,12 +36,16 @@ class ServoArrays(NamedTuple):
     torque: Array  # [n] of this tick
     last_torque: Array  # [n]
     counts: Array  # [layers] int64 interventions
+    external: Array  # [n] N m that others exert on the joints, written before each tick; zeros where nobody knows
+    wrench: Array  # [6] N, N m that others exert on the TCP, over the last 10 ms
+    stopped: Array  # [1] whether a force has stopped the arm since the reset
 
 
 class Servo:
     """A Controller for one arm under the law of ``gains`` (operational-space control unless given), inside the safety
-    chain. State: joint_position, joint_velocity [n], mass_matrix [n, n], bias_force [n]. Target: tcp_pose [7], reached
-    ``target_s`` after it is first given. Command: torque [n] N m."""
+    chain. State: joint_position, joint_velocity [n], mass_matrix [n, n], bias_force [n], and external_torque [n] unless
+    the limits' force source is none. Target: tcp_pose [7], reached ``target_s`` after it is first given. Command:
+    torque [n] N m."""
 
     def __init__(
         self,
@@ -52,9 +56,10 @@ class Servo:
         target_s: float = 0.05,
     ) -> None:
         n, constants = chain.dof, limits.arrays()
-        self.chain, self._target_s = chain, target_s
+        self.chain, self._target_s, self._force_source = chain, target_s, limits.force_source
         self._posture = None if posture is None else np.array(posture, dtype=np.float64)
         self._latched = np.full(7, np.nan)
+        self._announced: Array | None = None
         self.arrays = ServoArrays(
             chain=chain.arrays,
             law=(gains or OperationalSpaceGains()).arrays(chain, constants),
@@ -68,6 +73,9 @@ class Servo:
             torque=np.zeros(n),
             last_torque=np.zeros(n),
             counts=np.zeros(len(LAYERS), dtype=np.int64),
+            external=np.zeros(n),
+            wrench=np.zeros(6),
+            stopped=np.zeros(1, dtype=np.bool_),
         )
 
     def reset(self, state: Arrays) -> None:
@@ -79,21 +87,42 @@ class Servo:
             a.reference_acceleration,
         )  # fmt: skip
         a.last_torque[:] = state.get("bias_force", 0.0)
-        a.counts[:] = 0
-        self._latched[:] = pose
+        a.counts[:], a.external[:], a.wrench[:], a.stopped[:] = 0, 0.0, 0.0, False
+        self._latched[:], self._announced = pose, None
         q = state["joint_position"]
         a.law.latch(q, q if self._posture is None else self._posture)
 
     def begin(self, target: Array, following: Array | None = None, *, moving: bool = True) -> None:
-        """Head for the set point ``target`` [7], already checked; ``following`` [7] is the one after it."""
-        self._latched[:] = target
+        """Head for the set point ``target`` [7], already checked; ``following`` [7] is the one after it.
+
+        A set point that the last one announced continues its plan: where the path is late, it waits for those before.
+        Any other one starts at once, from where the reference is. Not ``moving``, the arm comes to rest at ``target``,
+        or ahead of it, where that is too near to brake. Once a force stopped the arm, nothing begins until the reset.
+        """
+        a, continuing = self.arrays, self._announced is not None and np.array_equal(target, self._announced)
+        self._latched[:], self._announced = target, None if following is None or not moving else following.copy()
+        if a.stopped[0]:
+            return
+        if not moving:
+            hold(a.limits, a.segment, a.reference, a.reference_twist, target.copy(), self._target_s)
+            return
         ahead = target if following is None else following
-        begin_segment(self.arrays.segment, target, ahead, following is not None, moving, self._target_s)
+        begin_row(
+            a.limits, a.segment, a.reference, a.reference_twist, target, ahead, following is not None, continuing,
+            self._target_s,
+        )  # fmt: skip
+
+    @property
+    def late(self) -> bool:
+        """Whether the path has not come to the last set point yet."""
+        return late(self.arrays.segment)
 
     def compute(self, state: Arrays, target: Arrays, dt: float) -> Array:
         """Torque [n] for the next ``dt`` seconds."""
         if not np.array_equal(target["tcp_pose"], self._latched):
             self.begin(target["tcp_pose"])
+        if self._force_source != "none":
+            self.arrays.external[:] = state["external_torque"]
         servo_tick(
             self.arrays, state["joint_position"], state["joint_velocity"], state["mass_matrix"], state["bias_force"], dt
         )
@@ -104,6 +133,11 @@ class Servo:
 def servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array, dt: float) -> None:
     """One cycle: write ``servo.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
     solve_chain(servo.chain, q, servo.pose, servo.jacobian)
+    if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
+        servo.counts[FORCE] += 1
+        if not servo.stopped[0]:
+            hold(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.reference.copy(), dt)
+        servo.stopped[0] = True
     advance_reference(
         servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,
         servo.reference_acceleration, servo.counts, dt,

@@ -161,7 +161,7 @@ class MujocoRobot:
         with self._switch:
             if self._mode != "tracking":
                 raise CommandRefusedError(f"the robot is in mode '{self._mode}'", remedy="Reset it first")
-            self._arbiter.submit(checked, self._connected().step)
+            self._arbiter.submit(checked, self._connected().step, self.time_ns)
 
     def release_human(self) -> None:
         """The person lets go: the human channel falls silent at once, the policy's plan takes over."""
@@ -178,6 +178,7 @@ class MujocoRobot:
         took, latched = simulation.start(request, self.time_ns)
         self._ticks += took
         with self._switch:
+            self._arbiter.reset(self.time_ns)
             if self._stops != stops:
                 raise ResetError("the robot was stopped during the reset", remedy="Reset it again when it may move")
             self._mode = "tracking"

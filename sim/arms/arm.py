@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import mujoco
@@ -46,6 +46,8 @@ class Arm:
     axes: tuple[bool, ...] = (
         True,
     ) * 6  # x y z, rotation about x y z of the base: what its joints can choose of a pose
+    spheres: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # of the hand: centre in the TCP frame and r
+    walls_lower_m: tuple[float, float, float] = (-10.0, -10.0, 0.0)  # the spheres stay above the table
 
     def safety_limits(
         self, box_lower_m: Sequence[float], box_upper_m: Sequence[float], tighter: Mapping[str, Any]
@@ -55,7 +57,8 @@ class Arm:
         widest = SafetyLimits(
             box_lower_m=self.box_lower_m, box_upper_m=self.box_upper_m, upright_quat_xyzw=self.upright_quat_xyzw,
             joint_lower_rad=self.joint_lower_rad, joint_upper_rad=self.joint_upper_rad,
-            joint_speed_rad_s=self.joint_speed_rad_s, torque_n_m=self.torque_n_m,
+            joint_speed_rad_s=self.joint_speed_rad_s, torque_n_m=self.torque_n_m, force_source="simulated",
+            walls_lower_m=self.walls_lower_m, spheres=self.spheres,
         )  # fmt: skip
         box = {"box_lower_m": tuple(box_lower_m), "box_upper_m": tuple(box_upper_m)}
         return widest.tightened(**box).tightened(**tighter)

@@ -1,5 +1,7 @@
 """The Panda's chain as a table, frozen, so that kinematics is tested where there is no simulator."""
 
+from typing import Any
+
 from controllers.kinematics import SerialChain
 from controllers.safety_limits import SafetyLimits
 
@@ -69,7 +71,7 @@ def panda_chain() -> SerialChain:
     return SerialChain.from_table(ROWS, TCP_POSE)
 
 
-def panda_limits(**tighter: float | tuple[float, ...]) -> SafetyLimits:
+def panda_limits(**tighter: Any) -> SafetyLimits:
     chain = panda_chain()
     return SafetyLimits(
         box_lower_m=(0.25, -0.35, 0.005),
@@ -79,4 +81,5 @@ def panda_limits(**tighter: float | tuple[float, ...]) -> SafetyLimits:
         joint_upper_rad=tuple(chain.upper),
         joint_speed_rad_s=(2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61),
         torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
+        force_source="none",
     ).tightened(**tighter)

@@ -32,7 +32,7 @@ def test_without_a_folder_to_write_to_every_process_compiles_for_itself(tmp_path
 
 
 def test_laws_run_as_plain_python_without_a_compiler():
-    source = "from controllers.safety import braking_speed as f; print(f(6.0, 1.0, 1.0), type(f).__name__)"
+    source = "from controllers.motion import braking_speed as f; print(f(6.0, 1.0, 1.0), type(f).__name__)"
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     command = [sys.executable, "-c", source]
     result = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)

@@ -98,6 +98,7 @@ def test_an_arm_with_two_joints_follows_in_its_plane():
     plane = type(limits)(
         box_lower_m=(-2.0, -2.0, -0.1), box_upper_m=(2.0, 2.0, 0.1), upright_quat_xyzw=(0.0, 0.0, 0.0, 1.0),
         joint_lower_rad=(-3.0, -3.0), joint_upper_rad=(3.0, 3.0), joint_speed_rad_s=(2.0, 2.0), torque_n_m=(9.0, 9.0),
+        force_source="none",
     )  # fmt: skip
     law = DifferentialIk(chain, plane)
     law.reset({"joint_position": np.array([0.3, 0.6])})

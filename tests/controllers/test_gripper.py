@@ -38,7 +38,7 @@ def test_a_target_that_is_not_finite_is_ignored(bad):
 
 
 def test_targets_beyond_the_range_are_its_ends():
-    gripper = Gripper(max_speed_1_s=100.0)
+    gripper = Gripper(max_speed_1_s=100.0, debounce_s=0.0)
     assert move(gripper, -3.0) == 0.0
     assert move(gripper, 7.0) == 1.0
 
@@ -48,3 +48,19 @@ def test_wrong_settings_are_refused():
         Gripper(max_speed_1_s=0.0)
     with pytest.raises(ConfigError):
         Gripper(deadband=0.7)
+    with pytest.raises(ConfigError):
+        Gripper(debounce_s=-0.1)
+
+
+def test_the_fingers_turn_round_only_for_what_lasts():
+    """At 20 Hz a debounce of 0.1 s takes three targets in a row; the first change since the reset is taken at once."""
+    gripper = Gripper(max_speed_1_s=100.0, debounce_s=0.1)
+    gripper.reset({"gripper_opening": np.array([1.0])})
+    asked = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    assert [move(gripper, value) for value in asked] == [0.0] * 8 + [1.0, 1.0, 1.0, 0.5]
+
+
+def test_further_the_same_way_nothing_is_held_back():
+    gripper = Gripper(max_speed_1_s=100.0, debounce_s=1.0)
+    gripper.reset({"gripper_opening": np.array([1.0])})
+    assert [move(gripper, value) for value in (0.8, 0.5, 0.2)] == [0.8, 0.5, 0.2]

@@ -1,23 +1,39 @@
 import numpy as np
 import pytest
 
-from controllers.interpolation import advance_segment, begin_segment, new_segment, rest_segment, sample_segment
-from robot_rl.geometry import geodesic_angle, quat_xyzw_from_rotvec, rotvec_from_quat_xyzw, slerp
+from controllers.interpolation import (
+    advance_segment,
+    append_row,
+    begin_segment,
+    late,
+    new_segment,
+    rest_segment,
+    sample_segment,
+    settle_segment,
+)
+from robot_rl.geometry import geodesic_angle, quat_xyzw_from_rotvec, quat_xyzw_multiply, rotvec_from_quat_xyzw, slerp
 
 pytestmark = pytest.mark.robot
 DT, TICKS = 0.05, 25
+FAST = np.full(6, 1e4)  # an acceleration that no row here needs
 
 
 def pose(x: float, turn: float = 0.0) -> np.ndarray:
     return np.array([x, 0.0, 0.0, *quat_xyzw_from_rotvec([0.0, 0.0, turn])])
 
 
-def run(segment) -> tuple[np.ndarray, np.ndarray]:
-    """Poses and twists over one step, its start included."""
+def rested(at: np.ndarray | None = None):
+    segment = new_segment()
+    rest_segment(segment, pose(0.0) if at is None else at)
+    return segment
+
+
+def run(segment, ticks: int = TICKS, acceleration: np.ndarray = FAST) -> tuple[np.ndarray, np.ndarray]:
+    """Poses and twists of the next ticks, the present included."""
     poses, twists, here, twist = [], [], np.empty(7), np.empty(6)
-    for tick in range(TICKS + 1):
+    for tick in range(ticks + 1):
         if tick:
-            advance_segment(segment, DT / TICKS)
+            advance_segment(segment, acceleration, DT / TICKS)
         sample_segment(segment, here, twist)
         poses.append(here.copy())
         twists.append(twist.copy())
@@ -25,11 +41,10 @@ def run(segment) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_plan_of_even_steps_is_a_straight_line_at_constant_speed():
-    segment = new_segment()
-    rest_segment(segment, pose(0.0))
-    begin_segment(segment, pose(0.01, 0.1), pose(0.02, 0.2), True, True, DT)
+    segment = rested()
+    begin_segment(segment, pose(0.01, 0.1), pose(0.02, 0.2), True, FAST, DT)
     run(segment)
-    begin_segment(segment, pose(0.02, 0.2), pose(0.03, 0.3), True, True, DT)
+    begin_segment(segment, pose(0.02, 0.2), pose(0.03, 0.3), True, FAST, DT)
     poses, twists = run(segment)
     np.testing.assert_allclose(poses[:, 0], np.linspace(0.01, 0.02, TICKS + 1), atol=1e-12)
     np.testing.assert_allclose(twists[:, 0], 0.2, atol=1e-12)
@@ -39,57 +54,111 @@ def test_a_plan_of_even_steps_is_a_straight_line_at_constant_speed():
 
 
 def test_each_step_ends_at_its_set_point_and_speed_has_no_jump():
-    segment, rng = new_segment(), np.random.default_rng(0)
-    rest_segment(segment, pose(0.0))
-    last = np.zeros(6)
+    """Rotations about ever other axes: the rate is the angular velocity, on both sides of a set point."""
+    segment, rng, last = rested(), np.random.default_rng(0), np.zeros(6)
     for _ in range(20):
-        target, following = (pose(*rng.uniform(-0.02, 0.02, size=2)) for _ in range(2))
-        begin_segment(segment, target, following, bool(rng.integers(2)), bool(rng.integers(2)), DT)
+        target, following = (
+            np.array([*rng.uniform(-0.02, 0.02, size=3), *quat_xyzw_from_rotvec(rng.uniform(-0.5, 0.5, size=3))])
+            for _ in range(2)
+        )
+        begin_segment(segment, target, following, bool(rng.integers(2)), FAST, DT)
         poses, twists = run(segment)
         np.testing.assert_allclose(twists[0], last, atol=1e-9)
-        np.testing.assert_allclose(poses[-1], target, atol=1e-9)
-        numeric = np.diff(poses[:, 0]) / (DT / TICKS)
-        np.testing.assert_allclose(numeric, 0.5 * (twists[1:, 0] + twists[:-1, 0]), atol=0.02)
+        np.testing.assert_allclose(poses[-1, :3], target[:3], atol=1e-9)
+        assert geodesic_angle(poses[-1, 3:], target[3:]) < 1e-7
+        middle = 0.5 * (twists[1:] + twists[:-1])
+        np.testing.assert_allclose(np.diff(poses[:, :3], axis=0) / (DT / TICKS), middle[:, :3], atol=0.02)
+        back = poses[:-1, 3:] * [-1, -1, -1, 1]
+        turns = rotvec_from_quat_xyzw(quat_xyzw_multiply(poses[1:, 3:], back)) / (DT / TICKS)
+        np.testing.assert_allclose(turns, middle[:, 3:], atol=0.25)
         last = twists[-1]
 
 
-def test_a_plan_that_ends_comes_to_rest():
-    segment = new_segment()
-    rest_segment(segment, pose(0.0))
-    begin_segment(segment, pose(0.02), pose(0.02), False, True, DT)
+def test_rows_announced_as_a_plan_follow_each_other_without_being_begun():
+    """A third of the pace: after three steps the path has come to the first row and goes on to those that wait."""
+    segment = rested()
+    begin_segment(segment, pose(0.01), pose(0.02), True, FAST, DT)
+    run(segment)
+    segment.pace[0] = 1.0 / 3.0
+    for row in (2, 3, 4):
+        append_row(segment, pose(0.01 * row), pose(0.01 * (row + 1)), True, FAST, DT)
+        assert late(segment)
+        poses, _ = run(segment)
+    assert poses[-1, 0] == pytest.approx(0.02, abs=1e-6)
+    assert segment.waiting[0] in (1, 2)
+    segment.pace[0] = 1.0
+    poses, twists = run(segment, 2 * TICKS)
+    assert poses[-1, 0] == pytest.approx(0.04, abs=1e-6)
+    np.testing.assert_allclose(twists[1:-1, 0], 0.2, atol=1e-9)
+
+
+def test_of_a_plan_that_is_far_too_late_the_oldest_rows_are_lost():
+    segment = rested()
+    begin_segment(segment, pose(0.01), pose(0.02), True, FAST, DT)
+    for row in range(2, 20):
+        append_row(segment, pose(0.01 * row), pose(0.01 * (row + 1)), True, FAST, DT)
+    assert segment.waiting[0] == len(segment.rows)
+    assert segment.rows[-1, 0] == pytest.approx(0.19)
+    assert segment.rows[0, 0] == pytest.approx(0.01 * (20 - len(segment.rows)))
+
+
+def test_a_row_takes_as_long_as_its_acceleration_needs():
+    """5 cm from rest, with half the mean as rate at the end: 5 d / T^2 at first, which is 4 m/s^2 for T = 0.25 s."""
+    segment = rested()
+    begin_segment(segment, pose(0.05), pose(0.05), False, np.full(6, 4.0), DT)
+    assert 0.25 <= segment.time[1] <= 0.25 * 1.05
+    poses, _ = run(segment, int(segment.time[1] / DT * TICKS))
+    accelerations = np.diff(poses[:, 0], 2) / (DT / TICKS) ** 2
+    assert 3.5 < np.abs(accelerations).max() <= 4.0
+    assert late(segment) or poses[-1, 0] == pytest.approx(0.05)
+
+
+def test_a_plan_that_ends_comes_to_rest_at_its_last_row():
+    segment = rested()
+    begin_segment(segment, pose(0.02), pose(0.02), False, FAST, DT)
     _, moving = run(segment)
     assert moving[-1, 0] == pytest.approx(0.2)
-    begin_segment(segment, pose(0.02), pose(0.02), False, False, DT)
-    poses, stopping = run(segment)
+    poses, stopping = run(segment, 2 * TICKS, np.full(6, 16.0))
     assert stopping[-1, 0] == 0.0
     assert poses[-1, 0] == pytest.approx(0.02)
     assert poses[:, 0].max() < 0.02 + 0.15 * 0.2 * DT  # 4/27 of the way that the speed would have led
 
 
+@pytest.mark.parametrize(("ahead", "rests_at"), [(0.0, 0.2 * 0.2 / 3), (-0.05, 0.2 * 0.2 / 3), (0.03, 0.03)])
+def test_holding_never_turns_back(ahead, rests_at):
+    """At 0.2 m/s and 4 m/s^2 it takes 0.2 s, and leads a third of the way that the speed would."""
+    segment = rested()
+    begin_segment(segment, pose(0.02), pose(0.02), False, FAST, DT)
+    run(segment)
+    settle_segment(segment, pose(0.02 + ahead), np.full(6, 4.0), False, DT)
+    poses, twists = run(segment, 5 * TICKS)
+    assert poses[-1, 0] == pytest.approx(0.02 + rests_at)
+    assert twists[-1, 0] == 0.0
+    assert (np.diff(poses[:, 0]) >= -1e-12).all()
+    assert np.abs(np.diff(twists[:, 0])).max() <= 4.0 * DT / TICKS
+
+
 def test_a_stream_of_single_rows_gets_up_to_its_pace():
-    segment = new_segment()
-    rest_segment(segment, pose(0.0))
+    segment = rested()
     rates = []
     for row in range(1, 9):
-        begin_segment(segment, pose(0.01 * row), pose(0.01 * row), False, True, DT)
+        begin_segment(segment, pose(0.01 * row), pose(0.01 * row), False, FAST, DT)
         rates.append(run(segment)[1][-1, 0])
     np.testing.assert_allclose(rates[:3], [0.1, 0.15, 0.175])
     assert rates[-1] == pytest.approx(0.2, rel=0.01)
 
 
 def test_no_set_point_is_passed_where_the_plan_turns_back():
-    segment = new_segment()
-    rest_segment(segment, pose(0.0))
-    begin_segment(segment, pose(0.01), pose(0.0), True, True, DT)
+    segment = rested()
+    begin_segment(segment, pose(0.01), pose(0.0), True, FAST, DT)
     poses, twists = run(segment)
     assert twists[-1, 0] == 0.0
     assert poses[:, 0].max() <= 0.01 + 1e-12
 
 
 def test_the_rate_of_rotation_is_that_of_the_path():
-    segment = new_segment()
-    rest_segment(segment, pose(0.0))
-    begin_segment(segment, pose(0.0, 0.12), pose(0.0, 0.12), False, True, DT)
+    segment = rested()
+    begin_segment(segment, pose(0.0, 0.12), pose(0.0, 0.12), False, FAST, DT)
     poses, twists = run(segment)
     angle = rotvec_from_quat_xyzw(poses[:, 3:])[:, 2]
     np.testing.assert_allclose(np.gradient(angle, DT / TICKS)[1:-1], twists[1:-1, 5], atol=0.05)

@@ -100,7 +100,7 @@ def test_it_settles_within_five_millimetres_without_oscillation(robot):
     target = observation.report.commanded["arm0/tcp"]
     heights = []
     for _ in range(12):
-        observation = step(robot, TargetChunk({"arm0/tcp": target[None]}, observation.step, 0))
+        observation = step(robot, TargetChunk({"arm0/tcp": target[None]}, observation.step, observation.stamp_ns))
         heights.append(float(observation.state["arm0/tcp_pose"][2]))
     target = target[2]
     assert abs(heights[-1] - target) < 0.001
@@ -212,7 +212,7 @@ def test_quaternions_do_not_flip(robot):
     for tick in range(20):
         tilt = 0.1 * np.sin(tick)
         quat = np.array([np.cos(tilt), 0.0, 0.0, np.sin(tilt)])
-        chunk = TargetChunk({"arm0/tcp": np.concatenate((start[:3], -quat))[None]}, observation.step, 0)
+        chunk = TargetChunk({"arm0/tcp": np.concatenate((start[:3], -quat))[None]}, observation.step, observation.stamp_ns)
         observation = step(robot, chunk)
         assert observation.state["arm0/tcp_pose"][3] > 0.9
 
@@ -342,7 +342,7 @@ def test_whoever_takes_over_far_from_the_arm_is_ramped(robot, source):
         robot.release_human()
     speeds, before = [], observation.state["arm0/tcp_pose"][:3]
     for _ in range(5):
-        observation = step(robot, TargetChunk({"arm0/tcp": far[None]}, observation.step, 0, source))
+        observation = step(robot, TargetChunk({"arm0/tcp": far[None]}, observation.step, observation.stamp_ns, source))
         assert observation.report.source is source
         speeds.append(np.linalg.norm(observation.state["arm0/tcp_velocity"][:3]))
     assert max(speeds) < 0.4
