@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from robot_rl.geometry import quat_xyzw_rotate
+from robot_rl.geometry import (
+    quat_xyzw_conjugate,
+    quat_xyzw_from_rotvec,
+    quat_xyzw_multiply,
+    quat_xyzw_rotate,
+    rotvec_from_quat_xyzw,
+)
 from robot_rl.types import Array, Arrays, ArraySpec
 from sim.experts.stride import (
     BODY_POSE,
@@ -30,7 +36,7 @@ class PegInsertExpert:
     on until it falls in, and is pressed once it is aligned or inside; where it went astray the funnel lifts it off.
 
     ``touch`` and ``aligned`` are distances from the hole's axis as shares of ``clearance_m`` (diametral: the peg fits
-    up to half of it)."""
+    up to half of it). Rotations are corrected where the action has them."""
 
     peg: str = "peg"
     hole: str = "hole"
@@ -60,8 +66,15 @@ class PegInsertExpert:
         """Absolute targets {part: [k]} of the next step."""
         rim, tip = position_of(state, f"object/{self.hole}_pose"), self._tip(state)
         tcp, velocity = motion(state)
-        goal = self._goal(tip, rim)
-        return set_point(tcp + self.stride.towards(goal, tip, velocity) - tip, 0.0)
+        position = tcp + self.stride.towards(self._goal(tip, rim), tip, velocity) - tip
+        return set_point(position, 0.0, self._rotation(state))
+
+    def _rotation(self, state: Arrays) -> Array:
+        """The tool [4] turned so that the peg becomes parallel to the hole, at the rate of the stride."""
+        peg, hole = state[f"object/{self.peg}_pose"][3:], state[f"object/{self.hole}_pose"][3:]
+        turn = rotvec_from_quat_xyzw(quat_xyzw_multiply(hole, quat_xyzw_conjugate(peg)))
+        step = quat_xyzw_from_rotvec(self.stride.gain_1_s * self.stride.period_s * turn)
+        return quat_xyzw_multiply(step, state["arm0/tcp_pose"][3:])
 
     def _goal(self, tip: Array, rim: Array) -> Array:
         """Where the tip is led [3]."""

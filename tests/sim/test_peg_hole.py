@@ -75,6 +75,7 @@ def pressed(env: RobotEnv, beside: np.ndarray, depth: float = 0.025, steps: int 
     observation = robot.reset(ResetRequest(tcp_pose=start, gripper_opening=0.0, simulator_state=state))
     before = observation.state["object/peg_pose"][:3] - observation.state["arm0/tcp_pose"][:3]
     for _ in range(steps):
+        assert observation.report is not None
         left = start[2] - 0.005 - depth - observation.report.executed["arm0/tcp"][2]
         plan = env.anchor(np.array([[0.0, 0.0, max(left, -0.003)]]), observation)
         robot.command(plan)
