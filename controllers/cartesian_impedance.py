@@ -30,7 +30,7 @@ from controllers.task_space import (
     shorten,
     tcp_twist,
 )
-from robot_rl.types import Array
+from robot_rl.types import ActionKind, Array
 
 
 @kernel
@@ -89,6 +89,10 @@ class CartesianImpedanceGains:
     rotation_damping_n_m_s_rad: float | None = None
     posture_stiffness_1_s2: float = 20.0
     singularity_damping: float = 1e-3
+
+    @property
+    def takes(self) -> ActionKind:
+        return ActionKind.TCP_POSE
 
     def __post_init__(self) -> None:
         check_positive("Cartesian impedance", {k: v for k, v in self.__dict__.items() if v is not None})

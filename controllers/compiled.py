@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from numba import config, njit
+from numba.extending import overload
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -35,6 +36,28 @@ def kernel(function: _Function) -> _Function:
     else:  # another numba: compile anew rather than run something stale
         dispatcher._cache.disable()
     return dispatcher
+
+
+def kernel_of(attribute: str) -> Callable[..., Any]:
+    """A function that calls the kernel which the type of its first argument, a named tuple, carries as ``attribute``.
+
+    Inside other kernels the choice is made when these are compiled, each type for itself: no branch is left, and a new
+    type needs no change anywhere else.
+    """
+
+    def call(first: Any, *rest: Any) -> Any:
+        return getattr(first, attribute)(*rest)
+
+    @overload(call)
+    def _choose(first: Any, *rest: Any) -> Any:
+        chosen = getattr(first.instance_class, attribute)
+
+        def run(first: Any, *rest: Any) -> Any:
+            return chosen(first, *rest)
+
+        return run
+
+    return call
 
 
 @functools.cache

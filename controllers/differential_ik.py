@@ -22,7 +22,7 @@ from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.law import ArmState, JointReference, Reference, check_positive
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from controllers.task_space import pose_error, shorten
-from robot_rl.types import Array, Arrays
+from robot_rl.types import ActionKind, Array, Arrays
 
 
 @kernel
@@ -160,6 +160,10 @@ class DifferentialIkGains:
     max_position_error_m: float = 0.05
     max_rotation_error_rad: float = 0.3
     tracking: JointImpedanceGains = field(default_factory=JointImpedanceGains)
+
+    @property
+    def takes(self) -> ActionKind:
+        return ActionKind.TCP_POSE
 
     def __post_init__(self) -> None:
         check_positive("differential IK", {k: v for k, v in self.__dict__.items() if k != "tracking"})

@@ -20,7 +20,7 @@ from controllers.kinematics import SerialChain
 from controllers.law import ArmState, JointReference, check_positive
 from controllers.safety_limits import LimitArrays
 from robot_rl.errors import ConfigError
-from robot_rl.types import Array
+from robot_rl.types import ActionKind, Array
 
 
 @kernel
@@ -58,6 +58,10 @@ class JointImpedanceGains:
     damping_ratio: float = 1.0
     max_error_rad: float = 0.2
     inertia_feedforward: bool = True
+
+    @property
+    def takes(self) -> ActionKind:
+        return ActionKind.JOINT_POSITION
 
     def __post_init__(self) -> None:
         numbers = np.atleast_1d(np.asarray(self.stiffness_n_m_rad, dtype=np.float64)).tolist()

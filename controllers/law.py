@@ -13,12 +13,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numba.extending import overload
 
+from controllers.compiled import kernel_of
 from controllers.kinematics import SerialChain, solve_chain
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.errors import ConfigError
-from robot_rl.types import Array, Arrays
+from robot_rl.types import ActionKind, Array, Arrays
+
+# Writes the torque [n] N m of a law for the next ``dt`` seconds: f(law, arm, reference, dt, out).
+law_torque = kernel_of("torque")
 
 
 class ArmState(NamedTuple):
@@ -64,6 +67,11 @@ class LawArrays(Protocol):
 class Gains(Protocol):
     """A law and its gains, as an option of the group controller/ names them."""
 
+    @property
+    def takes(self) -> ActionKind:
+        """What the law follows: TCP_POSE (its kernel gets a ``Reference``) or JOINT_POSITION (a ``JointReference``)."""
+        ...
+
     def arrays(self, chain: SerialChain, limits: LimitArrays) -> Any:
         """The ``LawArrays`` for an arm; ``limits`` are those of its safety chain."""
         ...
@@ -101,21 +109,6 @@ class Law:
         self._reference.acceleration[:] = target.get("tcp_acceleration", 0.0)
         self.arrays.torque(arm, self._reference, dt, self._torque)
         return self._torque.copy()
-
-
-def law_torque(law: Any, arm: ArmState, reference: Any, dt: float, out: Array) -> None:
-    """Write the torque [n] N m of ``law`` for the next ``dt`` seconds; kernels call it like one of their own."""
-    law.torque(arm, reference, dt, out)
-
-
-@overload(law_torque)
-def _kernel_of_the_type(law: Any, arm: Any, reference: Any, dt: Any, out: Any) -> Any:
-    kernel = law.instance_class.torque
-
-    def call(law: Any, arm: Any, reference: Any, dt: Any, out: Any) -> None:
-        kernel(law, arm, reference, dt, out)
-
-    return call
 
 
 def check_positive(law: str, gains: Mapping[str, object]) -> None:

@@ -29,7 +29,7 @@ from controllers.task_space import (
     shorten,
     tcp_twist,
 )
-from robot_rl.types import Array
+from robot_rl.types import ActionKind, Array
 
 
 @kernel
@@ -83,6 +83,10 @@ class OperationalSpaceGains:
     max_position_error_m: float = 0.05
     max_rotation_error_rad: float = 0.3
     singularity_damping: float = 1e-3
+
+    @property
+    def takes(self) -> ActionKind:
+        return ActionKind.TCP_POSE
 
     def __post_init__(self) -> None:
         check_positive("operational-space control", self.__dict__)

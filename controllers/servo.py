@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controllers.compiled import kernel
+from controllers.compiled import kernel, kernel_of
 from controllers.interpolation import Segment, late, new_segment
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.law import ArmState, Gains, Reference, law_torque
@@ -19,6 +19,30 @@ from controllers.reference import advance_reference, begin_row, hold, rest_refer
 from controllers.safety import FORCE, JOINT, LAYERS, TORQUE, force_layer, joint_layer, torque_layer
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.types import Array, Arrays
+
+# One cycle of a servo: f(servo, q, dq, mass, bias, dt) writes servo.torque.
+servo_tick = kernel_of("tick")
+
+
+@kernel
+def tcp_servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array, dt: float) -> None:
+    """One cycle: write ``servo.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
+    solve_chain(servo.chain, q, servo.pose, servo.jacobian)
+    if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
+        servo.counts[FORCE] += 1
+        if not servo.stopped[0]:
+            hold(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.reference.copy(), dt)
+        servo.stopped[0] = True
+    advance_reference(
+        servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,
+        servo.reference_acceleration, servo.counts, dt,
+    )  # fmt: skip
+    law_torque(
+        servo.law, ArmState(q, dq, mass, bias, servo.pose, servo.jacobian),
+        Reference(servo.reference, servo.reference_twist, servo.reference_acceleration), dt, servo.torque,
+    )  # fmt: skip
+    servo.counts[JOINT] += joint_layer(servo.limits, q, dq, mass, bias, servo.torque)
+    servo.counts[TORQUE] += torque_layer(servo.limits, servo.last_torque, servo.torque, dt)
 
 
 class ServoArrays(NamedTuple):
@@ -39,6 +63,8 @@ class ServoArrays(NamedTuple):
     external: Array  # [n] N m that others exert on the joints, written before each tick; zeros where nobody knows
     wrench: Array  # [6] N, N m that others exert on the TCP, over the last 10 ms
     stopped: Array  # [1] whether a force has stopped the arm since the reset
+
+    tick = tcp_servo_tick
 
 
 class Servo:
@@ -123,28 +149,7 @@ class Servo:
             self.begin(target["tcp_pose"])
         if self._force_source != "none":
             self.arrays.external[:] = state["external_torque"]
-        servo_tick(
+        tcp_servo_tick(
             self.arrays, state["joint_position"], state["joint_velocity"], state["mass_matrix"], state["bias_force"], dt
         )
         return self.arrays.torque.copy()
-
-
-@kernel
-def servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array, dt: float) -> None:
-    """One cycle: write ``servo.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
-    solve_chain(servo.chain, q, servo.pose, servo.jacobian)
-    if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
-        servo.counts[FORCE] += 1
-        if not servo.stopped[0]:
-            hold(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.reference.copy(), dt)
-        servo.stopped[0] = True
-    advance_reference(
-        servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,
-        servo.reference_acceleration, servo.counts, dt,
-    )  # fmt: skip
-    law_torque(
-        servo.law, ArmState(q, dq, mass, bias, servo.pose, servo.jacobian),
-        Reference(servo.reference, servo.reference_twist, servo.reference_acceleration), dt, servo.torque,
-    )  # fmt: skip
-    servo.counts[JOINT] += joint_layer(servo.limits, q, dq, mass, bias, servo.torque)
-    servo.counts[TORQUE] += torque_layer(servo.limits, servo.last_torque, servo.torque, dt)

@@ -8,7 +8,7 @@ from controllers.arbiter import Arbiter, Arbitration
 from robot_rl.types import Array, CommandReport, Phase
 from sim.world import World
 
-TCP, GRIPPER = "arm0/tcp", "arm0/gripper"
+GRIPPER = "arm0/gripper"
 _HOLD = Arbitration(Phase.HOLD, None, None, None)
 
 
@@ -26,15 +26,15 @@ class ControlStep:
         return CommandReport(-1, Phase.RESET, self._wish, self._wish)
 
     def begin(self, step: int) -> Array:
-        """Arbitrate and hand the checked set point to servo and gripper; returns that of the TCP [7]."""
+        """Arbitrate and hand the checked set point to servo and gripper; returns that of the arm."""
         world = self._world
         verdict, before = self._arbiter.decide(step), self._verdict
         if verdict.source is not before.source:
             world.safety.join()
         self._verdict = verdict
         self._wish = {**self._last_set_point(), **(verdict.row or {})}
-        target, opening = world.safety.set_point(self._wish[TCP], float(self._wish[GRIPPER][0]))
-        following = None if verdict.following is None else verdict.following.get(TCP)
+        target, opening = world.safety.set_point(self._wish[world.part], float(self._wish[GRIPPER][0]))
+        following = None if verdict.following is None else verdict.following.get(world.part)
         world.servo.begin(target, following, moving=verdict.row is not None)
         world.drive_gripper(opening)
         return target
@@ -45,7 +45,7 @@ class ControlStep:
         reached = world.servo.arrays.reference.copy()
         world.safety.latch(reached)
         return CommandReport(
-            step, verdict.source, self._wish, {TCP: reached, GRIPPER: np.array([world.gripper.opening])},
+            step, verdict.source, self._wish, {world.part: reached, GRIPPER: np.array([world.gripper.opening])},
             human=verdict.human, valid=verdict.row is not None, interventions=world.take_interventions(),
         )  # fmt: skip
 
@@ -55,5 +55,5 @@ class ControlStep:
         return CommandReport(step, self._verdict.source, self._wish, held, human=self._verdict.human, valid=False)
 
     def _last_set_point(self) -> dict[str, Array]:
-        pose, opening = self._world.safety.last
-        return {TCP: pose, GRIPPER: np.array([opening])}
+        target, opening = self._world.safety.last
+        return {self._world.part: target, GRIPPER: np.array([opening])}

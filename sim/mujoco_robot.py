@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from controllers.arbiter import Arbiter
+from controllers.joint_servo import JointServo
 from controllers.law import Gains
 from controllers.servo import Servo
 from robot_rl.errors import (
@@ -34,7 +35,7 @@ from robot_rl.types import (
 from sim.arms.arm import Arm
 from sim.arms.panda import panda
 from sim.cameras import CameraRig, SceneRenderer
-from sim.control_step import GRIPPER, TCP
+from sim.control_step import GRIPPER
 from sim.disturbances import Disturbances
 from sim.measurement import observation_specs
 from sim.overview import Overview
@@ -42,6 +43,7 @@ from sim.physics import Physics, ticks_per_step
 from sim.randomization import Randomization
 from sim.scene import TIMESTEP_S, Scene
 from sim.simulation import TICK_NS, Outfit, Simulation
+from sim.world import JOINTS, TCP, arm_part
 
 _OPEN_LOOP_S = 0.5
 
@@ -68,8 +70,9 @@ class MujocoRobot:
     """One arm (a Panda unless given) in a scene, its TCP kept in the box from ``box_lower_m`` to ``box_upper_m``, which
     lies in the arm's own.
 
-    ``limits`` tightens safety limits by name, ``gains`` choose the law and set it, ``max_open_loop_s`` (at most 0.5)
-    bounds how far past its arrival a plan runs, ``dump_folder`` takes the last states when physics diverges.
+    ``limits`` tightens safety limits by name, ``gains`` choose the law and set it (one that follows joints takes the
+    part arm0/joints, others arm0/tcp), ``max_open_loop_s`` (at most 0.5) bounds how far past its arrival a plan runs,
+    ``dump_folder`` takes the last states when physics diverges.
     ``randomization`` and ``disturbances`` make every episode another, by the seed of its reset.
     """
 
@@ -124,7 +127,7 @@ class MujocoRobot:
         return self._connected().world.physics
 
     @property
-    def servo(self) -> Servo:
+    def servo(self) -> Servo | JointServo:
         """The law that drives the arm. Raises RobotConnectionError before connect."""
         return self._connected().world.servo
 
@@ -249,15 +252,20 @@ class MujocoRobot:
         return Observation(simulation.step, self.time_ns, state, frames, report, self._mode)
 
     def _describe(self, step_rate_hz: float) -> EnvSpec:
-        box = self._outfit.limits.box_lower_m, self._outfit.limits.box_upper_m
-        tcp = ActionPart(
-            TCP, ActionKind.TCP_POSE, (*box[0], -1, -1, -1, -1), (*box[1], 1, 1, 1, 1), "m, quat_xyzw", "base"
-        )
+        gripper = ActionPart(GRIPPER, ActionKind.GRIPPER, (0,), (1,), "opening")
         return EnvSpec(
             robot=f"sim_{self._arm.name}",
             step_rate_hz=float(step_rate_hz),
             observation=observation_specs(self._scene, self._arm),
-            action=ActionSpec((tcp, ActionPart(GRIPPER, ActionKind.GRIPPER, (0,), (1,), "opening"))),
+            action=ActionSpec((self._describe_arm(), gripper)),
             cameras=self._outfit.cameras.specs(step_rate_hz),
             limits=self._outfit.limits.scalars(),
         )
+
+    def _describe_arm(self) -> ActionPart:
+        limits = self._outfit.limits
+        if arm_part(self._outfit.gains) == JOINTS:
+            lower, upper = limits.arrays().joint
+            return ActionPart(JOINTS, ActionKind.JOINT_POSITION, tuple(lower), tuple(upper), "rad")
+        low, high = (*limits.box_lower_m, -1, -1, -1, -1), (*limits.box_upper_m, 1, 1, 1, 1)
+        return ActionPart(TCP, ActionKind.TCP_POSE, low, high, "m, quat_xyzw", "base")

@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 
 from controllers.bound import Bound, bind
 from controllers.compiled import kernel
+from controllers.joint_servo import JointServoArrays
 from controllers.servo import ServoArrays, servo_tick
 from robot_rl.errors import ConfigError
 from robot_rl.types import Array
@@ -97,7 +98,7 @@ class Loop(NamedTuple):
 
     simulator: Simulator
     arm: ArmView
-    servo: ServoArrays
+    servo: ServoArrays | JointServoArrays
     timestep_s: float
 
 
@@ -114,13 +115,13 @@ class Physics:
             model.M_colind, np.zeros((n, n)),
         )  # fmt: skip
         self._simulator = Simulator(_address("mj_step1"), _address("mj_step2"), model._address, data._address)
-        self._loop: tuple[ServoArrays | None, Any] = None, None  # bound for the servo that drove it last
+        self._loop: tuple[Any, Any] = None, None  # bound for the servo that drove it last
 
     @property
     def timestep_s(self) -> float:
         return float(self.model.opt.timestep)
 
-    def advance(self, servo: ServoArrays, ticks: int) -> None:
+    def advance(self, servo: ServoArrays | JointServoArrays, ticks: int) -> None:
         """Run ``ticks`` steps of physics with the servo's torque in each, without the interpreter's lock."""
         driver, loop = self._loop
         if driver is not servo:

@@ -6,17 +6,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from controllers.drive import build_drive
 from controllers.gripper import Gripper
 from controllers.kinematics import SerialChain, solve_chain
 from controllers.law import Gains
-from controllers.safety import LAYERS, SafetyChain
+from controllers.safety import LAYERS
 from controllers.safety_limits import SafetyLimits
-from controllers.servo import Servo
-from robot_rl.types import Array, Arrays
+from robot_rl.types import ActionKind, Array, Arrays
 from sim.arms.arm import Arm
 from sim.measurement import Measurement
 from sim.physics import Physics
 from sim.scene import Scene, SceneObject, arm_chain, build_scene, joint_couplings
+
+TCP, JOINTS = "arm0/tcp", "arm0/joints"
+
+
+def arm_part(gains: Gains | None) -> str:
+    """The part of a command that the law of ``gains`` follows."""
+    return JOINTS if gains is not None and gains.takes is ActionKind.JOINT_POSITION else TCP
 
 
 class World:
@@ -24,10 +31,9 @@ class World:
 
     def __init__(self, scene: Scene, arm: Arm, limits: SafetyLimits, gains: Gains | None, step_s: float) -> None:
         built = build_scene(scene, arm)
-        self.arm, self.physics = arm, Physics(built)
+        self.arm, self.physics, self.part = arm, Physics(built), arm_part(gains)
         self.chain: SerialChain = arm_chain(built)
-        self.safety = SafetyChain(limits)
-        self.servo = Servo(self.chain, limits, gains, np.array(arm.home_rad), step_s)
+        self.safety, self.servo = build_drive(self.chain, limits, gains, np.array(arm.home_rad), step_s)
         self.gripper = Gripper()
         self._measurement = Measurement(self.physics, self.chain.arrays)
         self.things: dict[str, SceneObject] = {thing.observation: thing for thing in scene.objects}
@@ -125,7 +131,7 @@ class World:
         pose = self.chain.pose(self.physics.arm.q)
         torque = self.servo.arrays.torque.copy()
         self.servo.reset({"joint_position": self.physics.arm.q, "tcp_pose": pose, "bias_force": torque})
-        self.safety.reset(pose, opening)
+        self.safety.reset(self.servo.arrays.reference, opening)
         self.take_interventions()
 
     def _finger_positions(self, opening: float) -> Array:

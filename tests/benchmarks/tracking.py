@@ -36,7 +36,7 @@ from robot_rl.geometry import (
     rotvec_from_quat_xyzw,
 )
 from robot_rl.types import Array, ResetRequest, TargetChunk
-from sim.arms import find_arm
+from sim.arms.panda import panda
 from tests.contracts.options import options
 
 STEP_NS, TICK_NS, TICKS, REST = 50_000_000, 2_000_000, 25, 10
@@ -209,7 +209,7 @@ def draw(runs: dict[str, dict[str, tuple[Array, Array, Array]]]) -> None:
 def main() -> dict[str, Any]:
     runs = all_runs()
     draw(runs)
-    limits = np.array(find_arm("panda").torque_n_m)
+    limits = np.array(panda().torque_n_m)
     scores = {name: {law: score(*outcome, limits) for law, outcome in laws.items()} for name, laws in runs.items()}
     result: dict[str, Any] = {}
     for key in ("final_mm", "final_mrad", "rms_mm", "peak_torque_n_m", "peak_torque_share"):
