@@ -11,16 +11,16 @@ from gymnasium import spaces
 from robot_rl.errors import ConfigError, valid_choices
 from robot_rl.interfaces import Env
 from robot_rl.runtime.frame_codec import decode
-from robot_rl.types import Array, EnvSpec, Observation, StepResult
+from robot_rl.types import DEPTH_CODEC, Array, CameraSpec, EnvSpec, Observation, StepResult
 
 RENDER_MODES = ["rgb_array"]
 IMAGES = "images/"  # prefix of cameras in the observation, as in a policy's window
 
 
 class GymnasiumView(gymnasium.Env[dict[str, Array], Array]):
-    """Owns ``env``. Observation: {name: float32 [k]} and {images/<camera>: uint8 [h, w, c]}; action: the policy's
-    [A], float32 in physical units within the limits of the spec.
+    """Owns ``env``. Observation: {name: float32 [k]} and {images/<camera>: uint8 [h, w, c], of depth uint16 mm}.
 
+    The action is the policy's, float32 [A] in physical units within the limits of the spec.
     The seed of a reset is the env's reset seed; without one it is drawn from the generator that the last seed started.
     Measured values have no limits, so their Boxes are unbounded; RescaleAction gives a learner actions in [-1, 1].
     ``info`` tells ``is_success``, the action ``commanded`` and ``executed``, and what the env itself tells.
@@ -70,11 +70,13 @@ def _observation_space(spec: EnvSpec) -> spaces.Dict:
         name: spaces.Box(-np.inf, np.inf, array.shape, dtype=np.dtype(array.dtype).type)
         for name, array in spec.observation.items()
     }
-    images = {
-        f"{IMAGES}{name}": spaces.Box(0, 255, (camera.height, camera.width, camera.channels), dtype=np.uint8)
-        for name, camera in spec.cameras.items()
-    }
+    images = {f"{IMAGES}{name}": _image_space(camera) for name, camera in spec.cameras.items()}
     return spaces.Dict({**vectors, **images})
+
+
+def _image_space(camera: CameraSpec) -> spaces.Box:
+    pixel = np.uint16 if camera.codec == DEPTH_CODEC else np.uint8
+    return spaces.Box(0, np.iinfo(pixel).max, (camera.height, camera.width, camera.channels), dtype=pixel)
 
 
 def _arrays(observation: Observation) -> dict[str, Array]:
