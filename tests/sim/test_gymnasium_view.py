@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -14,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import RescaleAction
 
 from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.types import DEPTH_CODEC, CameraSpec
 from sim.adapted_env import AdaptedEnv
 from sim.gymnasium_view import GymnasiumView
 from tests.contracts.options import build_env, options
@@ -58,17 +60,13 @@ def test_gymnasiums_checker_passes(task: str, registered: Any) -> None:
     assert [text for text in said if not any(re.search(pattern, text) for pattern in EXPECTED)] == []
 
 
-def test_the_checker_passes_with_colour_and_depth(registered: Any) -> None:
-    registered(lambda: GymnasiumView(build_env("reach", "camera=front_wrist_depth")))
-    made = gymnasium.make(ID, disable_env_checker=True)
-    with warnings.catch_warnings():
-        for pattern in EXPECTED:
-            warnings.filterwarnings("ignore", f".*{pattern}")
-        check_env(made.unwrapped, skip_render_check=True, skip_close_check=True)
-    observation, _ = made.reset(seed=1)
-    assert observation["images/front"].dtype == np.uint8
-    assert observation["images/front_depth"].dtype == np.uint16
-    made.close()
+def test_images_are_bytes_and_depth_is_millimetres() -> None:
+    simulator = Counter(RAW)
+    cameras = {"eye": CameraSpec(8, 6, 10.0), "far": CameraSpec(8, 6, 10.0, 1, codec=DEPTH_CODEC)}
+    simulator.spec = replace(simulator.spec, cameras=cameras)
+    space = GymnasiumView(AdaptedEnv(simulator, 5)).observation_space
+    assert space["images/eye"] == gymnasium.spaces.Box(0, 255, (8, 6, 3), np.uint8)
+    assert space["images/far"] == gymnasium.spaces.Box(0, 65535, (8, 6, 1), np.uint16)
 
 
 def test_the_checker_passes_with_drawing_and_images(registered: Any) -> None:
