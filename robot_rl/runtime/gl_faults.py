@@ -125,18 +125,18 @@ def _display_faults(library: str, environ: Mapping[str, str]) -> list[GlFault]:
     return []
 
 
+@cache
 def display_answers(display: str) -> bool:
-    """Whether an X server can be reached under that name; assumed where Xlib is not installed."""
+    """Whether an X server can be reached under that name; assumed where Xlib is not installed.
+
+    The connection stays open: a server that loses its only client starts anew, and refuses the window meanwhile.
+    """
     try:
         xlib = ctypes.CDLL("libX11.so.6")
     except OSError:
         return True
     xlib.XOpenDisplay.restype, xlib.XOpenDisplay.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
-    xlib.XCloseDisplay.argtypes = [ctypes.c_void_p]
-    connection = xlib.XOpenDisplay(display.encode())
-    if connection:
-        xlib.XCloseDisplay(connection)
-    return bool(connection)
+    return bool(xlib.XOpenDisplay(display.encode()))
 
 
 @cache
