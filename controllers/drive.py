@@ -20,5 +20,5 @@ def build_drive(
     spare joints of a redundant arm stay near ``posture`` [n] rad."""
     law = gains or OperationalSpaceGains()
     if law.takes is ActionKind.JOINT_POSITION:
-        return JointSafetyChain(limits, chain), JointServo(chain, limits, law, step_s)
-    return SafetyChain(limits), Servo(chain, limits, law, posture, step_s)
+        return JointSafetyChain(limits, chain, step_s), JointServo(chain, limits, law, step_s)
+    return SafetyChain(limits, step_s), Servo(chain, limits, law, posture, step_s)

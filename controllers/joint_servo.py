@@ -16,10 +16,20 @@ from controllers.joint_path import (
     rest_joint_path,
     sample_joint_path,
 )
-from controllers.joint_safety import joint_motion_layer
+from controllers.joint_safety import joint_motion_layer, stop_joints
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.law import ArmState, Gains, JointReference, law_torque
-from controllers.safety import JOINT, LAYERS, MOTION, TORQUE, WORKSPACE, joint_layer, torque_layer
+from controllers.safety import (
+    FORCE,
+    JOINT,
+    LAYERS,
+    MOTION,
+    TORQUE,
+    WORKSPACE,
+    force_layer,
+    joint_layer,
+    torque_layer,
+)
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.types import Array, Arrays
 
@@ -30,15 +40,21 @@ def joint_servo_tick(servo: JointServoArrays, q: Array, dq: Array, mass: Array, 
     n = q.shape[0]
     before, after, last_rate, rate = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     solve_chain(servo.chain, q, servo.pose, servo.jacobian)
+    if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
+        servo.counts[FORCE] += 1
+        servo.stopped[0] = True
     sample_joint_path(servo.path, before, last_rate)
     advance_joint_path(servo.path, dt)
     sample_joint_path(servo.path, after, rate)
     reference = JointReference(servo.reference, servo.reference_velocity, servo.reference_acceleration)
     for i in range(n):
         last_rate[i] = (rate[i] - last_rate[i]) / dt
-    left, braked = joint_motion_layer(servo.limits, servo.chain, before, after, last_rate, reference, dt)
-    servo.counts[MOTION] += left
-    servo.counts[WORKSPACE] += braked
+    if servo.stopped[0]:
+        stop_joints(servo.limits, reference, dt)
+    else:
+        left, braked = joint_motion_layer(servo.limits, servo.chain, before, after, last_rate, reference, dt)
+        servo.counts[MOTION] += left
+        servo.counts[WORKSPACE] += braked
     arm = ArmState(q, dq, mass, bias, servo.pose, servo.jacobian)
     law_torque(servo.law, arm, reference, dt, servo.torque)
     servo.counts[JOINT] += joint_layer(servo.limits, q, dq, mass, bias, servo.torque)
@@ -60,20 +76,24 @@ class JointServoArrays(NamedTuple):
     torque: Array  # [n] of this tick
     last_torque: Array  # [n]
     counts: Array  # [layers] int64 interventions
+    external: Array  # [n] N m that others exert on the joints, written before each tick; zeros where nobody knows
+    wrench: Array  # [6] N, N m that others exert on the TCP, over the last 10 ms
+    stopped: Array  # [1] whether a force has stopped the arm since the reset
 
     tick = joint_servo_tick
 
 
 class JointServo:
     """A Controller for one arm under the law of ``gains`` (joint impedance unless given), inside the safety chain.
-    State: joint_position, joint_velocity [n], mass_matrix [n, n], bias_force [n]. Target: joint_position [n] rad,
-    reached ``target_s`` after it is first given. Command: torque [n] N m."""
+    State: joint_position, joint_velocity [n], mass_matrix [n, n], bias_force [n], and external_torque [n] unless the
+    limits' force source is none. Target: joint_position [n] rad, reached ``target_s`` after it is first given.
+    Command: torque [n] N m."""
 
     def __init__(
         self, chain: SerialChain, limits: SafetyLimits, gains: Gains | None = None, target_s: float = 0.05
     ) -> None:
         n, constants = chain.dof, limits.arrays()
-        self.chain, self._target_s = chain, target_s
+        self.chain, self._target_s, self._force_source = chain, target_s, limits.force_source
         self._latched = np.full(n, np.nan)
         self.arrays = JointServoArrays(
             chain=chain.arrays,
@@ -88,6 +108,9 @@ class JointServo:
             torque=np.zeros(n),
             last_torque=np.zeros(n),
             counts=np.zeros(len(LAYERS), dtype=np.int64),
+            external=np.zeros(n),
+            wrench=np.zeros(6),
+            stopped=np.zeros(1, dtype=np.bool_),
         )
 
     def reset(self, state: Arrays) -> None:
@@ -97,7 +120,7 @@ class JointServo:
         a.reference[:] = q
         a.reference_velocity[:] = a.reference_acceleration[:] = 0.0
         a.last_torque[:] = state.get("bias_force", 0.0)
-        a.counts[:] = 0
+        a.counts[:], a.external[:], a.wrench[:], a.stopped[:] = 0, 0.0, 0.0, False
         self._latched[:] = q
         a.law.latch(q, q)
 
@@ -107,10 +130,18 @@ class JointServo:
         ahead = target if following is None else following
         begin_joint_path(self.arrays.path, target, ahead, following is not None, moving, self._target_s)
 
+    @property
+    def late(self) -> bool:
+        """Whether the path has not come to the last set point yet."""
+        elapsed, duration = self.arrays.path.time
+        return bool(elapsed < duration)
+
     def compute(self, state: Arrays, target: Arrays, dt: float) -> Array:
         """Torque [n] N m for the next ``dt`` seconds."""
         if not np.array_equal(target["joint_position"], self._latched):
             self.begin(target["joint_position"])
+        if self._force_source != "none":
+            self.arrays.external[:] = state["external_torque"]
         joint_servo_tick(
             self.arrays, state["joint_position"], state["joint_velocity"], state["mass_matrix"], state["bias_force"], dt
         )

@@ -1,5 +1,7 @@
 """The servo of joint targets on a toy arm: unit inertia, no gravity, the Panda's kinematics."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from controllers.joint_impedance import JointImpedanceGains
 from controllers.joint_safety import JointSafetyChain
 from controllers.joint_servo import JointServo
 from controllers.operational_space import OperationalSpaceGains
-from controllers.safety import SafetyChain
+from controllers.safety import FORCE, SafetyChain
 from controllers.servo import Servo
 from tests.controllers.panda import HOME_RAD, panda_chain, panda_limits
 
@@ -46,6 +48,30 @@ def test_torque_and_reference_keep_their_limits_whatever_is_asked():
     assert (np.abs(servo.arrays.torque) <= limits.torque_n_m).all()
     assert (path < limits.joint_upper_rad).all()
     assert servo.arrays.counts.sum() > 0
+
+
+def test_a_force_stops_the_arm_until_the_reset():
+    servo = JointServo(CHAIN, replace(panda_limits(), force_source="measured", max_contact_force_n=20.0))
+    state = {
+        "joint_position": HOME, "joint_velocity": np.zeros(7), "mass_matrix": np.eye(7), "bias_force": np.zeros(7),
+        "external_torque": np.zeros(7),
+    }  # fmt: skip
+    servo.reset(state)
+    target = {"joint_position": HOME + 0.2}
+    for _ in range(20):
+        servo.compute(state, target, DT)
+    assert np.abs(servo.arrays.reference_velocity).max() > 0.1
+    pushed = {**state, "external_torque": CHAIN.jacobian(HOME)[2] * 60.0}  # 60 N upwards
+    for _ in range(100):
+        servo.compute(pushed, target, DT)
+    np.testing.assert_allclose(servo.arrays.reference_velocity, 0.0, atol=1e-9)
+    assert servo.arrays.counts[FORCE] > 0
+    held = servo.arrays.reference.copy()
+    for _ in range(20):
+        servo.compute(state, target, DT)  # the force is gone, the stop is not
+    np.testing.assert_array_equal(servo.arrays.reference, held)
+    servo.reset(state)
+    assert not servo.arrays.stopped[0]
 
 
 def test_a_drive_has_the_safety_chain_of_its_law():
