@@ -90,7 +90,7 @@ class Robosuite:
             step_rate_hz=rate_hz,
             observation=self._layout.specs(self._last)
             if self._layout
-            else {key: view_spec(key, value) for key, value in self._view.observe(self._last).items()},
+            else {key: view_spec(key, value, len(robots)) for key, value in self._view.observe(self._last).items()},
             action=action,
             cameras=cameras.specs(rate_hz),
             arm_parts=tuple(f"arm{i}" for i in range(len(robots))),

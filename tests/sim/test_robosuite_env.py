@@ -13,12 +13,14 @@ import h5py
 import numpy as np
 import pytest
 
+from robot_rl.apps.main import compose, instantiate
 from robot_rl.data.formats.robomimic import RobomimicFormat
 from robot_rl.data.formats.robosuite_demos import RobosuiteDemosFormat
 from robot_rl.data.formats.robosuite_replay import RobosuiteReplay
 from robot_rl.errors import ConfigError, ResetError, SimulationDivergedError
 from robot_rl.geometry import geodesic_angle, pose_inverse, pose_multiply, quat_xyzw_from_rotvec, quat_xyzw_multiply
 from robot_rl.runtime.frame_codec import decode
+from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Observation, compare_specs
 from sim.adapted_env import AdaptedEnv
 from sim.robosuite_env import robosuite_env
@@ -180,6 +182,25 @@ def test_two_arms_on_turned_bases_each_go_their_way() -> None:
     after = drive(env, first, np.concatenate([pose_action(goal) for goal in goals]), 25)
     for arm, goal in zip(("arm0", "arm1"), goals, strict=True):
         np.testing.assert_allclose(after.state[f"{arm}/tcp_pose"][:3], goal[:3], atol=5e-3)
+    env.close()
+
+
+def test_velocity_is_the_rate_of_the_pose(lift: AdaptedEnv) -> None:
+    first = lift.reset(0)
+    goal = first.state["arm0/tcp_pose"].astype(float)
+    goal[:3] += (0.1, -0.05, 0.0)
+    plan = lift.anchor(np.tile(pose_action(goal), (8, 1)), first)
+    seen = [lift.step(plan).observation.state for _ in range(8)]
+    before, now, after = seen[3], seen[4], seen[5]
+    rate = (after["arm0/tcp_pose"][:3] - before["arm0/tcp_pose"][:3]) / 0.1
+    assert np.linalg.norm(rate) > 0.1
+    np.testing.assert_allclose(now["arm0/tcp_velocity"][:3], rate, atol=0.1 * np.linalg.norm(rate))
+
+
+def test_our_expert_lifts_robosuites_cube() -> None:
+    config = compose("record", ["task=robosuite_lift", "teleop=scripted", SOFT])
+    env, expert = instantiate(config.env), instantiate(config.teleop)
+    assert [run_episode(env, expert, seed=seed).reason for seed in (7, 8)] == ["success"] * 2
     env.close()
 
 

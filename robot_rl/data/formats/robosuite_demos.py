@@ -149,7 +149,9 @@ class _Reader:
             robot=robot_of(self.scene.robots),
             task=task_of(self.scene.env_name),
             step_rate_hz=rate_hz,
-            observation={name: view_spec(name, value) for name, value in self.replay.observe().items()},
+            observation={
+                name: view_spec(name, value, len(self.scene.robots)) for name, value in self.replay.observe().items()
+            },
             action=ActionSpec(tuple(self._action_parts())),
             cameras={name: CameraSpec(size, size, rate_hz) for name in self.options.cameras},
             arm_parts=tuple(f"arm{i}" for i in range(len(self.scene.robots))),

@@ -16,10 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.geometry import pose_inverse, pose_multiply, quat_xyzw_from_matrix
+from robot_rl.geometry import (
+    pose_inverse,
+    pose_multiply,
+    quat_xyzw_conjugate,
+    quat_xyzw_from_matrix,
+    quat_xyzw_rotate,
+)
 from robot_rl.types import Array, ArraySpec
 
-_UNITS = {"joint_position": "rad", "joint_velocity": "rad/s", "gripper_opening": "", "angle": "rad", "position": "m"}
+_UNITS = {
+    "joint_position": "rad",
+    "joint_velocity": "rad/s",
+    "tcp_velocity": "m/s, rad/s",
+    "gripper_opening": "opening",
+    "angle": "rad",
+    "position": "m",
+}
 
 
 class RobosuiteView:
@@ -41,6 +54,7 @@ class RobosuiteView:
             found[f"arm{i}/joint_position"] = seen[f"robot{i}_joint_pos"]
             found[f"arm{i}/joint_velocity"] = seen[f"robot{i}_joint_vel"]
             found[f"arm{i}/tcp_pose"] = pose_multiply(pose_inverse(self.base_pose(i)), self.tcp_pose(i, seen))
+            found[f"arm{i}/tcp_velocity"] = self.tcp_velocity(i)
             found[f"arm{i}/gripper_opening"] = [self.opening(i, seen)]
         base = pose_inverse(self.base_pose(0))
         for name in self._placed():
@@ -64,6 +78,18 @@ class RobosuiteView:
         """T_world_tcp, [7]: the grip site between the fingers."""
         return np.concatenate((seen[f"robot{arm}_eef_pos"], seen[f"robot{arm}_eef_quat_site"]))
 
+    def tcp_velocity(self, arm: int) -> Array:
+        """Twist of the grip site, linear m/s and angular rad/s, [6], in the frame of the arm's base."""
+        import mujoco
+
+        env, robot = self._env, self._env.robots[arm]
+        spatial = np.zeros(6)  # angular first, in world axes
+        kind: Any = mujoco.mjtObj.mjOBJ_SITE  # type: ignore[attr-defined]
+        site, model, data = robot.eef_site_id[robot.arms[0]], env.sim.model._model, env.sim.data._data
+        mujoco.mj_objectVelocity(model, data, kind, site, spatial, 0)  # type: ignore[attr-defined]
+        to_base = quat_xyzw_conjugate(self.base_pose(arm)[3:])
+        return np.concatenate((quat_xyzw_rotate(to_base, spatial[3:]), quat_xyzw_rotate(to_base, spatial[:3])))
+
     def opening(self, arm: int, seen: Mapping[str, Any]) -> float:
         """0 closed to 1 open: mean share of the fingers' travel."""
         travel = np.abs(list(self.finger_travel(arm).values()))
@@ -81,12 +107,12 @@ class RobosuiteView:
         return sorted(name for name in names if "_to_" not in name and not name.startswith("robot"))
 
 
-def view_spec(name: str, value: Array) -> ArraySpec:
-    """The spec of an observation of RobosuiteView."""
+def view_spec(name: str, value: Array, arms: int) -> ArraySpec:
+    """The spec of an observation of a RobosuiteView with that many arms."""
     kind = name.rpartition("_")[2] if name.startswith("object/") else name.rpartition("/")[2]
-    placed = kind in ("pose", "position", "tcp_pose")
+    placed = kind in ("pose", "position", "tcp_pose", "tcp_velocity")
     unit = "m, quat_xyzw" if kind.endswith("pose") else _UNITS[kind]
-    frame = ("base" if name.startswith("arm") else "arm0/base") if placed else ""
+    frame = ("base" if name.startswith("arm") or arms == 1 else "arm0/base") if placed else ""
     return ArraySpec(value.shape, unit=unit, frame=frame, privileged=name.startswith("object/"))
 
 
