@@ -126,13 +126,15 @@ def _strip(spec: mujoco.MjSpec, look: Profile | None, hand: set[str]) -> None:
     """Drop what this model does not need (meshes of the other kind, cameras, decorations); let the bodies of the
     ``hand`` touch what can be held, the links what can be stood upon."""
     used = set()
+    # an arm without visual meshes looks the same in every profile
+    full = look is Profile.FULL and any(g.meshname and not (g.contype or g.conaffinity) for g in spec.geoms)
     for geom in list(spec.geoms):
         collides = bool(geom.contype or geom.conaffinity)
-        if not collides and look is not Profile.FULL:
+        if not collides and (look is None or (geom.meshname and not full)):
             spec.delete(geom)
             continue
         used.add(geom.meshname)
-        geom.group = _HIDDEN if collides and look is Profile.FULL else _SHOWN
+        geom.group = _HIDDEN if collides and full else _SHOWN
         if collides:
             geom.contype, geom.conaffinity, geom.condim = 0, GRASP if geom.parent.name in hand else LINK, 3
             geom.rgba = _FINGER_RGBA if "finger" in geom.name else _LINK_RGBA

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -7,8 +8,9 @@ from robot_rl.errors import ConfigError
 from robot_rl.runtime.frame_codec import decode
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import ResetRequest
-from sim.cameras import CameraRig, SceneCamera
+from sim.cameras import CameraRig, Profile, SceneCamera
 from sim.mujoco_robot import MujocoRobot
+from sim.overview import Overview
 from sim.scene import Scene, SceneObject
 from tests.sim.lift_env import configured
 
@@ -146,6 +148,23 @@ def test_the_full_profile_shows_shadows():
             images[profile] = decode(robot.reset(ResetRequest(simulator_state=START)).frames["front"])
     darker = images["full"].astype(int).sum(-1) < images["fast"].astype(int).sum(-1) - 90
     assert darker.sum() > 50
+
+
+@pytest.mark.parametrize("robot", ["sim_panda", "sim_ur5e", "sim_planar"])
+def test_every_arm_is_seen_whole_in_both_profiles(robot: str):
+    env, _ = configured("reach_planar" if robot == "sim_planar" else "reach", f"robot={robot}")
+    seen = []
+    try:
+        env.reset(0)
+        built = env.robot.physics.built
+        for profile in (Profile.FAST, Profile.FULL):
+            with closing(Overview(built.scene, built.arm, profile)) as overview:
+                above = overview.draw(env.robot.physics).astype(int)[:180]  # nothing but arm and sky, which is bluish
+                seen.append((np.ptp(above, axis=-1) < 12).mean())
+    finally:
+        env.close()
+    assert 0.02 < seen[0] < 2.0 * seen[1]
+    assert seen[1] < 2.0 * seen[0]
 
 
 def test_wrong_rigs_are_refused():
