@@ -1,7 +1,7 @@
 """robosuite's observations as the files of robomimic hold them, so that policies trained on those can be run.
 
-The released files were recorded with robosuite up to 1.4. Since 1.5 it tells the same of objects in another order and
-with other signs; here the old way is kept. Everything is in robosuite's world frame.
+Files recorded with robosuite up to 1.4 (the first releases) and since 1.5 tell of objects in different orders and with
+different signs; there is a layout for each. Everything is in robosuite's world frame.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from robot_rl.errors import ConfigError
 from robot_rl.geometry import pose_inverse, pose_multiply
 from robot_rl.types import Array, ArraySpec
 
+LAYOUTS = {"robomimic": "1.4", "robomimic_1_5": "1.5"}  # -> version of robosuite
 _OBJECTS = {"Lift": "cube", "PickPlaceCan": "Can", "NutAssemblySquare": "SquareNut"}
 
 
@@ -26,12 +27,13 @@ class RobomimicLayout:
     Raises ConfigError for an environment whose old order of values is not known here.
     """
 
-    def __init__(self, env: Any, env_name: str) -> None:
-        if env_name not in _OBJECTS:
-            raise ConfigError(
-                f"robomimic's layout of '{env_name}' is not known", limit=", ".join(_OBJECTS), remedy="layout=named"
-            )
-        self._env, self._object = env, _OBJECTS[env_name]
+    def __init__(self, env: Any, env_name: str, layout: str) -> None:
+        self._env, self._version = env, LAYOUTS[layout]
+        self._object = None if layout == "robomimic_1_5" else _OBJECTS.get(env_name)
+        if layout == "robomimic" and self._object is None:
+            known = ", ".join(_OBJECTS)
+            remedy = "Choose layout=named or robomimic_1_5"
+            raise ConfigError(f"what robosuite 1.4 told of '{env_name}' is not known", limit=known, remedy=remedy)
 
     def observe(self, seen: Mapping[str, Any]) -> dict[str, Array]:
         """Our names -> vectors, from robosuite's ``seen`` of the present."""
@@ -47,10 +49,12 @@ class RobomimicLayout:
 
     def specs(self, seen: Mapping[str, Any]) -> dict[str, ArraySpec]:
         """The spec of each observation."""
-        return {name: array_spec(name, len(value)) for name, value in self.observe(seen).items()}
+        return {name: array_spec(name, len(value), self._version) for name, value in self.observe(seen).items()}
 
     def _object_state(self, seen: Mapping[str, Any]) -> Array:
-        """Lift: position, quaternion, way from cube to gripper. Others: pose in the world, pose in the hand."""
+        """1.4: Lift has position, quaternion, way from cube to gripper, others pose in the world, pose in the hand."""
+        if self._object is None:
+            return np.asarray(seen["object-state"])
         pose = np.concatenate((seen[f"{self._object}_pos"], seen[f"{self._object}_quat"]))
         if self._object == "cube":
             return np.concatenate((pose, seen["robot0_eef_pos"] - pose[:3]))

@@ -1,7 +1,8 @@
 """robosuite's benchmark tasks behind the Env contract.
 
-Observations and action are those of imported demonstrations: the layout ``named`` is what format=robosuite_demos
-writes, ``robomimic`` what format=robomimic reads, so that a policy trained on human demonstrations runs here.
+Observations and action are those of imported demonstrations, so that a policy trained on human ones runs here: the
+layout ``named`` is what format=robosuite_demos writes, the others what format=robomimic reads, of robosuite up to 1.4
+and since 1.5.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from robot_rl.geometry import pose_multiply
 from robot_rl.types import ActionSpec, Array, Arrays, EnvSpec
 from sim.adapted_env import AdaptedEnv, Outcome, Seen
 from sim.model_cameras import ModelCameras
-from sim.robomimic_layout import RobomimicLayout
+from sim.robomimic_layout import LAYOUTS, RobomimicLayout
 from sim.robosuite_action import check_action, controller_action
 
-LAYOUTS, REWARDS = ("named", "robomimic"), ("sparse", "dense")
+REWARDS = ("sparse", "dense")
 _COLLISION_GROUP = 0
 _VIDEO_PX, _VIDEO_CAMERA = 480, "agentview"
 _DIVERGED = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}") for what in ("QPOS", "QVEL", "QACC")]  # type: ignore[attr-defined]
@@ -53,7 +54,7 @@ def robosuite_env(
     sizes are drawn with it. ``options`` are further arguments of the environment. One takes about 110 MB.
     Raises ConfigError for names that robosuite does not know and for an action that cannot drive it.
     """
-    for given, known in ((layout, LAYOUTS), (reward, REWARDS)):
+    for given, known in ((layout, ("named", *LAYOUTS)), (reward, REWARDS)):
         if given not in known:
             raise ConfigError(f"'{given}' is no choice", remedy=valid_choices(given, known))
     arms = [robots] if isinstance(robots, str) else list(robots)
@@ -79,7 +80,7 @@ class Robosuite:
         self._env, self._name, self._cameras = env, name, cameras
         self._film = ModelCameras({}, _VIDEO_PX, [_COLLISION_GROUP])
         self._view = RobosuiteView(env)
-        self._layout = RobomimicLayout(env, name) if layout == "robomimic" else None
+        self._layout = RobomimicLayout(env, name, layout) if layout in LAYOUTS else None
         check_action(env, action)
         cameras.check(self._model)
         self._last = self._reset(0)

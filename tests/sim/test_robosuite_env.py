@@ -120,6 +120,26 @@ def test_files_of_robomimic_fit_and_hold_what_the_env_shows(
     env.close()
 
 
+def test_files_of_robosuite_1_5_are_told_from_older_ones(tmp_path: Path) -> None:
+    """The same numbers in another order would fit, and mislead."""
+    with h5py.File(tmp_path / "low_dim.hdf5", "w") as file:
+        about = {"env_name": "Lift", "type": 1, "env_version": "1.5.1", "env_kwargs": {"robots": ["Panda"]}}
+        file.create_group("data").attrs["env_args"] = json.dumps(about)
+        file["data/demo_0/actions"] = np.zeros((2, 7))
+        file["data/demo_0/obs/object"] = np.zeros((2, 10))
+    found = RobomimicFormat().read(tmp_path / "low_dim.hdf5")
+    old, new = (
+        build_env("robosuite_lift", f"env.layout={x}", "action=osc_pose") for x in ("robomimic", "robomimic_1_5")
+    )
+    assert compare_specs(found.spec, new.spec) == ([], [])
+    assert [text for text in compare_specs(found.spec, old.spec)[0] if "object/state" in text]
+    state = new.reset(1).state["object/state"]
+    cube, gripper = state[:3], new.reset(1).state["arm0/tcp_pose"][:3]
+    np.testing.assert_allclose(state[7:], cube - gripper, atol=1e-6)
+    for env in (old, new):
+        env.close()
+
+
 # --- targets ----------------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +356,7 @@ def test_it_runs_off_the_main_thread_and_ends_without_a_word() -> None:
         (["+env.cameras.front=agentview_"], "Did you mean 'agentview'"),
         (["env.name=TwoArmLift", "env.robots=[Panda,Panda]"], "arm1/tcp"),
         (["env.name=TwoArmLift", "env.robots=[Panda,Panda]", "action=osc_pose"], "limit: 14"),
-        (["env.name=Stack", "env.layout=robomimic"], "robomimic's layout of 'Stack'"),
+        (["env.name=Stack", "env.layout=robomimic"], "robosuite 1.4 told of 'Stack'"),
     ],
 )
 def test_mistakes_are_named(changes: list[str], expected: str) -> None:

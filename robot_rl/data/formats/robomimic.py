@@ -120,12 +120,13 @@ class RobomimicFormat:
         shapes = {key: value.shape[1:] for key, value in demo["obs"].items()}
         robots, env_name = env_args.get("env_kwargs", {}).get("robots", "unknown"), str(env_args.get("env_name", ""))
         robosuite = env_args.get("type") == _ROBOSUITE_TYPE
+        version = str(env_args.get("env_version", "")) if robosuite else ""
         return EnvSpec(
             robot=robot_of(robots) if robosuite else (robots if isinstance(robots, str) else "+".join(robots)).lower(),
             task=task_of(env_name) if robosuite else env_name.lower(),
             step_rate_hz=rate_hz,
             observation={
-                name: array_spec(name, width_of(expression, shapes))
+                name: array_spec(name, width_of(expression, shapes), version)
                 for name, expression in observation_names(shapes).items()
             },
             action=ActionSpec((_raw_action(file),)),

@@ -68,9 +68,20 @@ def unit_of(name: str) -> str:
     return _ROBOSUITE.get(_any_arm(name), ("", ""))[1]
 
 
-def array_spec(name: str, width: int) -> ArraySpec:
-    """The spec of one of our observations as robomimic's files hold it: everything in robosuite's world frame."""
-    return ArraySpec((width,), unit=unit_of(name), frame="world", privileged=name.startswith("object"))
+def array_spec(name: str, width: int, version: str = "") -> ArraySpec:
+    """The spec of one of our observations as robomimic's files hold it: everything in robosuite's world frame.
+
+    ``version`` is that of the robosuite that recorded it: since 1.5 it tells of objects in another order and with other
+    signs, which must not be taken for the same.
+    """
+    other = name == "object/state" and _since_1_5(version)
+    frame = "world, robosuite 1.5" if other else "world"
+    return ArraySpec((width,), unit=unit_of(name), frame=frame, privileged=name.startswith("object"))
+
+
+def _since_1_5(version: str) -> bool:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (1, 5)
 
 
 def width_of(expression: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
