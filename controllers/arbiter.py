@@ -86,6 +86,11 @@ class Arbiter:
         if source is Phase.HUMAN:
             self._human_until = -1
 
+    @property
+    def silent(self) -> bool:
+        """Whether no channel holds a plan, as after a reset."""
+        return not self._plans
+
     def decide(self, step: int) -> Arbitration:
         """The row in force during ``step``; steps only go forward between resets."""
         plans = dict(self._plans)  # one view of them, whatever another thread submits or forgets

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from controllers.arbiter import Arbiter, Arbitration
@@ -38,6 +40,12 @@ class ControlStep:
         world.servo.begin(target, following, moving=verdict.row is not None)
         world.drive_gripper(opening)
         return target
+
+    def go_on(self) -> None:
+        """Within a step: an arm that was stopped since the step began brakes at once."""
+        if self._verdict.row is not None and self._arbiter.silent:
+            self._verdict = replace(_HOLD, human=self._verdict.human)
+            self._world.servo.begin(self._world.servo.arrays.reference.copy(), moving=False)
 
     def end(self, step: int) -> CommandReport:
         """What became of the commands of this step."""

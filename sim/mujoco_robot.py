@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy as np
+
 from controllers.arbiter import Arbiter
 from controllers.joint_servo import JointServo
 from controllers.law import Gains
@@ -46,6 +48,7 @@ from sim.simulation import TICK_NS, Outfit, Simulation
 from sim.world import JOINTS, TCP, arm_part
 
 _OPEN_LOOP_S = 0.5
+_DIVERGED = "fault: simulation diverged"
 
 
 class SimulationClock:
@@ -214,12 +217,12 @@ class MujocoRobot:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def advance_to(self, stamp_ns: int) -> None:
-        """Run physics until ``stamp_ns``, step by step; with a fault only time goes on. Raises
-        SimulationDivergedError once physics is not finite."""
+        """Run physics until ``stamp_ns``, step by step; once it diverged only time goes on. Raises
+        SimulationDivergedError when physics is not finite."""
         simulation = self._connected()
         while self.time_ns < stamp_ns:
             wanted = -(-(stamp_ns - self.time_ns) // TICK_NS)
-            if self._mode.startswith("fault"):
+            if self._mode == _DIVERGED:
                 self._ticks += wanted
                 return
             try:
@@ -229,12 +232,22 @@ class MujocoRobot:
                 raise
             self._ticks += ticks
             if report is not None:
+                self._check_force(simulation)
                 self._observation = self._observe(report)
+
+    def _check_force(self, simulation: Simulation) -> None:
+        """What stopped the arm is a fault until the next reset; the servo brakes to hold by itself."""
+        servo = simulation.world.servo.arrays
+        if servo.stopped[0] and not self._mode.startswith("fault"):
+            with self._switch:
+                self._arbiter.reset(self.time_ns)
+                force, torque = np.linalg.norm(servo.wrench[:3]), np.linalg.norm(servo.wrench[3:])
+                self._mode = f"fault: contact stopped the arm, {force:.0f} N and {torque:.0f} N m are left"
 
     def _lose(self, simulation: Simulation) -> None:
         """The step has no end that could be seen: what is read from now on is what it began with, and the fault."""
         with self._switch:
-            self._mode = "fault: simulation diverged"
+            self._mode = _DIVERGED
         self._ticks += 1
         last = self.read()
         self._observation = replace(last, step=last.step + 1, stamp_ns=self.time_ns, report=simulation.lost())

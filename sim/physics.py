@@ -86,6 +86,7 @@ class ArmView(NamedTuple):
     dq: Array  # [n] rad/s
     bias: Array  # [n] N m
     ctrl: Array  # [n] N m
+    contact: Array  # [n] N m of contacts, and of joint stops, in the last step
     inertia: Array  # lower triangle of the mass matrix in compressed rows
     row_count: Array
     row_address: Array
@@ -111,8 +112,8 @@ class Physics:
         n = built.dof
         model, data = self.model, self.data
         self.arm = ArmView(
-            data.qpos[:n], data.qvel[:n], data.qfrc_bias[:n], data.ctrl[:n], data.M, model.M_rownnz, model.M_rowadr,
-            model.M_colind, np.zeros((n, n)),
+            data.qpos[:n], data.qvel[:n], data.qfrc_bias[:n], data.ctrl[:n], data.qfrc_constraint[:n], data.M,
+            model.M_rownnz, model.M_rowadr, model.M_colind, np.zeros((n, n)),
         )  # fmt: skip
         self._simulator = Simulator(_address("mj_step1"), _address("mj_step2"), model._address, data._address)
         self._loop: tuple[Any, Any] = None, None  # bound for the servo that drove it last
@@ -161,6 +162,7 @@ def _advance(bound: Bound, ticks: int) -> None:
     for _ in range(ticks):
         _call(simulator.step1, simulator.model, simulator.data)
         gather_mass(arm)
+        servo.external[:] = arm.contact
         servo_tick(servo, arm.q, arm.dq, arm.mass, arm.bias, dt)
         arm.ctrl[:] = servo.torque
         _call(simulator.step2, simulator.model, simulator.data)

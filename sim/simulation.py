@@ -89,6 +89,8 @@ class Simulation:
         the step ended, its report. Raises SimulationDivergedError."""
         if self._tick == 0:
             self._guard.remember(self._control.begin(self.step))
+        else:
+            self._control.go_on()
         now = self.step * self._period + self._tick
         look = self._sight.due_in(now)
         ticks = min(most, self._period - self._tick, look, self._disturber.apply(now))

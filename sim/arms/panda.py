@@ -10,6 +10,7 @@ from sim.arms.arm import Arm
 from sim.arms.robosuite_assets import GRIPPER, robosuite_model, with_gripper
 
 _HAND = "right_hand"
+_TIPS = (("left", "open", 0.053), ("right", "open", -0.053), ("left", "closed", 0.013), ("right", "closed", -0.013))
 
 
 def panda() -> Arm:
@@ -32,6 +33,11 @@ def panda() -> Arm:
         torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
         box_lower_m=(0.2, -0.6, 0.0),
         box_upper_m=(0.8, 0.6, 0.8),
+        spheres={
+            **{f"tip_{side}_{at}": (0.0, y, -0.003, 0.0125) for side, at, y in _TIPS},
+            "hand_left": (0.0, 0.05, -0.077, 0.077),
+            "hand_right": (0.0, -0.05, -0.077, 0.077),
+        },
     )
 
 
