@@ -22,7 +22,13 @@ def env_config(config: Any, command: str, task: str) -> Any:
         return config.env
     if not task:
         raise ConfigError("the task is not recorded", remedy=f"Name it: robot-rl {command} task=... ...")
-    return compose(command, [f"task={task}"]).env
+    try:
+        return compose(command, [f"task={task}"]).env
+    except ConfigError as error:
+        raise ConfigError(
+            f"no task option is called '{task}', as what is at hand was made for",
+            remedy=f"Give task= and its env. settings as they were then: robot-rl {command} task=... env....",
+        ) from error
 
 
 def given_env(config: Any, command: str) -> Any:

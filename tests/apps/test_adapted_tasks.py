@@ -1,0 +1,57 @@
+"""Tasks of other simulators through the commands: recorded, trained on, evaluated, replayed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robot_rl.apps.main import main
+from robot_rl.learning.checkpoint import find_checkpoint, read_spec
+from tests.shared_data import shared_data
+
+SMALL = [
+    "steps=2",
+    "batch=8",
+    "policy.network.width=32",
+    "policy.network.blocks=1",
+    "policy.horizon=4",
+    "policy.execute=2",
+]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ROBOT_RL_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def evaluation(run: Path) -> dict[str, object]:
+    (report,) = (run / "evaluation").glob("*.json")
+    return json.loads(report.read_text())
+
+
+def test_a_gymnasium_environment_goes_the_whole_way(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = ["task=gymnasium", "env.id=MountainCarContinuous-v0", "env.max_steps=20"]
+    assert main(["record", *task, "teleop=random", "episodes=2", "keep_failures=true", "name=car"]) == 0
+    assert main(["train", *task, "data=car", *SMALL, "evaluate_every=2", "evaluate_episodes=2"]) == 0
+    run = root / "runs" / "car-seed0"
+    assert main(["evaluate", f"checkpoint={run}", *task, "episodes=2", "batch=2", "videos=0"]) == 0
+    report = evaluation(run)
+    assert report["task"] == "MountainCarContinuous-v0"
+    capsys.readouterr()
+    assert main(["evaluate", f"checkpoint={run}", "episodes=1"]) == 2
+    assert "no task option is called 'MountainCarContinuous-v0'" in capsys.readouterr().err
+
+
+def test_human_demonstrations_of_robosuite_train_a_policy_that_runs_there(root: Path) -> None:
+    """The data name the task option that they fit."""
+    source = shared_data("robosuite_human") / "v1.4.1" / "lift" / "demo.hdf5"
+    assert main(["dataset", "import", "format=robosuite_demos", f"source={source}", "name=human"]) == 0
+    assert main(["train", "data=human", *SMALL]) == 0
+    run = root / "runs" / "human-seed0"
+    task = f"task={read_spec(find_checkpoint(run)).task}"
+    short = [task, "env.max_steps=30", "env.hard_reset=false", "episodes=1", "batch=1", "videos=0"]
+    assert main(["evaluate", f"checkpoint={run}", *short]) == 0
+    assert evaluation(run)["task"] == "robosuite_lift"
