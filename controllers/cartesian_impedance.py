@@ -22,6 +22,7 @@ from controllers.compiled import kernel
 from controllers.kinematics import SerialChain
 from controllers.law import ArmState, Reference, check_positive
 from controllers.safety_limits import LimitArrays
+from controllers.scratch import scratch
 from controllers.task_space import (
     compose_torque,
     inverse_task_inertia,
@@ -39,12 +40,12 @@ def cartesian_impedance_torque(
 ) -> None:
     """Write the torque [n] N m of the law above; it has no memory, so ``dt`` does not matter."""
     n = arm.q.shape[0]
-    wrench, velocity, posture, null = np.empty(6), np.empty(6), np.empty(n), np.empty(6)
-    inverse_inertia = np.empty((6, 6))
+    wrench, velocity, posture, null = scratch(6), scratch(6), np.empty(n), scratch(6)
+    inverse_inertia = scratch((6, 6))
     inverse_task_inertia(arm, law.null[1], inverse_inertia)
     pose_error(arm.pose, reference.pose, wrench)
     tcp_twist(arm, velocity)
-    damping = np.empty(6)
+    damping = scratch(6)
     for a in range(6):
         inertia = 1.0 / inverse_inertia[a, a]
         damping[a] = law.damping[a] + law.damping_ratio[a] * math.sqrt(law.stiffness[a] * inertia)
@@ -88,7 +89,7 @@ class CartesianImpedanceGains:
     position_damping_n_s_m: float | None = None
     rotation_damping_n_m_s_rad: float | None = None
     posture_stiffness_1_s2: float = 20.0
-    singularity_damping: float = 1e-3
+    singularity_damping: float = 1e-4
 
     @property
     def takes(self) -> ActionKind:

@@ -17,6 +17,7 @@ import numpy as np
 
 from controllers import rotation
 from controllers.compiled import kernel
+from controllers.scratch import scratch
 from robot_rl.types import Array
 
 _ROWS = 8  # that may wait; a plan that is later than this loses its oldest
@@ -92,7 +93,7 @@ def begin_segment(
     plan that ends there (rows streamed one by one) approaches the pace of its set points.
     Components that turn back have no rate there, so that no set point is passed.
     """
-    pose, ahead = np.empty(7), np.zeros(6)
+    pose, ahead = scratch(7), np.zeros(6)
     sample_segment(segment, pose, segment.start_twist)
     segment.start[:] = pose
     for i in range(3):
@@ -159,7 +160,7 @@ def settle_segment(segment: Segment, target: Array, acceleration: Array, turning
     A cubic with rate v0 at its start and none at its end passes no point twice if it leads at least v0 T / 3 far; it
     then brakes at most at 2 v0 / T, which half of ``acceleration`` [6] bounds by the length T >= ``dt``.
     """
-    pose = np.empty(7)
+    pose = scratch(7)
     sample_segment(segment, pose, segment.start_twist)
     segment.start[:], segment.end_twist[:] = pose, 0.0
     duration = dt
@@ -204,7 +205,7 @@ def advance_segment(segment: Segment, acceleration: Array, dt: float) -> None:
 def _begin_next(segment: Segment, acceleration: Array) -> None:
     """The row is done: the next one that waits, or rest."""
     if segment.waiting[0] == 0:
-        pose, twist = np.empty(7), np.empty(6)
+        pose, twist = scratch(7), scratch(6)
         sample_segment(segment, pose, twist)
         settle_segment(segment, pose, acceleration, True, segment.time[2])
         return
@@ -225,7 +226,7 @@ def sample_segment(segment: Segment, pose: Array, twist: Array) -> None:
     # Hermite basis of value and slope: h01 and h11 for the end, h10 for the start's slope
     h10, h01, h11 = s * (1.0 - s) ** 2, s * s * (3.0 - 2.0 * s), s * s * (s - 1.0)
     g10, g01, g11 = (1.0 - s) * (1.0 - 3.0 * s), 6.0 * s * (1.0 - s), s * (3.0 * s - 2.0)
-    turn = np.empty(3)
+    turn = scratch(3)
     for i in range(6):
         v0, v1, d = segment.start_twist[i] * duration, segment.end_twist[i] * duration, segment.delta[i]
         value = h10 * v0 + h01 * d + h11 * v1

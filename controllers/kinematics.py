@@ -16,6 +16,7 @@ import numpy as np
 
 from controllers import rotation
 from controllers.compiled import kernel
+from controllers.scratch import scratch
 from robot_rl.errors import ConfigError
 from robot_rl.geometry import matrix_from_quat_xyzw, quat_xyzw_normalize
 from robot_rl.types import Array
@@ -103,8 +104,8 @@ def solve_chain(chain: ChainArrays, q: Array, pose: Array, jacobian: Array) -> N
     n = q.shape[0]
     r = np.eye(3)
     p = np.zeros(3)
-    turned = np.empty((3, 3))
-    turn = np.empty((3, 3))
+    turned = scratch((3, 3))
+    turn = scratch((3, 3))
     for i in range(n + 1):
         for a in range(3):
             p[a] += r[a, 0] * chain.offset[i, 0] + r[a, 1] * chain.offset[i, 1] + r[a, 2] * chain.offset[i, 2]

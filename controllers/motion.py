@@ -18,6 +18,7 @@ import numpy as np
 from controllers import rotation
 from controllers.compiled import kernel
 from controllers.safety_limits import LimitArrays
+from controllers.scratch import scratch
 from controllers.workspace import sphere_room, spheres_free, tilt_cosine, workspace_layer
 from robot_rl.types import Array
 
@@ -174,7 +175,7 @@ def motion_layer(
     if changed:
         after[:] = point
     changed = workspace_layer(limits, after) or changed
-    lag, rate, exact, wanted = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
+    lag, rate, exact, wanted = scratch(6), scratch(6), scratch(6), scratch(6)
     for i in range(3):
         lag[i], rate[i], exact[i] = point[i] - pose[i], (after[i] - point[i]) / dt, (after[i] - pose[i]) / dt
     rotation.difference(pose[3:], point[3:], lag[3:])
@@ -198,7 +199,7 @@ def motion_layer(
     point[:] = after
     point_twist[:] = rate
     off_path = 0.0
-    turn = np.empty(3)
+    turn = scratch(3)
     for i in range(6):
         acceleration[i] = wanted[i]
         twist[i] += wanted[i] * dt
@@ -243,7 +244,7 @@ def _keep_hand_inside(
 @kernel
 def _hand_stops_inside(limits: LimitArrays, pose: Array, twist: Array, wanted: Array, dt: float) -> bool:
     """Whether after a tick with accelerations ``wanted`` [6] a stop of all axes keeps ball and spheres inside."""
-    speed, reach = np.empty(6), np.empty(6)
+    speed, reach = scratch(6), scratch(6)
     turned = 0.0
     for i in range(6):
         speed[i] = twist[i] + wanted[i] * dt
@@ -258,7 +259,7 @@ def _hand_stops_inside(limits: LimitArrays, pose: Array, twist: Array, wanted: A
     # exactly, tick by tick; what is outside already must not go further
     least = min(math.cos(0.5 * limits.tilt[0]), cosine) - _ROUNDING
     room = min(sphere_room(limits, pose), 0.0) - _ROUNDING
-    here, rate, turn = pose.copy(), wanted.copy(), np.empty(3)
+    here, rate, turn = pose.copy(), wanted.copy(), scratch(3)
     moving = True
     while moving:
         for i in range(3):

@@ -21,6 +21,7 @@ from controllers.compiled import kernel
 from controllers.kinematics import SerialChain
 from controllers.law import ArmState, Reference, check_positive
 from controllers.safety_limits import LimitArrays
+from controllers.scratch import scratch
 from controllers.task_space import (
     compose_torque,
     inverse_task_inertia,
@@ -38,7 +39,7 @@ def operational_space_torque(
 ) -> None:
     """Write the torque [n] N m of the law above; it has no memory, so ``dt`` does not matter."""
     n = arm.q.shape[0]
-    wrench, velocity, posture = np.empty(6), np.empty(6), np.empty(n)
+    wrench, velocity, posture = scratch(6), scratch(6), np.empty(n)
     pose_error(arm.pose, reference.pose, wrench)
     shorten(wrench, law.error)
     tcp_twist(arm, velocity)
@@ -52,7 +53,7 @@ def operational_space_torque(
         for i in range(n):
             wrench[a] -= arm.jacobian[a, i] * posture[i]
     # N^T M a_0 = M a_0 - J^T Lambda J a_0: both J^T terms share one solve
-    inverse_inertia = np.empty((6, 6))
+    inverse_inertia = scratch((6, 6))
     inverse_task_inertia(arm, law.null[1], inverse_inertia)
     cholesky(inverse_inertia)
     solve_cholesky(inverse_inertia, wrench)
@@ -82,7 +83,7 @@ class OperationalSpaceGains:
     posture_stiffness_1_s2: float = 20.0
     max_position_error_m: float = 0.05
     max_rotation_error_rad: float = 0.3
-    singularity_damping: float = 1e-3
+    singularity_damping: float = 1e-4  # more of it lets the posture leak into the TCP
 
     @property
     def takes(self) -> ActionKind:

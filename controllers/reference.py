@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from controllers import rotation
 from controllers.cholesky import cholesky, solve_cholesky
 from controllers.compiled import kernel
@@ -26,6 +24,7 @@ from controllers.interpolation import (
 from controllers.motion import motion_layer
 from controllers.safety import JOINT, MOTION
 from controllers.safety_limits import LimitArrays
+from controllers.scratch import scratch
 from robot_rl.types import Array
 
 _ON_PATH = 1e-6  # [m, rad] from the path: what follows is joined to the path, not to the reference
@@ -70,7 +69,7 @@ def hold(limits: LimitArrays, segment: Segment, pose: Array, twist: Array, targe
 
 @kernel
 def _splice(segment: Segment, pose: Array, twist: Array) -> None:
-    here, rate, apart = np.empty(7), np.empty(6), np.empty(3)
+    here, rate, apart = scratch(7), scratch(6), scratch(3)
     sample_segment(segment, here, rate)
     rotation.difference(here[3:], pose[3:], apart)
     off = max(abs(apart[0]), abs(apart[1]), abs(apart[2]))
@@ -94,7 +93,7 @@ def advance_reference(
     ``jacobian`` [6, n] and ``q`` [n] are those of the arm now; ``counts`` [layers] counts ticks that left the path or
     took longer than the plan (motion), and those that the joints slowed down (joint).
     """
-    after, rate = np.empty(7), np.empty(6)
+    after, rate = scratch(7), scratch(6)
     advance_segment(segment, limits.acceleration, dt)
     sample_segment(segment, after, rate)
     changed = motion_layer(
@@ -122,7 +121,7 @@ def _speed_pace(limits: LimitArrays, rate: Array) -> float:
 def _lag_pace(segment: Segment, pose: Array) -> float:
     """1 where the reference is near the path, 0 where the path has to wait for it."""
     distance = turned = 0.0
-    apart = np.empty(3)
+    apart = scratch(3)
     rotation.difference(pose[3:], segment.point[3:], apart)
     for i in range(3):
         distance += (segment.point[i] - pose[i]) ** 2
@@ -152,7 +151,7 @@ def joint_share(limits: LimitArrays, jacobian: Array, q: Array, twist: Array) ->
     The joint speeds are those of damped least squares (Nakamura and Hanafusa 1986).
     """
     n = q.shape[0]
-    square, weights = np.empty((6, 6)), twist.copy()
+    square, weights = scratch((6, 6)), twist.copy()
     for a in range(6):
         for b in range(a + 1):
             entry = 0.0

@@ -19,6 +19,7 @@ from controllers import rotation
 from controllers.cholesky import cholesky, solve_cholesky
 from controllers.compiled import kernel
 from controllers.safety_limits import LimitArrays, SafetyLimits
+from controllers.scratch import scratch
 from controllers.workspace import workspace_layer
 from robot_rl.types import Array
 
@@ -88,7 +89,7 @@ def check_set_point(limits: LimitArrays, last: Array, wish: Array, ramp: Array, 
     ``joining`` [1] holds until a wish is near, steps are at most ``ramp`` [2] (m, rad) until then."""
     counts[FINITE] += finite_layer(last, wish)
     counts[WORKSPACE] += workspace_layer(limits, wish[:7])
-    step, turn = np.empty(3), np.empty(3)
+    step, turn = scratch(3), scratch(3)
     distance, angle = _apart(last[:7], wish[:7], step, turn)
     joining[0] = joining[0] and (distance > _JOIN[0] or angle > _JOIN[1])
     most_m, most_rad = limits.jump[0], limits.jump[1]
@@ -121,7 +122,7 @@ def finite_layer(last: Array, wish: Array) -> bool:
 def jump_layer(most_m: float, most_rad: float, last: Array, pose: Array) -> bool:
     """At most one jump away from the last set point, in the wished direction."""
     changed = False
-    step, turn = np.empty(3), np.empty(3)
+    step, turn = scratch(3), scratch(3)
     distance, angle = _apart(last, pose, step, turn)
     if distance > most_m:
         changed |= distance - most_m > _ROUNDING
@@ -200,7 +201,14 @@ def force_layer(limits: LimitArrays, jacobian: Array, external: Array, wrench: A
     The wrench [6] (N, N m at the TCP) that explains the joint torques ``external`` [n] best follows from the damped
     pseudo-inverse of J^T; ``wrench`` is its average over the last 10 ms, updated.
     """
-    square, sample = np.empty((6, 6)), np.empty(6)
+    silent = True  # nobody pushes or ever did, and the average stays what it is
+    for i in range(external.shape[0]):
+        silent &= external[i] == 0.0
+    for a in range(6):
+        silent &= wrench[a] == 0.0
+    if silent:
+        return False
+    square, sample = scratch((6, 6)), scratch(6)
     for a in range(6):
         sample[a] = 0.0
         for i in range(external.shape[0]):

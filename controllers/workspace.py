@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from controllers import rotation
 from controllers.compiled import kernel
 from controllers.safety_limits import LimitArrays
+from controllers.scratch import scratch
 from robot_rl.types import Array
 
 _ROUNDING = 1e-9  # changes below it are not interventions
@@ -21,7 +20,7 @@ def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
     changed = False
     cosine = tilt_cosine(limits, pose)
     if cosine < math.cos(0.5 * limits.tilt[0]):
-        turn = np.empty(3)
+        turn = scratch(3)
         rotation.difference(limits.upright, pose[3:7], turn)
         angle = math.sqrt(turn[0] ** 2 + turn[1] ** 2 + turn[2] ** 2)
         changed |= angle - limits.tilt[0] > _ROUNDING
@@ -42,7 +41,7 @@ def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
 def _shrink(limits: LimitArrays, pose: Array, lower: Array, upper: Array) -> None:
     """Take off the box of the TCP what the spheres need at the rotation of ``pose``; a box without room left becomes
     its middle."""
-    centre = np.empty(3)
+    centre = scratch(3)
     for k in range(limits.spheres.shape[0]):
         rotation.rotate_vector(pose[3:7], limits.spheres[k, :3], centre)
         for i in range(3):
@@ -65,7 +64,7 @@ def tilt_cosine(limits: LimitArrays, pose: Array) -> float:
 @kernel
 def sphere_room(limits: LimitArrays, pose: Array) -> float:
     """Smallest distance [m] of a sphere to its walls; negative beyond them."""
-    room, centre = math.inf, np.empty(3)
+    room, centre = math.inf, scratch(3)
     for k in range(limits.spheres.shape[0]):
         rotation.rotate_vector(pose[3:7], limits.spheres[k, :3], centre)
         for i in range(3):
@@ -77,7 +76,7 @@ def sphere_room(limits: LimitArrays, pose: Array) -> float:
 @kernel
 def spheres_free(limits: LimitArrays, pose: Array, reach: Array, turned: float) -> bool:
     """Whether no sphere can come to its walls while the TCP moves by ``reach`` [3] m and turns by ``turned`` rad."""
-    centre = np.empty(3)
+    centre = scratch(3)
     for k in range(limits.spheres.shape[0]):
         rotation.rotate_vector(pose[3:7], limits.spheres[k, :3], centre)
         swept = turned * math.sqrt(centre[0] ** 2 + centre[1] ** 2 + centre[2] ** 2) + limits.spheres[k, 3]
