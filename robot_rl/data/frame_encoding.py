@@ -23,10 +23,11 @@ def _opencv() -> Any:
     return cv2
 
 
-def encode_frame(frame: Frame, codec: str) -> bytes:
+def encode_frame(frame: Frame, codec: str, smallest: bool = False) -> bytes:
     """The bytes of a raw RGB or grey uint8 ``frame`` in ``codec``: jpeg (quality 95, 4:4:4), png or raw.
 
-    4:2:0 would cost 7 dB on small frames with coloured objects for a fifth of the size.
+    4:2:0 would cost 7 dB on small frames with coloured objects for a fifth of the size. ``smallest`` fits a JPEG's
+    Huffman tables to its image: the same pixels in 5 % fewer bytes, for 2.5 instead of 1.1 ms at 640x480.
     """
     if codec in (frame.codec, "raw"):
         return frame.data
@@ -37,6 +38,7 @@ def encode_frame(frame: Frame, codec: str) -> bytes:
     if codec == "jpeg":
         factor = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+        options += [cv2.IMWRITE_JPEG_OPTIMIZE, int(smallest)]
         done, encoded = cv2.imencode(".jpg", image, options)
     elif codec == "png":
         done, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])

@@ -158,11 +158,11 @@ class ReplaySampler:
         chosen = snapshot.stream.draw(first, count)
         filled = self.allocate(count) if out is None else dict(out)
         start, end = snapshot.index.start[chosen], snapshot.index.end[chosen]
-        episode = snapshot.steps.episode[start]
+        decision, episode = snapshot.index.decision[chosen], snapshot.steps.episode[start]
         begin = snapshot.steps.first[episode][:, None]
         for prefix, row in (("", start), (NEXT, end)):
-            self._take_state(prefix, row, begin, snapshot.index.decision[chosen], filled)
-        self._take_action(start, end, snapshot.index.decision[chosen], filled)
+            self._take_state(prefix, row, begin, decision, filled)
+        self._take_action(start, end, decision, filled)
         self._take_return(snapshot, start, end, filled)
         filled["episode"][:] = episode
         filled["row"][:] = start - begin[:, 0]
@@ -182,7 +182,8 @@ class ReplaySampler:
             self.images.will_need(camera, self.table[f"images/{camera}"][rows])
 
     def _take_state(self, prefix: str, row: Array, begin: Array, decision: Array, out: Mapping[str, Array]) -> None:
-        history = np.maximum(row[:, None] + np.arange(1 - self.view.history, 1), begin)
+        back = np.arange(1 - self.view.history, 1)
+        history = row[:, None] if len(back) == 1 else np.maximum(row[:, None] + back, begin)
         for key in self.view.observation:
             self._gather(key, history, out[prefix + key])
         for key in self.view.extras:
@@ -202,6 +203,10 @@ class ReplaySampler:
     def _take_return(self, snapshot: _Snapshot, start: Array, end: Array, out: Mapping[str, Array]) -> None:
         """Discounted sum over the real k and gamma^k, with gamma per control step."""
         discount, length = self.view.discount_per_control_step, end - start
+        if length.max() == 1:
+            out["reward"][:] = snapshot.reward[start]
+            out["bootstrap"][:] = discount * ~snapshot.steps.terminated[start]
+            return
         ahead = np.arange(length.max())
         rewards = np.take(snapshot.reward, start[:, None] + ahead, mode="clip") * discount**ahead
         out["reward"][:] = np.where(ahead < length[:, None], rewards, 0.0).sum(axis=1)

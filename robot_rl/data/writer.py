@@ -165,7 +165,7 @@ class EpisodeWriter:
         packed, fresh = buffers
         frames: list[tuple[str, Frame]] = fresh
         try:
-            encoded = [encode_frame(frame, self.spec.cameras[name].codec) for name, frame in frames]
+            encoded = [encode_frame(frame, self.spec.cameras[name].codec, smallest=True) for name, frame in frames]
         except RobotRlError as error:
             raise EpisodeError(str(error), episode=self.id) from error
         stamps = [[name, frame.sequence, frame.stamp_ns, frame.device_stamp_ns] for name, frame in frames]
