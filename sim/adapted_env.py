@@ -132,9 +132,10 @@ class AdaptedEnv:
         return self._simulator
 
     def reset(self, seed: int) -> Observation:
-        """Start the episode of ``seed``."""
+        """Start the episode of ``seed``. Raises what the simulator raises; the env then takes no step."""
         if self._closed:
             raise CommandRefusedError(f"{self.spec.task} is closed", remedy="Make a new one")
+        self._refusal = "was not reset to the end"
         return self._start(self._simulator.reset(seed))
 
     def anchor(self, actions: Array, observation: Observation) -> TargetChunk:
@@ -191,6 +192,7 @@ class AdaptedEnv:
     def _restore(self, state: Arrays) -> Observation:
         """Start where the observation ``state`` was made."""
         assert isinstance(self._simulator, Restoring)
+        self._refusal = "was not reset to the end"
         return self._start(self._simulator.restore(state))
 
     def _start(self, seen: Seen) -> Observation:

@@ -9,10 +9,11 @@ from typing import Any
 import dm_env
 import numpy as np
 from dm_control import manipulation, suite
+from dm_control.composer import EpisodeInitializationError
 from dm_control.rl.control import PhysicsError
 from dm_env import specs
 
-from robot_rl.errors import ConfigError, SimulationDivergedError, valid_choices
+from robot_rl.errors import ConfigError, ResetError, SimulationDivergedError, valid_choices
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Arrays, ArraySpec, EnvSpec
 from sim.adapted_env import AdaptedEnv, Outcome, Seen
 from sim.model_cameras import ModelCameras
@@ -90,10 +91,15 @@ class DmControl:
         return self._spec
 
     def reset(self, seed: int) -> Seen:
-        """Start from the random state of ``seed``."""
-        self._random.seed(seed)
-        with _reported_divergence(self._spec.task):
-            return self._seen(self._environment.reset())
+        """Start from the random state of ``seed``. Raises ResetError where the task finds no start."""
+        self._random.seed(seed % 2**32)
+        try:
+            with _reported_divergence(self._spec.task):
+                return self._seen(self._environment.reset())
+        except EpisodeInitializationError as error:
+            raise ResetError(
+                f"{self._spec.task} finds no start for seed {seed}: {error}", remedy="Take another seed"
+            ) from error
 
     def step(self, targets: Arrays) -> Outcome:
         """One control step. An end with discount 0 is the task's own, any other a time limit."""

@@ -102,7 +102,7 @@ class Robosuite:
         return self._spec
 
     def reset(self, seed: int) -> Seen:
-        """robosuite's own random start, drawn from ``seed`` alone."""
+        """robosuite's own random start, drawn from ``seed`` alone. Raises ResetError where it finds none."""
         self._last = self._reset(seed)
         return self._seen()
 
@@ -205,9 +205,16 @@ def _made(name: str, robots: Sequence[str], arguments: Mapping[str, Any]) -> Any
 @contextmanager
 def _drawn_from(env: Any, seed: int) -> Iterator[None]:
     """Everything that robosuite draws in here comes from ``seed``; numpy's global state is as before afterwards."""
+    from robosuite.utils import RandomizationError
+
     with _GLOBAL_DRAWS, _kept_draws(seed):
         env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # its parts share the generator
-        yield
+        try:
+            yield
+        except RandomizationError as error:
+            raise ResetError(
+                f"robosuite finds no start for seed {seed}: {error}", remedy="Take another seed"
+            ) from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from robot_rl.errors import CommandRefusedError, ConfigError, InvalidArrayError, SimulationDivergedError
+from robot_rl.errors import CommandRefusedError, ConfigError, InvalidArrayError, ResetError, SimulationDivergedError
 from robot_rl.runtime.frame_codec import decode
 from robot_rl.runtime.random_policy import RandomPolicy
 from robot_rl.runtime.replay import Restoring
@@ -172,6 +172,23 @@ def test_a_state_that_is_not_finite_is_a_divergence_and_a_reset_goes_on() -> Non
         env.step(env.hold())
     env.reset(0)
     assert not env.step(env.hold()).terminated
+
+
+def test_a_reset_that_fails_leaves_no_episode_to_step_in() -> None:
+    class Failing(Counter):
+        def reset(self, seed: int) -> Seen:
+            if seed == 13:
+                raise ResetError("no start for seed 13")
+            return super().reset(seed)
+
+    env = AdaptedEnv(Failing(RAW), max_steps=5)
+    env.reset(0)
+    with pytest.raises(ResetError, match="seed 13"):
+        env.reset(13)
+    with pytest.raises(CommandRefusedError, match="was not reset to the end"):
+        env.step(env.hold())
+    env.reset(0)
+    assert env.step(env.hold()).action.valid
 
 
 def test_it_draws_and_restores_only_where_its_simulator_can() -> None:
