@@ -70,8 +70,8 @@ class SafetyLimits:
     max_contact_torque_n_m: float = 40.0
     joint_margin_rad: float = 0.1
     torque_rate_n_m_s: float = 8000.0
-    max_joint_acceleration_rad_s2: float = 15.0  # this and the next two where joints are commanded
-    max_joint_jerk_rad_s3: float = 5000.0
+    max_joint_acceleration_rad_s2: float = 7.5  # this and the next two where joints are commanded
+    max_joint_jerk_rad_s3: float = 3000.0
     max_joint_jump_rad: float = 0.3
     walls_lower_m: tuple[float, float, float] = (-_NO_WALL_M,) * 3
     walls_upper_m: tuple[float, float, float] = (_NO_WALL_M,) * 3

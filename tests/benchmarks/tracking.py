@@ -1,8 +1,9 @@
 """Tracking of the control laws against robosuite's OSC_POSE: ``python -m tests.benchmarks.tracking``.
 
 Same compiled model of the Panda, same start, physics and laws at 500 Hz, targets at 20 Hz given one at a time, 0.5 s of
-rest at the last one. robosuite's controller is the installed one with the gains of its Panda. Errors are those between
-the target of a step and the TCP at its end; torques are those applied, in every tick. Ours are behind the safety chain.
+rest at the last one. robosuite's controller is the installed one with the gains of its Panda (kp 150), and as stiff as
+ours (kp 300). Errors are those between the target of a step and the TCP at its end; torques are those applied, in every
+tick. Ours are behind the safety chain.
 
 Keys of the JSON line (``ours`` is controller=operational_space; each is the worst over the trajectories):
   ours_final_mm, robosuite_final_mm        distance after the rest
@@ -10,8 +11,10 @@ Keys of the JSON line (``ours`` is controller=operational_space; each is the wor
   ours_rms_mm, robosuite_rms_mm            root mean square over the steps before the rest
   ours_peak_torque_n_m, robosuite_peak_torque_n_m  largest torque of any joint in any tick
   ours_peak_torque_share, robosuite_peak_torque_share  the same over the joint's limit
-  no_larger              whether ours is no larger in final error and torque peak on every single trajectory
-  trajectories           name -> law -> final_mm, final_mrad, rms_mm, peak_torque_n_m, peak_torque_share; all laws
+  no_larger              trajectories on which neither final error nor torque peak of ours is larger, as a list
+  no_larger_as_stiff     the same against robosuite's controller with our stiffness
+  trajectories           name -> law -> final_mm, final_mrad, rms_mm, peak_torque_n_m, peak_torque_share; all laws,
+                         operational_space_plan is ours given eight rows at a time, as policies send them
 
 Writes controllers/docs/tracking.png.
 """
@@ -27,6 +30,9 @@ from typing import Any
 import numpy as np
 
 import controllers
+from controllers.inverse_kinematics import inverse_kinematics
+from controllers.kinematics import SerialChain
+from controllers.operational_space import OperationalSpaceGains
 from robot_rl.apps.main import compose, instantiate
 from robot_rl.geometry import (
     geodesic_angle,
@@ -39,8 +45,8 @@ from robot_rl.types import Array, ResetRequest, TargetChunk
 from sim.arms.panda import panda
 from tests.contracts.options import options
 
-STEP_NS, TICK_NS, TICKS, REST = 50_000_000, 2_000_000, 25, 10
-OURS, THEIRS = "operational_space", "robosuite"
+STEP_NS, TICK_NS, TICKS, REST, PLAN = 50_000_000, 2_000_000, 25, 10, 8
+OURS, PLANNED, THEIRS, STIFF = "operational_space", "operational_space_plan", "robosuite", "robosuite_as_stiff"
 FIGURE = Path(controllers.__file__).parent / "docs" / "tracking.png"
 
 
@@ -86,12 +92,14 @@ TRAJECTORIES: dict[str, Callable[[Array], Array]] = {
 # --- two ways to follow them: TCP poses [ticks, 7] and torques [ticks, n] ---------------------------------------------
 
 
-def follow_ours(robot: Any, targets: Array) -> tuple[Array, Array]:
-    """Send row by row, each when its step begins."""
+def follow_ours(robot: Any, targets: Array, ahead: int = 1) -> tuple[Array, Array]:
+    """Send row by row, each when its step begins, with ``ahead`` - 1 of those after it; to an arm that takes joints,
+    those that reach the pose."""
     chain, arm, poses, torques = robot.servo.chain, robot.physics.arm, [], []
-    observation = robot.read()
-    for target in targets:
-        robot.command(TargetChunk({"arm0/tcp": target[None]}, observation.step, observation.stamp_ns))
+    observation, part = robot.read(), robot.connect().action.parts[0].name
+    rows = targets if part == "arm0/tcp" else joint_rows(chain, targets, arm.q.copy())
+    for step in range(len(rows)):
+        robot.command(TargetChunk({part: rows[step : step + ahead]}, observation.step, observation.stamp_ns))
         for tick in range(1, TICKS + 1):
             robot.clock.wait_until(observation.stamp_ns + tick * TICK_NS)
             poses.append(chain.pose(arm.q))
@@ -100,9 +108,19 @@ def follow_ours(robot: Any, targets: Array) -> tuple[Array, Array]:
     return np.array(poses), np.array(torques)
 
 
-def follow_robosuite(robot: Any, targets: Array) -> tuple[Array, Array]:
+def joint_rows(chain: SerialChain, targets: Array, start: Array) -> Array:
+    """Joint positions [H, n] for poses [H, 7], each near the one before."""
+    rows = [start]
+    for pose in targets:
+        found = inverse_kinematics(chain, pose, rows[-1])
+        assert found is not None
+        rows.append(found)
+    return np.array(rows[1:])
+
+
+def follow_robosuite(robot: Any, targets: Array, **gains: float) -> tuple[Array, Array]:
     """robosuite's controller in its own simulation of the same model, from the same state."""
-    sim, controller = osc_pose(robot)
+    sim, controller = osc_pose(robot, gains)
     chain, n, poses, torques = robot.servo.chain, robot.physics.built.dof, [], []
     for target in targets:
         sim.step1()
@@ -117,8 +135,8 @@ def follow_robosuite(robot: Any, targets: Array) -> tuple[Array, Array]:
     return np.array(poses), np.array(torques)
 
 
-def osc_pose(robot: Any) -> tuple[Any, Any]:
-    """robosuite's OSC_POSE with the gains of its Panda, given absolute goals in the world frame."""
+def osc_pose(robot: Any, gains: dict[str, float]) -> tuple[Any, Any]:
+    """robosuite's OSC_POSE with the gains of its Panda or ``gains``, given absolute goals in the world frame."""
     import robosuite
     from robosuite.controllers.parts.arm.osc import OperationalSpaceController
     from robosuite.utils.binding_utils import MjSim
@@ -132,7 +150,7 @@ def osc_pose(robot: Any) -> tuple[Any, Any]:
         setattr(sim.data, name, lambda site, measure=measure: np.zeros(3) if site == "base_center" else measure(site))
     default = Path(robosuite.__file__).parent / "controllers/config/robots/default_panda.json"
     settings = json.loads(default.read_text())["body_parts"]["arms"]["right"]
-    settings |= {"input_type": "absolute", "input_ref_frame": "world"}
+    settings |= {"input_type": "absolute", "input_ref_frame": "world", **gains}
     limit = built.arm.torque_n_m
     controller = OperationalSpaceController(
         sim, ref_name=tcp_site(built.model), joint_indexes={key: list(range(n)) for key in ("joints", "qpos", "qvel")},
@@ -166,19 +184,24 @@ def run(robot: Any, law: str, name: str) -> tuple[Array, Array, Array]:
     start = robot.servo.chain.pose(robot.physics.arm.q)
     targets = TRAJECTORIES[name](start)
     targets = np.concatenate((targets, np.repeat(targets[-1:], REST, axis=0)))
-    follow = follow_robosuite if law == THEIRS else follow_ours
-    return targets, *follow(robot, targets)
+    if law == THEIRS:
+        return targets, *follow_robosuite(robot, targets)
+    if law == STIFF:
+        return targets, *follow_robosuite(robot, targets, kp=OperationalSpaceGains().position_stiffness_1_s2)
+    return targets, *follow_ours(robot, targets, PLAN if law == PLANNED else 1)
 
 
 def all_runs() -> dict[str, dict[str, tuple[Array, Array, Array]]]:
     """trajectory -> law -> targets, poses, torques."""
     runs: dict[str, dict[str, tuple[Array, Array, Array]]] = {name: {} for name in TRAJECTORIES}
-    for law in [THEIRS, *options("controller")]:
-        controller = OURS if law == THEIRS else law
+    for law in [THEIRS, STIFF, *options("controller")]:
+        controller = OURS if law in (THEIRS, STIFF) else law
         robot = instantiate(compose("view", ["task=reach", "robot=sim_panda", f"controller={controller}"]).robot)
         with robot:
             for name in TRAJECTORIES:
                 runs[name][law] = run(robot, law, name)
+                if law == OURS and not name.startswith("step"):  # a far set point has no rows after it
+                    runs[name][PLANNED] = run(robot, PLANNED, name)
     return runs
 
 
@@ -186,7 +209,7 @@ def draw(runs: dict[str, dict[str, tuple[Array, Array, Array]]]) -> None:
     """Distance to the target and largest torque over time, every law on every trajectory."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.2 * len(runs), 5.0), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(runs), 4.8), layout="constrained")
     axes = figure.subplots(2, len(runs), sharex="col")
     for column, (name, laws) in enumerate(runs.items()):
         for law, (targets, poses, torques) in laws.items():
@@ -200,10 +223,10 @@ def draw(runs: dict[str, dict[str, tuple[Array, Array, Array]]]) -> None:
         axes[1, column].set_xlabel("time [s]")
     axes[0, 0].set_ylabel("distance to the target [mm]")
     axes[1, 0].set_ylabel("largest joint torque [N m]")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    handles, labels = axes[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     FIGURE.parent.mkdir(exist_ok=True)
-    figure.savefig(FIGURE, dpi=80)
+    figure.savefig(FIGURE, dpi=64)
 
 
 def main() -> dict[str, Any]:
@@ -215,9 +238,11 @@ def main() -> dict[str, Any]:
     for key in ("final_mm", "final_mrad", "rms_mm", "peak_torque_n_m", "peak_torque_share"):
         for side, law in (("ours", OURS), ("robosuite", THEIRS)):
             result[f"{side}_{key}"] = max(laws[law][key] for laws in scores.values())
-    result["no_larger"] = all(
-        laws[OURS][key] <= laws[THEIRS][key] for laws in scores.values() for key in ("final_mm", "peak_torque_n_m")
-    )
+    for key, peer in (("no_larger", THEIRS), ("no_larger_as_stiff", STIFF)):
+        result[key] = [
+            name for name, laws in scores.items()
+            if all(laws[OURS][what] <= laws[peer][what] for what in ("final_mm", "peak_torque_n_m"))
+        ]  # fmt: skip
     return {**result, "trajectories": scores}
 
 

@@ -165,6 +165,20 @@ def test_it_reaches_a_target_and_reports_what_was_executed(robot: Any) -> None:
     np.testing.assert_allclose(seen.report.executed[part.name], target, atol=1e-3)
 
 
+def test_a_plan_that_holds_a_far_target_gets_there(robot: Any) -> None:
+    """Set points on the way are cut short by ramp and jump; the row after them is still the far one."""
+    part = robot.connect().action.parts[0]
+    seen = robot.reset(ResetRequest())
+    target = seen.report.executed[part.name].copy()
+    target[:3] += [0.06, 0.07, 0.04] if part.kind is ActionKind.TCP_POSE else [0.1, 0.05, -0.1]
+    for _ in range(40):
+        rows = np.repeat(target[None], 8, axis=0)
+        robot.command(TargetChunk({part.name: rows}, seen.step, seen.stamp_ns))
+        seen = step(robot, None)
+    measured = "arm0/joint_position" if part.kind is ActionKind.JOINT_POSITION else "arm0/tcp_pose"
+    np.testing.assert_allclose(seen.state[measured][:3], target[:3], atol=5e-3)
+
+
 def test_greedy_targets_leave_neither_workspace_nor_joint_limits(robot: Any) -> None:
     part, rng = robot.connect().action.parts[0], np.random.default_rng(0)
     arm = robot.physics.built.arm
