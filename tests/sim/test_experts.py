@@ -103,6 +103,7 @@ def test_the_reach_expert_succeeds_with_either_action(action):
         ("peg_insert", ()),
         ("peg_insert", ("scene.clearance_m=0.0005",)),
         ("peg_insert", ("teleop.noise_m=0.001",)),  # touches the rim and finds the hole
+        ("peg_insert", ("teleop.delay_steps=2",)),
         ("peg_insert", ("teleop.bias_m=[0.0001,0,0]",)),  # 0.4 mm beside of the 0.5 that fit
         ("peg_insert", ("action=tcp_delta", "task.hole_yaw_rad=0.3")),
         ("reach", ("robot=sim_ur5e",)),
