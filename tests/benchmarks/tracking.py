@@ -5,16 +5,17 @@ rest at the last one. robosuite's controller is the installed one with the gains
 ours (kp 300). Errors are those between the target of a step and the TCP at its end; torques are those applied, in every
 tick. Ours are behind the safety chain.
 
-Keys of the JSON line (``ours`` is controller=operational_space; each is the worst over the trajectories):
+Keys of the JSON line (``ours`` is controller=operational_space, on trajectories that move given eight rows at a time as
+policies send them; the numbers are the worst over the trajectories):
   ours_final_mm, robosuite_final_mm        distance after the rest
   ours_final_mrad, robosuite_final_mrad    angle after the rest
   ours_rms_mm, robosuite_rms_mm            root mean square over the steps before the rest
   ours_peak_torque_n_m, robosuite_peak_torque_n_m  largest torque of any joint in any tick
   ours_peak_torque_share, robosuite_peak_torque_share  the same over the joint's limit
-  no_larger              trajectories on which neither final error nor torque peak of ours is larger, as a list
-  no_larger_as_stiff     the same against robosuite's controller with our stiffness
+  larger_final, larger_torque                    trajectories on which ours is larger than robosuite's, ours over theirs
+  larger_final_as_stiff, larger_torque_as_stiff  the same against robosuite's controller with our stiffness
   trajectories           name -> law -> final_mm, final_mrad, rms_mm, peak_torque_n_m, peak_torque_share; all laws,
-                         operational_space_plan is ours given eight rows at a time, as policies send them
+                         robosuite_as_stiff, and operational_space_plan for the eight rows at a time
 
 Writes controllers/docs/tracking.png.
 """
@@ -214,10 +215,10 @@ def draw(runs: dict[str, dict[str, tuple[Array, Array, Array]]]) -> None:
     for column, (name, laws) in enumerate(runs.items()):
         for law, (targets, poses, torques) in laws.items():
             time_s = np.arange(1, len(poses) + 1) * 1e-9 * TICK_NS
-            distance = np.linalg.norm(poses[:, :3] - np.repeat(targets[:, :3], TICKS, axis=0), axis=1)
+            distance = np.linalg.norm(poses[TICKS - 1 :: TICKS, :3] - targets[:, :3], axis=1)
             style = {"linewidth": 1.6 if law in (OURS, THEIRS) else 0.8, "label": law.replace("_", " ")}
             style |= {"color": {OURS: "tab:blue", THEIRS: "tab:red"}[law]} if law in (OURS, THEIRS) else {}
-            axes[0, column].semilogy(time_s, 1e3 * distance + 1e-3, **style)
+            axes[0, column].semilogy(time_s[TICKS - 1 :: TICKS], 1e3 * distance + 1e-3, **style)
             axes[1, column].plot(time_s, np.abs(torques).max(axis=1), **style)
         axes[0, column].set_title(name, fontsize=10)
         axes[1, column].set_xlabel("time [s]")
@@ -234,16 +235,21 @@ def main() -> dict[str, Any]:
     draw(runs)
     limits = np.array(panda().torque_n_m)
     scores = {name: {law: score(*outcome, limits) for law, outcome in laws.items()} for name, laws in runs.items()}
+    return {**summary(scores), "trajectories": scores}
+
+
+def summary(scores: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """The worst over the trajectories, and where ours is larger."""
+    ours = {name: laws.get(PLANNED, laws[OURS]) for name, laws in scores.items()}
     result: dict[str, Any] = {}
     for key in ("final_mm", "final_mrad", "rms_mm", "peak_torque_n_m", "peak_torque_share"):
-        for side, law in (("ours", OURS), ("robosuite", THEIRS)):
-            result[f"{side}_{key}"] = max(laws[law][key] for laws in scores.values())
-    for key, peer in (("no_larger", THEIRS), ("no_larger_as_stiff", STIFF)):
-        result[key] = [
-            name for name, laws in scores.items()
-            if all(laws[OURS][what] <= laws[peer][what] for what in ("final_mm", "peak_torque_n_m"))
-        ]  # fmt: skip
-    return {**result, "trajectories": scores}
+        result[f"ours_{key}"] = max(score[key] for score in ours.values())
+        result[f"robosuite_{key}"] = max(laws[THEIRS][key] for laws in scores.values())
+    for suffix, peer in (("", THEIRS), ("_as_stiff", STIFF)):
+        for name, key in (("final", "final_mm"), ("torque", "peak_torque_n_m")):
+            ratios = {where: ours[where][key] / laws[peer][key] for where, laws in scores.items()}
+            result[f"larger_{name}{suffix}"] = {w: round(ratio, 3) for w, ratio in ratios.items() if ratio > 1.0}
+    return result
 
 
 if __name__ == "__main__":
