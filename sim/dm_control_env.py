@@ -20,7 +20,7 @@ from sim.model_cameras import ModelCameras
 
 ACTION = "action"
 MANIPULATION = "manipulation"
-_VIDEO_PX = 480
+_VIDEO_PX = 320
 # Units of the manipulation tasks' observations, by the end of their names; the suite's tell none.
 _UNITS = {
     "joints_vel": "rad/s",
@@ -111,7 +111,7 @@ class DmControl:
         return Outcome(self._seen(now), reward, success, terminated, truncated=now.last() and not terminated)
 
     def render(self) -> Array:
-        """RGB uint8 [480, 480, 3] from the model's first camera."""
+        """RGB uint8 [320, 320, 3] from the model's first camera."""
         return self._film.image(self._model, self._data, self._model.camera(0).name)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from sim.robosuite_action import check_action, controller_action
 
 REWARDS = ("sparse", "dense")
 _COLLISION_GROUP = 0
-_VIDEO_PX, _VIDEO_CAMERA = 480, "agentview"
+_VIDEO_PX, _VIDEO_CAMERA = 320, "agentview"
 _DIVERGED = [getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}") for what in ("QPOS", "QVEL", "QACC")]  # type: ignore[attr-defined]
 _GLOBAL_DRAWS = threading.Lock()  # robosuite draws from numpy's global generator
 
@@ -143,7 +143,7 @@ class Robosuite:
         return self._seen()
 
     def render(self) -> Array:
-        """RGB uint8 [480, 480, 3] from robosuite's front camera."""
+        """RGB uint8 [320, 320, 3] from robosuite's front camera."""
         return self._film.image(self._model, self._data, _VIDEO_CAMERA)
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ def test_cameras_show_the_task_and_the_same_for_the_same_seed() -> None:
         assert_same(first, env.reset(2))
         assert_same(first, again.reset(2))
         assert isinstance(env, Rendering)
-        assert env.render().shape == (480, 480, 3)
+        assert env.render().shape == (320, 320, 3)
     finally:
         env.close()
         again.close()
