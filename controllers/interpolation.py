@@ -197,6 +197,8 @@ def advance_segment(segment: Segment, acceleration: Array, dt: float) -> None:
             segment.time[0] = min(segment.time[0] + ahead, segment.time[1])
             return
         segment.time[0] = segment.time[1]
+        if segment.waiting[0] == 0 and not segment.end_twist.any():
+            return
         ahead -= rest
         _begin_next(segment, acceleration)
 

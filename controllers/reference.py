@@ -28,8 +28,8 @@ from controllers.scratch import scratch
 from robot_rl.types import Array
 
 _ON_PATH = 1e-6  # [m, rad] from the path: what follows is joined to the path, not to the reference
-_BEHIND = (0.001, 0.005)  # [m]: from here on the path slows down; it waits there
-_BEHIND_RAD = (0.01, 0.05)
+_BEHIND = (0.002, 0.02)  # [m]: from here on the path slows down; it waits there
+_BEHIND_RAD = (0.02, 0.2)
 _SINGULAR = 0.03  # damping of the pseudo-inverse [m, rad]
 _APPROACH = 6.0  # 1/s: joint speed per distance that is left to a limit
 
@@ -54,17 +54,17 @@ def begin_row(
     reference (``pose`` [7], ``twist`` [6]) where that has left it.
     """
     if continuing:
-        append_row(segment, target, following, has_following, limits.acceleration, dt)
+        append_row(segment, target, following, has_following, limits.path, dt)
         return
     _splice(segment, pose, twist)
-    begin_segment(segment, target, following, has_following, limits.acceleration, dt)
+    begin_segment(segment, target, following, has_following, limits.path, dt)
 
 
 @kernel
 def hold(limits: LimitArrays, segment: Segment, pose: Array, twist: Array, target: Array, dt: float) -> None:
     """Come to rest at ``target`` [7], or ahead where that is too near; never by turning back."""
     _splice(segment, pose, twist)
-    settle_segment(segment, target, limits.acceleration, False, dt)
+    settle_segment(segment, target, limits.path, False, dt)
 
 
 @kernel
@@ -94,7 +94,7 @@ def advance_reference(
     took longer than the plan (motion), and those that the joints slowed down (joint).
     """
     after, rate = scratch(7), scratch(6)
-    advance_segment(segment, limits.acceleration, dt)
+    advance_segment(segment, limits.path, dt)
     sample_segment(segment, after, rate)
     changed = motion_layer(
         limits, segment.point, segment.point_twist, after, segment.pace[1], pose, twist, acceleration, dt

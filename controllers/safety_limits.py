@@ -16,6 +16,7 @@ from robot_rl.types import Array
 # A limit on the norm of a vector acts per axis at this share of it, which keeps the axes independent.
 _AXIS = 1.0 / math.sqrt(3.0)
 _NO_WALL_M = 10.0
+_BEHIND_M, _BEHIND_RAD = 0.002, 0.02
 
 
 FORCE_SOURCES = ("none", "simulated", "measured")
@@ -31,6 +32,7 @@ class LimitArrays(NamedTuple):
     speed: Array  # [6] per axis
     acceleration: Array  # [6] per axis
     jerk: Array  # [6] per axis
+    path: Array  # [6] acceleration that a path may set in with and be followed within millimetres, per axis
     walls: Array  # [2, 3] m, for the spheres
     spheres: Array  # [k, 4] centre in the TCP frame [m], radius [m]
     contact: Array  # [2] N, N m of what others exert on the TCP
@@ -169,6 +171,12 @@ class SafetyLimits:
             result |= {f"box_{side}_{axis}_m": float(value) for axis, value in zip("xyz", box, strict=True)}
         return result
 
+    def _path_acceleration(self) -> Array:
+        """A reference with jerk J comes up to an acceleration A that sets in at once A^3 / (6 J^2) behind."""
+        acceleration = np.repeat([self.max_acceleration_m_s2, self.max_acceleration_rad_s2], 3) * _AXIS
+        jerk = np.repeat([self.max_jerk_m_s3, self.max_jerk_rad_s3], 3) * _AXIS
+        return np.minimum(acceleration, np.cbrt(np.repeat([_BEHIND_M, _BEHIND_RAD], 3) * jerk**2))
+
     def _contact(self) -> Array:
         if self.force_source == "none":
             return np.full(2, np.inf)
@@ -185,6 +193,7 @@ class SafetyLimits:
             np.repeat([self.max_speed_m_s, self.max_speed_rad_s], 3) * _AXIS,
             np.repeat([self.max_acceleration_m_s2, self.max_acceleration_rad_s2], 3) * _AXIS,
             np.repeat([self.max_jerk_m_s3, self.max_jerk_rad_s3], 3) * _AXIS,
+            self._path_acceleration(),
             np.array([self.walls_lower_m, self.walls_upper_m]),
             np.array(list(self.spheres.values()), dtype=np.float64).reshape(-1, 4),
             self._contact(),

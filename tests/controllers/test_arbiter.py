@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from controllers.arbiter import Arbiter
+from robot_rl.errors import CommandRefusedError, ConfigError
 from robot_rl.types import Phase, TargetChunk
 
 pytestmark = pytest.mark.robot
@@ -55,3 +56,61 @@ def test_a_person_comes_before_the_policy_and_the_policy_before_the_reset(policy
     assert arbiter.decide(0).source is policy
     arbiter.reset()
     assert arbiter.decide(0).row is None
+
+
+def stamped(value: float, stamp_ns: int, source: Phase = Phase.POLICY) -> TargetChunk:
+    return TargetChunk({"arm0/gripper": np.full((5, 1), value)}, 0, stamp_ns, source=source)
+
+
+def test_an_older_plan_never_replaces_a_newer_one_of_its_channel():
+    arbiter = Arbiter(10)
+    arbiter.submit(stamped(2.0, 200), 0)
+    with pytest.raises(CommandRefusedError, match="a plan of scripted"):
+        arbiter.submit(stamped(1.0, 100, Phase.SCRIPTED), 1)
+    assert (value(arbiter, 1), arbiter.refused["older"]) == (2.0, 1)
+    arbiter.submit(stamped(3.0, 200), 2)  # the same plan, sent once more
+    arbiter.submit(stamped(9.0, 50, Phase.HUMAN), 2)  # a channel of its own
+    assert value(arbiter, 2) == 9.0
+    arbiter.withdraw(Phase.HUMAN)
+    with pytest.raises(CommandRefusedError, match="older|newest"):
+        arbiter.submit(stamped(8.0, 40, Phase.HUMAN), 3)
+    assert value(arbiter, 3) == 3.0
+
+
+def test_a_hold_does_not_keep_out_the_plan_that_was_thought_of_before_it():
+    arbiter = Arbiter(10)
+    arbiter.submit(stamped(0.0, 300, Phase.HOLD), 0)
+    arbiter.submit(stamped(1.0, 200), 1)
+    assert value(arbiter, 1) == 1.0
+
+
+def test_plans_from_before_the_reset_and_from_the_future_are_refused():
+    arbiter = Arbiter(10)
+    arbiter.submit(stamped(1.0, 900), 0)
+    arbiter.reset(1000)
+    assert arbiter.silent
+    with pytest.raises(CommandRefusedError, match="reset"):
+        arbiter.submit(stamped(1.0, 999), 0)
+    with pytest.raises(CommandRefusedError, match="now"):
+        arbiter.submit(stamped(1.0, 60_000_000), 0, now_ns=9_000_000)
+    arbiter.submit(stamped(1.0, 59_000_000), 0, now_ns=9_000_000)
+    assert (arbiter.refused["before_reset"], arbiter.refused["future"]) == (1, 1)
+    arbiter.reset(2000)
+    arbiter.submit(stamped(1.0, 2000), 0)
+    assert not arbiter.silent
+
+
+def test_a_gap_in_the_human_stream_is_held_and_no_hand_over():
+    arbiter = Arbiter(10, hand_back_steps=2)
+    arbiter.submit(TargetChunk({"arm0/gripper": np.zeros((20, 1))}, 0, 0), 0)
+    arbiter.submit(plan(1.0, rows=1, first=1, source=Phase.HUMAN), 1)
+    arbiter.submit(plan(2.0, rows=1, first=3, source=Phase.HUMAN), 1)
+    verdicts = [arbiter.decide(step) for step in range(7)]
+    assert [verdict.source for verdict in verdicts[2:]] == [Phase.POLICY] * 0 + [Phase.HUMAN] * 4 + [Phase.POLICY]
+    assert [verdict.row is None for verdict in verdicts[2:]] == [True, False, True, True, False]
+
+
+def test_the_settings_of_an_arbiter_are_checked():
+    for steps, back in ((0, 2), (5, -1)):
+        with pytest.raises(ConfigError):
+            Arbiter(steps, hand_back_steps=back)
