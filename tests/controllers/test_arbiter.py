@@ -72,7 +72,7 @@ def test_an_older_plan_never_replaces_a_newer_one_of_its_channel():
     arbiter.submit(stamped(9.0, 50, Phase.HUMAN), 2)  # a channel of its own
     assert value(arbiter, 2) == 9.0
     arbiter.withdraw(Phase.HUMAN)
-    with pytest.raises(CommandRefusedError, match="older|newest"):
+    with pytest.raises(CommandRefusedError, match="newest"):
         arbiter.submit(stamped(8.0, 40, Phase.HUMAN), 3)
     assert value(arbiter, 3) == 3.0
 
@@ -103,11 +103,13 @@ def test_plans_from_before_the_reset_and_from_the_future_are_refused():
 def test_a_gap_in_the_human_stream_is_held_and_no_hand_over():
     arbiter = Arbiter(10, hand_back_steps=2)
     arbiter.submit(TargetChunk({"arm0/gripper": np.zeros((20, 1))}, 0, 0), 0)
-    arbiter.submit(plan(1.0, rows=1, first=1, source=Phase.HUMAN), 1)
-    arbiter.submit(plan(2.0, rows=1, first=3, source=Phase.HUMAN), 1)
-    verdicts = [arbiter.decide(step) for step in range(7)]
-    assert [verdict.source for verdict in verdicts[2:]] == [Phase.POLICY] * 0 + [Phase.HUMAN] * 4 + [Phase.POLICY]
-    assert [verdict.row is None for verdict in verdicts[2:]] == [True, False, True, True, False]
+    verdicts = []
+    for step in range(7):
+        if step in (1, 3):
+            arbiter.submit(plan(1.0, rows=1, first=step, source=Phase.HUMAN), step)
+        verdicts.append(arbiter.decide(step))
+    assert [verdict.source for verdict in verdicts] == [Phase.POLICY] + [Phase.HUMAN] * 5 + [Phase.POLICY]
+    assert [verdict.row is None for verdict in verdicts] == [False, False, True, False, True, True, False]
 
 
 def test_the_settings_of_an_arbiter_are_checked():
