@@ -21,7 +21,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def kernel(function: _Function) -> _Function:
     """Compile ``function`` in nopython mode, without the interpreter's lock, at its first call; or load it."""
-    dispatcher: Any = njit(function, nogil=True)
+    # A division by zero gives what is not finite, as in numpy, and the safety layers refuse that: an exception would
+    # leave the arm without a law in the middle of a tick, and the checks for it cost a twentieth of one.
+    dispatcher: Any = njit(function, nogil=True, error_model="numpy")
     if getattr(config, "DISABLE_JIT", False):  # plain Python, for a debugger
         return dispatcher
     try:
@@ -29,13 +31,25 @@ def kernel(function: _Function) -> _Function:
     except RuntimeError:  # no folder for a cache can be written: every process compiles for itself
         return dispatcher
     cache_file: Any = getattr(dispatcher._cache, "_cache_file", None)
-    if hasattr(cache_file, "_source_stamp") and hasattr(cache_file, "_version"):
+    if hasattr(cache_file, "_source_stamp") and hasattr(cache_file, "_load_index"):
         cache_file._source_stamp = _package_stamp() + _digest(Path(function.__code__.co_filename))
-        # Read ahead of all else: an index that names a type which has since been renamed would not even load.
-        cache_file._version = f"{cache_file._version} {cache_file._source_stamp}"
+        cache_file._load_index = _forgiving(cache_file._load_index)
     else:  # another numba: compile anew rather than run something stale
         dispatcher._cache.disable()
     return dispatcher
+
+
+def _forgiving(load_index: Callable[[], dict[Any, str]]) -> Callable[[], dict[Any, str]]:
+    """An index holds the types of arguments: one that names a type which was renamed since, or which this process
+    cannot import, is not readable. It is begun anew then."""
+
+    def load() -> dict[Any, str]:
+        try:
+            return load_index()
+        except (AttributeError, ImportError):
+            return {}
+
+    return load
 
 
 def kernel_of(attribute: str) -> Callable[..., Any]:

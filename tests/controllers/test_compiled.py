@@ -53,3 +53,23 @@ def test_a_cache_that_names_a_type_which_is_gone_is_renewed(tmp_path, monkeypatc
         environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
         result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert result.stdout.split() == ["3.0"], result.stderr
+
+
+def test_a_cache_shared_with_a_type_that_this_process_lacks_is_begun_anew(tmp_path, monkeypatch):
+    """One kernel, called with types of two modules, of which the second process finds one alone."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "shared_law.py").write_text(
+        "from controllers.compiled import kernel\n\n@kernel\ndef twice(gains):\n    return 2.0 * gains.gain\n"
+    )
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}_law.py").write_text(
+            "from typing import NamedTuple\nfrom shared_law import twice\n\n"
+            "class Gains(NamedTuple):\n    gain: float\n\nprint(twice(Gains(1.5)))\n"
+        )
+        path = [tmp_path / "shared", tmp_path / name, Path(__file__).parents[2]]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+        command = [sys.executable, "-c", f"import {name}_law"]
+        result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert result.stdout.split() == ["3.0"], result.stderr
