@@ -26,7 +26,7 @@ class Arm:
     name: str
     load: Callable[[], mujoco.MjSpec]
     joints: tuple[str, ...]
-    hand_body: str  # carries the gripper, which is everything below it
+    hand_body: str  # carries the gripper, which is everything below it; its z axis is the approach
     tcp_body: str
     tcp_quat_wxyz: tuple[float, float, float, float]  # TCP in that body: z approach, x forward at home
     fingers: tuple[str, ...]  # driven joints

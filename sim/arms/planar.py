@@ -20,7 +20,7 @@ def planar() -> Arm:
         joints=("shoulder", "elbow", "wrist"),
         hand_body="hand",
         tcp_body="tcp",
-        tcp_quat_wxyz=(0.0, 0.70710678, 0.0, 0.70710678),
+        tcp_quat_wxyz=(1.0, 0.0, 0.0, 0.0),
         fingers=("left_finger", "right_finger"),
         finger_open=(0.04, 0.04),
         finger_closed=(0.0, 0.0),

@@ -1,4 +1,4 @@
-"""A lab's own arm, scene and task: each one file and one YAML in a folder outside of the package, registered nowhere."""
+"""A lab's own arm, scene and task: each one file and one YAML in a folder outside of the package, not registered."""
 
 from __future__ import annotations
 

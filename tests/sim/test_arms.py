@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from robot_rl.runtime.frame_codec import decode
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import Observation, ResetRequest, TargetChunk
 from sim.arms.arm import Arm
 from sim.arms.panda import panda
 from sim.arms.planar import planar
 from sim.arms.ur5e import ur5e
+from sim.cameras import CameraRig, Profile, SceneCamera
 from sim.mujoco_robot import MujocoRobot
 from sim.objects import SceneObject
 from sim.scene import Scene
@@ -108,3 +110,20 @@ def test_experts_solve_tasks_with_it(choice):
     ends = [run_episode(env, expert, seed=seed) for seed in range(5)]
     env.close()
     assert [end.success for end in ends] == [True] * 5
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+@pytest.mark.parametrize("profile", list(Profile))
+def test_a_camera_on_the_hand_sees_what_is_below_it_between_the_fingers(arm, profile):
+    wrist = SceneCamera("wrist", (0.09, 0, 0.03), (0.02, 0, 0.13), on_hand=True, up=(-1, 0, 0), fovy_deg=75)
+    cube = np.array([0.5, 0.0, 0.025, 0.0, 0.0, 0.0, 1.0])
+    box = {"box_lower_m": arm.box_lower_m, "box_upper_m": arm.box_upper_m}
+    with MujocoRobot(Scene([CUBE]), arm, CameraRig([wrist], codec="raw", profile=profile), **box) as robot:
+        seen = robot.reset(ResetRequest(simulator_state={"object/cube_pose": cube}))
+    image = decode(seen.frames["wrist"]).astype(int)
+    red = (image[..., 0] > 110) & (image[..., 1] < 90)
+    row, column = np.argwhere(red).mean(axis=0)
+    assert red.sum() > 40
+    assert abs(column - 48) < 4
+    assert row > 48
+    assert (image[:30].max(axis=-1) - image[:30].min(axis=-1) < 12).mean() > 0.3  # the grey or black hand above
