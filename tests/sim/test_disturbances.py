@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from robot_rl.apps.main import compose, instantiate
 from robot_rl.errors import ConfigError
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import Observation, ResetRequest, TargetChunk
@@ -11,7 +12,7 @@ from sim.disturbances import Disturbances, Push
 from sim.mujoco_robot import MujocoRobot
 from sim.objects import SceneObject
 from sim.scene import Scene
-from tests.contracts.options import build_env, options
+from tests.contracts.options import options
 from tests.sim.lift_env import configured
 
 STEP_NS = 50_000_000
@@ -19,12 +20,12 @@ BALL = SceneObject("ball", "sphere", (0.03,), mass_kg=0.2, friction=(1.0, 0.005,
 
 
 def hold(robot: MujocoRobot, steps: int) -> list[Observation]:
-    """Command the pose of the start for so many steps."""
+    """Command what the start latched onto for so many steps."""
     seen = robot.read()
     assert seen.report is not None
-    pose, rows = seen.report.executed["arm0/tcp"], []
+    targets, rows = {name: value[None] for name, value in seen.report.executed.items()}, []
     for _ in range(steps):
-        robot.command(TargetChunk({"arm0/tcp": pose[None]}, seen.step, seen.stamp_ns))
+        robot.command(TargetChunk(targets, seen.step, seen.stamp_ns))
         robot.clock.wait_until(seen.stamp_ns + STEP_NS)
         seen = robot.read()
         rows.append(seen)
@@ -36,8 +37,9 @@ def test_a_pushed_arm_yields_returns_and_stays_within_its_limits(law):
     """60 N for 0.15 s, 0.5 s after the reset, in several directions."""
     push = {"force_n": "[60,60]", "start_s": "[0.5,0.5]", "duration_s": "[0.15,0.15]"}
     settings = [f"disturbance.pushes.0.{name}={value}" for name, value in push.items()]
-    env = build_env("reach", f"controller={law}", "disturbance=push_arm", *settings)
-    robot, arm = env.robot, panda()
+    config = compose("view", ["task=reach", f"controller={law}", "disturbance=push_arm", *settings])
+    robot, arm = instantiate(config.robot), panda()
+    robot.connect()
     displaced = []
     for seed in range(3):
         robot.reset(ResetRequest(seed=seed))
@@ -49,9 +51,10 @@ def test_a_pushed_arm_yields_returns_and_stays_within_its_limits(law):
         assert (q > arm.joint_lower_rad).all()
         assert (q < arm.joint_upper_rad).all()
         assert (np.abs(robot.physics.arm.ctrl) <= arm.torque_n_m).all()
-        reached = np.array([row.report.executed["arm0/tcp"][:3] for row in rows])
-        np.testing.assert_allclose(reached, np.broadcast_to(start, reached.shape), atol=2e-3)  # no wind-up
-    env.close()
+        part = next(iter(rows[0].report.executed))
+        reached = np.array([row.report.executed[part] for row in rows])
+        np.testing.assert_allclose(reached, np.broadcast_to(reached[0], reached.shape), atol=2e-3)  # no wind-up
+    robot.close()
     displaced = np.array(displaced)
     assert displaced[:, :9].max() < 2e-3  # not pushed yet
     assert displaced.max(axis=1).min() > 3e-3  # felt, every time
