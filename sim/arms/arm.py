@@ -60,8 +60,8 @@ class Arm:
             joint_speed_rad_s=self.joint_speed_rad_s, torque_n_m=self.torque_n_m, force_source="simulated",
             walls_lower_m=self.walls_lower_m, spheres=self.spheres,
         )  # fmt: skip
-        box = {"box_lower_m": tuple(box_lower_m), "box_upper_m": tuple(box_upper_m)}
-        return widest.tightened(**box).tightened(**tighter)
+        boxed = widest.tightened(box_lower_m=tuple(box_lower_m), box_upper_m=tuple(box_upper_m))
+        return boxed.tightened(**tighter)
 
     def check(self, model: mujoco.MjModel) -> None:
         """Raise ConfigError unless joints and actuators come in the order that physics counts on."""

@@ -212,7 +212,8 @@ def test_quaternions_do_not_flip(robot):
     for tick in range(20):
         tilt = 0.1 * np.sin(tick)
         quat = np.array([np.cos(tilt), 0.0, 0.0, np.sin(tilt)])
-        chunk = TargetChunk({"arm0/tcp": np.concatenate((start[:3], -quat))[None]}, observation.step, observation.stamp_ns)
+        pose = np.concatenate((start[:3], -quat))[None]
+        chunk = TargetChunk({"arm0/tcp": pose}, observation.step, observation.stamp_ns)
         observation = step(robot, chunk)
         assert observation.state["arm0/tcp_pose"][3] > 0.9
 
