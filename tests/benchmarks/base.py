@@ -121,7 +121,7 @@ def plot(run: Path, base: EvaluationReport, controls: Mapping[str, EvaluationRep
         rate = report.success_rate
         axes.errorbar([place], [rate], [[rate - low], [high - rate]], fmt="o", capsize=4, label=name)
     axes.axhline(HIGHEST_CONTROL, linestyle=":", color="grey")
-    axes.set_xticks(range(1 + len(controls)), ["base", *controls])
+    axes.set_xticks(range(1 + len(controls)), [name.replace("_", " ") for name in ("base", *controls)])
     axes.set(ylabel="success", ylim=(0, 1), title=f"{run.name}: without learning")
     path = run / "base.png"
     figure.savefig(path, dpi=120)
