@@ -277,38 +277,91 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Weights:
-    """A published acting state."""
+    """A published acting state: whole, checked, never changed afterwards."""
 
     version: int
-    tensors: Arrays
+    tensors: Arrays  # read-only, by name
     meta: Mapping[str, Any]
 
 
-class ActorTransport(Protocol):
-    """The actor's end: bounded, never blocks the control thread."""
+@dataclass(frozen=True)
+class Signal:
+    """Something a learner tells its actors: pause_at_reset, stop, discard, relabel, ..."""
 
-    def append(self, rows: Sequence[StepRow]) -> bool:
-        """Hand rows over for shipping; False when the outbox is full, which the caller reports."""
-        ...
+    id: str
+    kind: str
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What came into the learner's store since it was asked last."""
+
+    steps: int = 0  # control steps: rows that have a successor, so an episode of N + 1 observations counts N
+    committed: tuple[str, ...] = ()  # ids of episodes that have become files
+    edited: tuple[str, ...] = ()  # ids whose outcome, note or exclusion was changed, deletion included
+
+
+@dataclass(frozen=True)
+class PeerStatus:
+    """The other end of a transport, as its heartbeats tell."""
+
+    name: str
+    age_s: float  # since it was heard; inf before the first time
+    version: int | None = None  # of the acting state it has (actor) or offers (learner)
+    lag_bytes: int = 0  # journaled by the actor, not yet durable at the learner
+    lag_s: float = 0.0  # age of the oldest such byte
+    problem: str = ""  # what keeps rows from being delivered, e.g. a full disk
+
+
+class ActorTransport(Protocol):
+    """The actor's end. Rows need no call: the journals of the actor's store are the outbox.
+
+    ``latest``, ``signals`` and ``status`` return at once and touch neither disk nor network.
+    """
 
     def latest(self) -> Weights | None:
-        """The newest acting state there is, None before the first; never a backlog."""
+        """The newest acting state there is, None before the first; never a backlog, never a half-updated one."""
         ...
+
+    def signals(self) -> Sequence[Signal]:
+        """What the learner told since the last call, in order, each id once."""
+        ...
+
+    def annotate(self, episode: str, edits: Mapping[str, Any]) -> None:
+        """Say something about an episode that has ended: ``success``, ``exclude``, ``note`` or ``deleted`` (True).
+
+        Durable on return (a disk call: between episodes, not in a step); applied once the learner has the episode.
+        """
+        ...
+
+    def status(self) -> PeerStatus:
+        """The learner, and how far this actor's journals lag behind."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class LearnerTransport(Protocol):
-    """The learner's end."""
+    """The learner's end: rows arrive in its store, as growing journals and then as episodes."""
 
-    def receive(self, maximum: int) -> Sequence[tuple[str, int, StepRow]]:
-        """Up to ``maximum`` rows as (actor, sequence, row), in order per actor."""
+    def arrivals(self) -> Arrivals:
+        """What has become durable since the last call."""
         ...
 
-    def commit(self, actor: str, sequence: int) -> None:
-        """Everything of ``actor`` up to ``sequence`` is durable and need not be sent again."""
+    def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:
+        """Offer an acting state, copied here; versions rise. Actors get the newest only."""
         ...
 
-    def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None: ...
+    def signal(self, kind: str, payload: Mapping[str, Any] = ..., *, actor: str = "", keep: bool = False) -> None:
+        """Tell all actors that are there, or the one named; at least once, and each hears it once.
 
-    def signal(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """pause_at_reset, stop or relabel."""
+        With ``keep`` an actor that joins later hears the last of this kind too (a pause, say).
+        """
         ...
+
+    def actors(self) -> Sequence[PeerStatus]:
+        """The actors that were heard of lately."""
+        ...
+
+    def close(self) -> None: ...
