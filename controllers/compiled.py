@@ -21,9 +21,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def kernel(function: _Function) -> _Function:
     """Compile ``function`` in nopython mode, without the interpreter's lock, at its first call; or load it."""
-    # A division by zero gives what is not finite, as in numpy, and the safety layers refuse that: an exception would
-    # leave the arm without a law in the middle of a tick, and the checks for it cost a twentieth of one.
-    dispatcher: Any = njit(function, nogil=True, error_model="numpy")
+    dispatcher: Any = njit(function, nogil=True)
     if getattr(config, "DISABLE_JIT", False):  # plain Python, for a debugger
         return dispatcher
     try:
