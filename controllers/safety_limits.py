@@ -75,8 +75,8 @@ class SafetyLimits:
     max_joint_acceleration_rad_s2: float = 7.5  # this and the next two where joints are commanded
     max_joint_jerk_rad_s3: float = 3000.0
     max_joint_jump_rad: float = 0.3
-    walls_lower_m: tuple[float, float, float] = (-_NO_WALL_M,) * 3
-    walls_upper_m: tuple[float, float, float] = (_NO_WALL_M,) * 3
+    walls_lower_m: tuple[float, float, float] = (-_NO_WALL_M, -_NO_WALL_M, -_NO_WALL_M)
+    walls_upper_m: tuple[float, float, float] = (_NO_WALL_M, _NO_WALL_M, _NO_WALL_M)
     spheres: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
