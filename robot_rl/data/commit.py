@@ -95,7 +95,8 @@ def _compile(content: memoryview, commit: Commit, own: bool) -> tuple[list[Episo
         return [], MAGIC in bytes(content[1:])  # a torn first record, or a damaged one with others behind it
     if not recording.rows:
         return [], recording.damaged
-    return [commit(compile_episode(recording, recovered=not own))], recording.damaged
+    recovered = not own and recording.end is None  # one that ended is whole, whoever commits it
+    return [commit(compile_episode(recording, recovered=recovered))], recording.damaged
 
 
 def _holds_episode(path: Path) -> bool:

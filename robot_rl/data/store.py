@@ -3,6 +3,8 @@
 dataset.json                  schema version, name, feature table (EnvSpec)
 episodes/<id>.zarr.zip        the truth
 journal/<id>.journal          only while recording, or after a crash
+journal/<id>.remote           the same of an actor elsewhere, as far as it has arrived (robot_rl.transport)
+outbox/<id>.journal           in an actor's store: a second name of each journal until the learner has the episode
 index.jsonl, verified.jsonl   caches, rebuilt from the files
 annotations.jsonl             edits by id, deletions too
 """
@@ -104,7 +106,7 @@ class EpisodeStore:
             return cls.create(root, name=name, spec=spec)
         store = cls.open(root)
         if spec is not None:
-            store._adopt(spec)
+            store.adopt(spec)
         return store
 
     # --- reading ---------------------------------------------------------------------------------------------------
@@ -161,10 +163,10 @@ class EpisodeStore:
         by the ring: ``ring_steps`` rows and ``ring_bytes``; rows beyond ``max_bytes`` (2 GiB is the limit of the file)
         are refused. Raises DiskFullError.
         """
-        self._adopt(spec)
+        self.adopt(spec)
         id = new_id()
         path = self.root / "journal" / f"{id}.journal"
-        return EpisodeWriter(
+        writer = EpisodeWriter(
             id,
             path,
             spec,
@@ -175,6 +177,21 @@ class EpisodeStore:
             ring_bytes=ring_bytes,
             max_bytes=max_bytes,
         )
+        if (self.root / "outbox").is_dir():  # before the first row, so that no row can miss its way
+            (self.root / "outbox" / path.name).hardlink_to(path)
+        return writer
+
+    def adopt(self, spec: EnvSpec) -> None:
+        """Take ``spec`` as that of a store without one. Raises SpecMismatchError when the store's disagrees with it."""
+        if self.spec is None:
+            self.spec = spec
+            self._write_dataset()
+            return
+        refused, _ = compare_specs(self.spec, spec)
+        if refused:
+            raise SpecMismatchError(
+                f"{self.root} holds other data: {'; '.join(refused)}", remedy="Record into a new dataset"
+            )
 
     def write(self, episode: Episode) -> EpisodeInfo:
         """Store a whole episode (an import); an empty id gets a fresh one. Atomic, and validated before.
@@ -239,6 +256,15 @@ class EpisodeStore:
             recovered += recover_journal(path, self._files.path(path.stem), self._commit)
         self._index_missing()
         return recovered
+
+    def commit_remote(self, journal: Path) -> EpisodeInfo | None:
+        """Commit the episode of an actor elsewhere from the journal ``journal/<id>.remote`` that has arrived here.
+
+        Returns None when it is committed already, or makes no episode (its journal is then set aside as
+        ``<id>.damaged``, or removed when it has no row). Raises DiskFullError.
+        """
+        infos = recover_journal(journal, self._files.path(journal.stem), self._commit)
+        return infos[0] if infos else None
 
     def repair(self) -> list[EpisodeInfo]:
         """``recover``, and the index made anew from the files; returns the episodes recovered."""
@@ -331,18 +357,6 @@ class EpisodeStore:
 
     def _deleted(self, id: str) -> bool:
         return bool(self._annotations.of(id).get("deleted"))
-
-    def _adopt(self, spec: EnvSpec) -> None:
-        """Take ``spec`` as that of a store without one; raise SpecMismatchError when it disagrees."""
-        if self.spec is None:
-            self.spec = spec
-            self._write_dataset()
-            return
-        refused, _ = compare_specs(self.spec, spec)
-        if refused:
-            raise SpecMismatchError(
-                f"{self.root} holds other data: {'; '.join(refused)}", remedy="Record into a new dataset"
-            )
 
     def _write_dataset(self) -> None:
         described = {
