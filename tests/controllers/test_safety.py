@@ -51,7 +51,7 @@ def test_every_set_point_is_finite_in_the_workspace_and_near_the_last(wishes, ra
 @pytest.mark.parametrize("axis", range(3))
 @pytest.mark.parametrize("end", [-1.0, 1.0])
 def test_the_workspace_ends_at_its_walls(axis, end):
-    safety, beyond = chain(), START + np.eye(7)[axis] * end
+    safety, beyond, pose = chain(), START + np.eye(7)[axis] * end, START
     for _ in range(40):
         pose, _ = safety.set_point(beyond, 1.0)
     wall = (LIMITS.box_lower_m if end < 0 else LIMITS.box_upper_m)[axis]
