@@ -106,4 +106,4 @@ def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]
     assert "takes no base" in refused(f"checkpoint={run}", "policy=diffusion_mlp")
     assert "Did you mean 'medoid'" in refused(f"checkpoint={run}", "policy=mediod")
     stranger = pusht_checkpoint(root, "stranger", spec=replace(pusht_spec(), task="tetris"))
-    assert "no task 'tetris'" in refused(f"checkpoint={stranger}")
+    assert "no task option is called 'tetris'" in refused(f"checkpoint={stranger}")
