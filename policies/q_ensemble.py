@@ -65,6 +65,7 @@ class _EnsembleLayer(nn.Module):
     def __init__(self, members: int, inputs: int, outputs: int, layer_norm: bool) -> None:
         super().__init__()
         self.linear, self.layer_norm = _EnsembleLinear(members, inputs, outputs), layer_norm
+        self.activation = nn.ReLU()
         if layer_norm:
             self.scale = nn.Parameter(torch.ones(members, 1, outputs))
             self.shift = nn.Parameter(torch.zeros(members, 1, outputs))
@@ -73,4 +74,4 @@ class _EnsembleLayer(nn.Module):
         x = self.linear(x)
         if self.layer_norm:
             x = F.layer_norm(x, x.shape[-1:]) * self.scale + self.shift
-        return F.relu(x)
+        return self.activation(x)

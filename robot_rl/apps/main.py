@@ -27,6 +27,7 @@ COMMANDS = {
     "record": "record demonstrations with a teleop device or a scripted expert",
     "dataset": "import, export, info, verify, repair or report on an episode store",
     "train": "train a policy from stored episodes",
+    "session": "reinforcement learning: actor and learner in one command",
     "evaluate": "roll out a checkpoint on fixed seeds, with intervals",
     "compare": "two policies on the same seeds, with an exact paired test",
     "replay": "play the actions of a stored episode back",

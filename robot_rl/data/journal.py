@@ -11,6 +11,7 @@ import errno
 import os
 import struct
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,10 +56,13 @@ def frame_record(sequence: int, header: Mapping[str, Any], buffers: Buffers = ()
     return [_HEAD.pack(MAGIC, length, checksum, sequence), *parts]
 
 
-def scan_records(content: memoryview) -> Iterator[tuple[Record, int]]:
-    """Whole records from the start of ``content``, each with the offset behind it, up to the first that is not."""
+def scan_records(content: memoryview, first: int = 0) -> Iterator[tuple[Record, int]]:
+    """Whole records from the start of ``content``, each with the offset behind it, up to the first that is not.
+
+    ``first`` is the sequence of the first one, where ``content`` goes on after records read before.
+    """
     position = 0
-    for sequence in range(2**62):
+    for sequence in range(first, 2**62):
         record = _read_record(content, position, sequence)
         if record is None:
             return
@@ -131,7 +135,7 @@ class JournalWriter:
         self._done, self._done_bytes = 0, 0  # counted by the writer thread
         self._error: RobotRlError | None = None
         self._closed, self._foreign = False, False
-        self._stop = threading.Event()
+        self._stop, self._wake = threading.Event(), threading.Event()
         self._written = 0
         self._descriptor = self._begin(header)
         self._writer = threading.Thread(target=self._run, name=f"journal {episode}", daemon=True)
@@ -206,6 +210,13 @@ class JournalWriter:
         self._put += 1
         self._ring.append((header, [], 0))
 
+    def flush(self) -> None:
+        """Wait until everything put is written, so that a reader of the file sees it: for lockstep, not for a robot."""
+        while self.pending and self._error is None and self._writer.is_alive():
+            self._wake.set()
+            time.sleep(5e-5)
+        self.check()
+
     def drain(self) -> None:
         """Wait until everything put is written and synced, and stop the threads; the file stays open and locked.
 
@@ -213,6 +224,7 @@ class JournalWriter:
         """
         if not self._foreign and self._writer.is_alive():
             self._stop.set()
+            self._wake.set()
             self._writer.join()
             self._syncer.join()
         self.check()
@@ -238,7 +250,9 @@ class JournalWriter:
         give up its core at every step (seen: 3 ms on a busy machine)."""
         sequence, stopping = 1, False
         while not stopping:
-            stopping = self._stop.wait(POLL_PERIOD_S)
+            self._wake.wait(POLL_PERIOD_S)
+            self._wake.clear()
+            stopping = self._stop.is_set()
             while self._ring:
                 item = self._ring.popleft()
                 sequence += self._write_item(sequence, item)

@@ -100,24 +100,41 @@ def read_recording(content: memoryview) -> Recording | None:
     recording, whole = None, 0
     for record, end in scan_records(content):
         whole = end
-        kind = record.header.get("kind")
-        if kind == "begin":
-            check_version(record.header["schema_version"], record.header["id"])
-            recording = Recording(record.header)
-        elif recording is None:
+        recording = take_record(recording, record)
+        if recording is None:
             return None
-        elif kind == "row":
-            recording.rows.append(record.buffers[0])
-            for (camera, *stamps), data in zip(record.header["frames"], record.buffers[1:], strict=True):
-                recording.frames.setdefault(camera, []).append((stamps, data))
-        elif kind == "decision":
-            recording.decisions.append(record)
-        elif kind == "end":
-            recording.end = record.header
     if recording is not None:
         recording.lost_bytes = len(content) - whole
         recording.damaged = bytes(content[whole + 1 :]).find(MAGIC) >= 0
     return recording
+
+
+def take_record(recording: Recording | None, record: Record) -> Recording | None:
+    """``recording`` with one more record; None while there is no first one. Raises SchemaVersionError."""
+    kind = record.header.get("kind")
+    if kind == "begin":
+        check_version(record.header["schema_version"], record.header["id"])
+        return Recording(record.header)
+    if recording is None:
+        return None
+    if kind == "row":
+        recording.rows.append(record.buffers[0])
+        for (camera, *stamps), data in zip(record.header["frames"], record.buffers[1:], strict=True):
+            recording.frames.setdefault(camera, []).append((stamps, data))
+    elif kind == "decision":
+        recording.decisions.append(record)
+    elif kind == "end":
+        recording.end = record.header
+    return recording
+
+
+def growing_episode(recording: Recording, spec: EnvSpec, layout: RowLayout) -> Episode:
+    """What ``compile_episode`` would make of the rows there are, with little metadata: asked for at every step."""
+    arrays, frame_of_step = layout.unpack(recording.rows)
+    _end_at_observation(arrays)
+    arrays.update(_decision_arrays(recording.decisions, arrays))
+    cameras = {name: _track(spec, name, recording, frame_of_step[name]) for name in spec.cameras}
+    return Episode(recording.begin["id"], arrays, recording.begin["metadata"], cameras)
 
 
 def compile_episode(recording: Recording, *, recovered: bool) -> Episode:

@@ -68,9 +68,14 @@ class ReplaySampler:
         cameras = [path.removeprefix("images/") for path in paths if path.startswith("images/")]
         keys = [path for path in paths if not path.startswith("images/")]
         keys += [view.action, *ROW_KEYS, "policy/version", *(["decision/step"] if self._decides else [])]
-        self.table = EpisodeTable(keys, cameras)
+        self._keys, self._cameras, self._options = keys, cameras, images or ImageOptions()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read everything anew: for a source whose episodes grow."""
+        self.table = EpisodeTable(self._keys, self._cameras)
         root = getattr(self._source, "root", None)
-        self.images = Images(self.table, images or ImageOptions(), root) if cameras else None
+        self.images = Images(self.table, self._options, root) if self._cameras else None
         self._snapshot: _Snapshot | None = None
         self.refresh()
 
@@ -155,8 +160,14 @@ class ReplaySampler:
         snapshot = self._snapshot
         if snapshot is None or not len(snapshot.index.start):
             raise self._nothing()
-        chosen = snapshot.stream.draw(first, count)
-        filled = self.allocate(count) if out is None else dict(out)
+        return self.gather(snapshot.stream.draw(first, count), out)
+
+    def gather(self, chosen: Array, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Transitions with the numbers ``chosen`` [M], below ``len``, into ``out`` when given."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            raise self._nothing()
+        filled = self.allocate(len(chosen)) if out is None else dict(out)
         start, end = snapshot.index.start[chosen], snapshot.index.end[chosen]
         decision, episode = snapshot.index.decision[chosen], snapshot.steps.episode[start]
         begin = snapshot.steps.first[episode][:, None]

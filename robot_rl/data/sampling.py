@@ -91,10 +91,11 @@ class Stream:
         """Items of one block, the latest of which is kept: drawing few at a time would cost as much each time."""
         kept = self._block  # read once: a prefetch thread may share this stream
         if kept[0] != number:
-            kept = self._block = number, self._compute(np.arange(number * _BLOCK, (number + 1) * _BLOCK))
+            kept = self._block = number, self.at(np.arange(number * _BLOCK, (number + 1) * _BLOCK))
         return kept[1]
 
-    def _compute(self, counter: Array) -> Array:
+    def at(self, counter: Array) -> Array:
+        """Items of the stream at the places ``counter`` [M]; nothing is kept."""
         if self.cumulative is None:
             epoch, position = np.divmod(counter, self.size)
             return permute(position, self.size, counter_bits(self.seed, epoch))

@@ -122,6 +122,10 @@ class EpisodeWriter:
         self._journal.put(header, list(buffers), size)
         self._decision, self._decision_index = wanted, decision.index
 
+    def flush(self) -> None:
+        """Wait until the rows appended are in the journal: in lockstep a learner reads them next."""
+        self._journal.flush()
+
     def end(self, end: EpisodeEnd, metadata: Mapping[str, Any] | None = None) -> EpisodeInfo:
         """Make the episode file, durable and verified, and return its index entry (about 60 ms for 300 steps).
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
+from robot_rl.learning.diagnostics import Recorded
 from robot_rl.types import ReplayView, WindowSpec
 
 DEMONSTRATIONS, ONLINE = "demonstrations", "online"
@@ -249,16 +250,34 @@ class Rlpd:
             for key in self.policy.spec.observation
         }
 
+    # --- being asked
+
+    @torch.no_grad()
+    def values(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Batch {key: [B, ...]} -> mean over the critics of Q(s, a), and of Q(s', mean action), [B] each."""
+        features, ahead = (self.policy.features(self._observed(batch, prefix)) for prefix in ("", NEXT))
+        action = self.policy.normalised(batch["action"][:, 0].to(self.device)).clamp(-1.0, 1.0)
+        next_action, _ = self.policy.sample(ahead, torch.zeros_like(action))
+        return self.critic(features, action).mean(dim=0), self.critic(ahead, next_action).mean(dim=0)
+
+    @torch.no_grad()
+    def activations(self, batch: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """What the hidden units of actor and critics put out for a batch {key: [B, ...]}."""
+        features = self.policy.features(self._observed(batch, ""))
+        with Recorded(self.policy.module, (nn.ReLU,)) as actor, Recorded(self.critic, (nn.ReLU,)) as critic:
+            action, _ = self.policy.sample(features, torch.zeros(len(features), self.action_size, device=self.device))
+            self.critic(features, action)
+        return {"actor": actor.outputs, "critic": critic.outputs}
+
     # --- resuming
 
     def state_dict(self) -> dict[str, Any]:
         """Flat tensors: weights, targets, moments, temperature, the frozen statistics and the step."""
         state: dict[str, Tensor] = {"step": torch.tensor(self.step)}
         state |= {f"policy.{name}": value for name, value in self.policy.state_dict().items()}
-        state |= {f"target.{name}": value for name, value in self.target.state_dict().items()}
+        state |= self._networks()
         for group, named in self._groups.items():
             for name, value in named.items():
-                state[f"{group}.{name}"] = value.detach()
                 moments = self._optimizers[group].state.get(value, {})
                 state |= {f"moments.{group}.{name}.{key}": torch.as_tensor(m) for key, m in moments.items()}
         return state
@@ -268,9 +287,7 @@ class Rlpd:
         """Inverse of ``state_dict``. Raises CheckpointError for the state of other networks."""
         part = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}
         self.policy.load_state_dict(part)  # type: ignore[attr-defined]
-        wanted = {f"{group}.{name}": value for group, named in self._groups.items() for name, value in named.items()}
-        wanted |= {f"target.{name}": value for name, value in self.target.state_dict().items()}
-        for key, value in wanted.items():
+        for key, value in self._networks().items():
             if key not in state or state[key].shape != value.shape:
                 raise CheckpointError(f"training state does not fit: '{key}' is missing or has another shape")
             value.copy_(state[key])
@@ -281,6 +298,12 @@ class Rlpd:
                 if moments:
                     self._optimizers[group].state[value] = moments
         self.step = int(state["step"])
+
+    def _networks(self) -> dict[str, Tensor]:
+        """What is learnt beside the policy, by name."""
+        named: dict[str, Tensor] = {f"target.{name}": value for name, value in self.target.state_dict().items()}
+        named |= {f"critic.{name}": value for name, value in self.critic.state_dict().items()}
+        return {**named, "temperature": self.log_temperature.detach()}
 
 
 def attainable_returns(scale: float, shift: float, discount: float) -> tuple[float, float]:

@@ -38,6 +38,26 @@ def plot_losses(folder: Path) -> Path:
     return _save(figure, folder / "loss.png")
 
 
+def plot_learning_curve(folder: Path) -> Path:
+    """curve.png: success of the mean action over control steps, robot minutes above; entropy and Q beside it."""
+    rows, scores = read_rows(folder / "metrics.jsonl"), read_rows(folder / "evaluations.jsonl")
+    figure, axes = _subplots(1, 3, (15.0, 4.0))
+    steps = [row["step"] for row in scores]
+    axes[0].plot(steps, [row["success"] for row in scores], marker=".")
+    axes[0].set(xlabel="control step", ylabel="success", ylim=(-0.02, 1.02), title="evaluation, seeds to choose by")
+    if scores and scores[-1]["step"]:
+        scale = scores[-1]["robot_minutes"] / scores[-1]["step"]
+        above = axes[0].secondary_xaxis("top", functions=(lambda x: x * scale, lambda x: x / scale))
+        above.set_xlabel("robot minutes")
+    for axis, names in ((axes[1], ("q", "target", "return")), (axes[2], ("entropy",))):
+        for name in names:
+            told = [row for row in rows if name in row]
+            axis.plot([row["step"] for row in told], [row[name] for row in told], label=name, linewidth=0.8)
+        axis.set(xlabel="control step")
+        axis.legend()
+    return _save(figure, folder / "curve.png")
+
+
 def plot_samples(policy: Any, sampler: Any, path: Path, windows: int = 6) -> Path:
     """Chunks sampled for ``windows`` windows (lines) beside the demonstrated actions (dots).
 

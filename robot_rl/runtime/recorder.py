@@ -41,6 +41,10 @@ class EpisodeRecorder:
         """Drop the running episode when it ends."""
         self._discard = reason
 
+    def flush(self) -> None:
+        """Wait until what was heard can be read from the journal; not for a control thread."""
+        self._open().flush()
+
     def on_reset(self, observation: Observation, spec: EnvSpec, seed: int) -> None:
         self._discard, self._refused, self.kept = "", False, None
         self._writer = self._store.begin(spec, {**self._metadata, "seed": seed}, extras=self._extras)

@@ -1,0 +1,206 @@
+"""robot-rl session task=... demos=...: reinforcement learning on the arm, actor and learner in one command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.environment import at_least, closing, given_env, make_env, open_dataset
+from robot_rl.apps.main import instantiate
+from robot_rl.errors import CheckpointError, ConfigError, valid_choices
+
+MODES = ("lockstep",)
+
+
+@dataclass
+class Config:
+    """Types of the keys in conf/session.yaml."""
+
+    root: str
+    demos: str | None
+    name: str | None
+    mode: str
+    resume: bool
+    seed: int
+    threads: int
+    steps: int
+    batch: int
+    update_ratio: float
+    group: int
+    start: int
+    publish_every: int
+    log_every: int
+    diagnose_every: int
+    checkpoint_every: int
+    keep: int
+    evaluate_every: int
+    evaluate_episodes: int
+    evaluate_seed: int
+    stop_success: float | None
+
+
+def run(config: Any) -> None:
+    """Learn ``config.policy`` with ``config.algorithm`` for ``config.steps`` control steps; ends with a table."""
+    import torch
+
+    from robot_rl.learning.training_plots import plot_learning_curve
+
+    at_least(config, steps=1, batch=2, group=1, keep=1, threads=1, evaluate_episodes=1, evaluate_seed=0, start=0)
+    if config.mode not in MODES:
+        raise ConfigError(f"mode={config.mode}", remedy=valid_choices(config.mode, MODES))
+    torch.set_num_threads(config.threads)
+    node = given_env(config, "session")
+    name = config.name or f"{config.env.task._target_.rpartition('.')[2].lower()}-seed{config.seed}"
+    folder = Path(config.root) / "runs" / name
+    envs = [make_env(node)] + ([make_env(node)] if config.evaluate_every else [])
+    with closing(*envs):
+        session = _lockstep(config, envs, folder)
+        session.run()
+    plot_learning_curve(folder)
+    _report(folder, session)
+
+
+def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
+    """The session, resumed where there is something to go on from."""
+    from robot_rl.data.store import EpisodeStore
+    from robot_rl.learning.lockstep_session import Handover, LockstepSession, SessionSchedule, Turns, rewind
+    from robot_rl.learning.online_training import OnlineReplay, OnlineSchedule, OnlineTraining
+    from robot_rl.learning.targets import build
+    from robot_rl.learning.training_run import TrainingRun
+    from robot_rl.learning.update_ratio import UpdateRatio
+    from robot_rl.runtime.actor import Actor, NewestPolicy
+    from robot_rl.runtime.recorder import EpisodeRecorder
+
+    spec = envs[0].spec
+    run = TrainingRun(folder, resume=config.resume, keep=config.keep)
+    resuming = config.resume and run.resumable
+    store = EpisodeStore.open_or_create(folder / "store", spec=spec, name=folder.name)
+    rewind(store, _recorded(folder) if resuming else 0)
+    demos = open_dataset(config.root, config.demos) if config.demos else None
+    policy_config = _plain(config.policy)
+    policy, acting, scored = (build(policy_config, env_spec=spec) for _ in range(3))
+    if resuming:
+        _check_policy(folder, policy_config)
+    elif demos is not None:
+        policy.fit_normalizer(_rows(demos, policy.spec))
+    learner = instantiate(config.algorithm)(policy)
+    replay = OnlineReplay(learner.views, store, demos, batch=config.batch, seed=config.seed, images=_images(policy))
+    handover = Handover()
+    ratio = UpdateRatio(config.update_ratio, config.update_ratio, start=config.start)
+    schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
+    training = OnlineTraining(learner, replay, ratio, run, schedule, _provenance(config, policy_config, spec), handover)
+    recorder = EpisodeRecorder(store, {"task": spec.task, "source": "policy", "policies": ["online"]})
+    actor = Actor(envs[0], NewestPolicy(acting, handover), [recorder, Turns(recorder, training)])
+    session = LockstepSession(
+        actor,
+        training,
+        SessionSchedule(config.steps, config.checkpoint_every, config.evaluate_every, config.stop_success),
+        evaluate=_evaluation(config, envs[1], scored) if config.evaluate_every else None,
+        on_episode=_tell,
+    )
+    if resuming:
+        print(f"resuming at step {session.resume()}")
+    return session
+
+
+def _recorded(folder: Path) -> int:
+    """Episodes recorded when the newest checkpoint was made."""
+    from robot_rl.learning.checkpoint import find_checkpoint, read_manifest
+
+    return int(read_manifest(find_checkpoint(folder))["episodes"])
+
+
+def _check_policy(folder: Path, policy_config: Mapping[str, Any]) -> None:
+    from robot_rl.learning.checkpoint import find_checkpoint, read_config
+
+    if read_config(find_checkpoint(folder)) != policy_config:
+        raise CheckpointError(
+            f"run {folder} was started with another policy configuration", remedy="Resume it with the same one"
+        )
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    """The resolved ``_target_`` configuration that goes into checkpoints."""
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    return {str(key): value for key, value in plain.items() if key != "_partial_"}
+
+
+def _rows(demos: Any, spec: Any) -> dict[str, Any]:
+    """Rows of the demonstrations for the normaliser, the steps that act."""
+    from robot_rl.data.tables import EpisodeTable
+
+    keys = [f"obs/{key}" for key in spec.observation if not key.startswith("images/")]
+    table = EpisodeTable([*keys, "action_valid"])
+    table.update(demos)
+    return {key: table[key][table["action_valid"]] for key in keys}
+
+
+def _images(policy: Any) -> Any:
+    from robot_rl.data.frames import ImageOptions
+
+    size = getattr(policy, "image_size", None)
+    return ImageOptions(size=size, threads=1) if size else None
+
+
+def _provenance(config: Any, policy_config: Mapping[str, Any], spec: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    from robot_rl.learning.offline_training import Provenance
+
+    names = [name for name in config if name not in ("root", "env", "task")]
+    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
+    return Provenance(policy_config, spec, {"data": {"dataset": config.demos}, "config": settings})
+
+
+def _evaluation(config: Any, env: Any, policy: Any) -> Any:
+    """Acting state -> success of the mean action on the seeds for choosing."""
+    from robot_rl.runtime.evaluation import evaluate
+
+    seeds = range(config.evaluate_seed, config.evaluate_seed + config.evaluate_episodes)
+
+    def score(state: Mapping[str, Any]) -> dict[str, float]:
+        policy.load_state_dict(state)
+        report = evaluate(env, policy, seeds)
+        return {
+            "score": report.success_rate,
+            "success": report.success_rate,
+            "episodes": len(report.episodes),
+            "mean_length": report.mean_length,
+        }
+
+    return score
+
+
+def _tell(end: Any, counters: Mapping[str, float]) -> None:
+    """One line per episode."""
+    shown = "  ".join(
+        f"{name} {counters[name]:.3g}" for name in ("q", "entropy", "temperature", "update_ratio") if name in counters
+    )
+    print(
+        f"episode {counters['episodes']:4.0f}  {end.length:3d} steps  {end.reason:<10}  step {counters['steps']:6.0f}"
+        f"  {counters['robot_minutes']:5.1f} robot min  {shown}",
+        flush=True,
+    )
+
+
+def _report(folder: Path, session: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from robot_rl.learning.training_run import read_rows
+    from robot_rl.runtime.statistics import clopper_pearson
+
+    rows = read_rows(folder / "evaluations.jsonl")
+    table = Table("steps", "robot minutes", "success", "95 % interval")
+    for row in rows[-5:]:
+        trials = int(row["episodes"])
+        low, high = clopper_pearson(round(row["success"] * trials), trials)
+        minutes = f"{row['robot_minutes']:.1f}"
+        table.add_row(str(row["step"]), minutes, f"{row['success']:.2f}", f"{low:.2f} to {high:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{session.episodes} episodes, {session.training.steps} steps -> {folder}", soft_wrap=True)

@@ -1,0 +1,131 @@
+"""Transitions of several sources as one: demonstrations and corrections, committed episodes and running ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from robot_rl.data.frames import ImageOptions
+from robot_rl.data.live import LiveEpisodes, LiveInfo
+from robot_rl.data.replay import ReplaySampler
+from robot_rl.data.sampling import Stream
+from robot_rl.data.store import EpisodeStore
+from robot_rl.errors import StoreError
+from robot_rl.types import Array, ReplayView
+
+
+class SessionReplay:
+    """Transitions of the episodes of a running session: those committed, then those that grow.
+
+    An episode keeps its place when it is committed, so that nothing is drawn twice or lost between. ``live`` is shared
+    by all views of a session.
+    """
+
+    def __init__(
+        self,
+        store: EpisodeStore,
+        live: LiveEpisodes,
+        view: ReplayView,
+        *,
+        images: ImageOptions | None = None,
+    ) -> None:
+        self.committed = ReplaySampler(store, view, batch=1, images=images)
+        self._live, self._revision, self._rows = live, -1, -1
+        self.growing = ReplaySampler(live, view, batch=1, images=images, where=self._runs)
+        self.parts = (self.committed, self.growing)
+
+    def _runs(self, info: LiveInfo) -> bool:
+        return info.id not in self.committed.episodes
+
+    @property
+    def head(self) -> int:
+        """Rows visible, final ones included."""
+        return sum(part.head for part in self.parts)
+
+    @property
+    def steps(self) -> int:
+        """Control steps received whose outcome is known; discarded ones count, they were received."""
+        return sum(part.head - len(part.episodes) for part in self.parts)
+
+    @property
+    def newest_version(self) -> int:
+        """Of the weights that made the newest step."""
+        for part in reversed(self.parts):
+            if part.head:
+                return int(part.table["policy/version"][: part.head].max())
+        return 0
+
+    def refresh(self) -> None:
+        """Take in new rows, episodes and labels."""
+        self.committed.refresh()
+        self._live.refresh()
+        self._revision, self._rows = self._live.revision, self._live.rows
+        self.growing.reload()
+
+    def follow(self) -> None:
+        """Take in new rows; episodes and labels only where a journal came or went."""
+        self._live.refresh()
+        if self._live.revision != self._revision:
+            self.refresh()
+        elif self._live.rows != self._rows:
+            self._rows = self._live.rows
+            self.growing.reload()
+
+
+class ReplayUnion:
+    """Batches drawn uniformly from the transitions of several samplers, all of one shape.
+
+    ``batch(step)`` is a pure function of (what was visible at the last refresh, seed, step), as ReplaySampler's.
+    """
+
+    def __init__(
+        self, fixed: Sequence[ReplaySampler], sessions: Sequence[SessionReplay], *, batch: int, seed: int = 0
+    ) -> None:
+        self.batch_size, self.seed = batch, seed
+        self._sessions = list(sessions)
+        self._parts = [*fixed, *(part for session in sessions for part in session.parts)]
+
+    def __len__(self) -> int:
+        """Transitions."""
+        return sum(len(part) for part in self._parts)
+
+    def follow(self) -> None:
+        """Take in new rows of the sessions."""
+        for session in self._sessions:
+            session.follow()
+
+    def refresh(self) -> None:
+        """Take in new rows, episodes and labels of the sessions."""
+        for session in self._sessions:
+            session.refresh()
+
+    def batch(self, step: int) -> dict[str, Array]:
+        """Batch number ``step`` as ReplaySampler gives it; ``episode`` counts within its source. Raises StoreError
+        when there is nothing."""
+        return self.take(step * self.batch_size, self.batch_size)
+
+    def take(self, first: int, count: int) -> dict[str, Array]:
+        """Transitions number ``first`` ... ``first + count - 1`` of the endless stream."""
+        borders = np.cumsum([0, *(len(part) for part in self._parts)])
+        if borders[-1] == 0:
+            raise StoreError("there is no transition yet", remedy="Wait until an actor has made a step")
+        chosen = Stream(int(borders[-1]), self.seed).at(np.arange(first, first + count))
+        of_part = np.searchsorted(borders, chosen, side="right") - 1
+        pieces = [
+            (np.flatnonzero(of_part == number), part.gather(chosen[of_part == number] - borders[number]))
+            for number, part in enumerate(self._parts)
+            if (of_part == number).any()
+        ]
+        return _merged(pieces, count)
+
+
+def _merged(pieces: Sequence[tuple[Array, Mapping[str, Array]]], count: int) -> dict[str, Array]:
+    """One batch of the pieces, each (its places in the batch, its arrays)."""
+    if len(pieces) == 1:
+        return dict(pieces[0][1])
+    out = {key: np.empty((count, *value.shape[1:]), value.dtype) for key, value in pieces[0][1].items()}
+    for places, arrays in pieces:
+        for key, value in arrays.items():
+            out[key][places] = value
+    return out

@@ -1,0 +1,168 @@
+"""Actor and learner by turns in one process: after every control step exactly the updates it is worth.
+
+With fixed seeds a session gives the same numbers bit for bit, also when it was killed and resumed: it goes on from its
+newest checkpoint, made between two episodes, and what was acted since is acted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from robot_rl.data.store import EpisodeStore
+from robot_rl.interfaces import Weights
+from robot_rl.learning.online_training import OnlineTraining
+from robot_rl.learning.training_run import read_rows
+from robot_rl.runtime.actor import Actor
+from robot_rl.runtime.recorder import EpisodeRecorder
+from robot_rl.types import Arrays, Decision, EnvSpec, EpisodeEnd, Observation, StepRow
+
+Evaluate = Callable[[Mapping[str, Tensor]], Mapping[str, float]]  # acting state -> success, episodes, score
+ENOUGH_EPISODES = 150  # pooled over the last three evaluations, before a session may stop early
+
+
+@dataclass(frozen=True)
+class SessionSchedule:
+    """In control steps; 0 is never. ``stop_success``: end when the last three evaluations, pooled, reach it."""
+
+    steps: int
+    checkpoint_every: int = 2000
+    evaluate_every: int = 1000
+    stop_success: float | None = None
+
+
+class Handover:
+    """Weights from learner to actor within a process: the newest ones only."""
+
+    def __init__(self) -> None:
+        self._newest: Weights | None = None
+
+    def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:
+        """Replace what there was."""
+        self._newest = Weights(version, tensors, meta)
+
+    def latest(self) -> Weights | None:
+        """The newest, None before the first."""
+        return self._newest
+
+
+class Turns:
+    """Listener behind the recorder: once a row is written, the learner's turn comes."""
+
+    def __init__(self, recorder: EpisodeRecorder, training: OnlineTraining) -> None:
+        self._recorder, self._training = recorder, training
+
+    def on_reset(self, observation: Observation, spec: EnvSpec, seed: int) -> None: ...
+
+    def on_decision(self, decision: Decision) -> None: ...
+
+    def on_step(self, row: StepRow) -> None:
+        self._recorder.flush()
+        self._training.work()
+
+    def on_end(self, final: StepRow, end: EpisodeEnd) -> None: ...
+
+
+class LockstepSession:
+    """Runs episodes until ``schedule.steps`` control steps are made.
+
+    Args:
+        actor: its listeners are the recorder and ``Turns``, in this order.
+        training: over the store that the recorder writes.
+        evaluate: scores an acting state on the seeds for choosing.
+        on_episode: hears of every episode and of the session's counters.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        training: OnlineTraining,
+        schedule: SessionSchedule,
+        *,
+        evaluate: Evaluate | None = None,
+        on_episode: Callable[[EpisodeEnd, Mapping[str, float]], None] = lambda end, counters: None,
+    ) -> None:
+        self.actor, self.training, self.schedule = actor, training, schedule
+        self._evaluate, self._on_episode = evaluate, on_episode
+        self.episodes = 0
+        self._rate_hz = actor.env.spec.step_rate_hz
+        self._checked = self._evaluated = 0
+
+    @property
+    def robot_minutes(self) -> float:
+        """Time the arm has moved for learning."""
+        return self.training.steps / self._rate_hz / 60.0
+
+    def resume(self) -> int:
+        """Go on from the newest checkpoint; returns its steps. Raises CheckpointError."""
+        manifest = self.training.resume()
+        self.episodes = int(manifest["episodes"])
+        self.actor.next_seed = int(manifest["next_seed"])
+        self._checked = self._evaluated = int(manifest["step"])
+        return self._checked
+
+    def run(self) -> None:
+        """Act and learn to the end; what is raised leaves the last checkpoint to go on from."""
+        training, schedule = self.training, self.schedule
+        training.replay.refresh()
+        training.publish()
+        try:
+            while training.steps < schedule.steps:
+                end = self.actor.run_episode()
+                training.work()
+                self.episodes += 1
+                self._on_episode(end, self.counters())
+                best = self._evaluate_when_due()
+                enough = self._enough()
+                if best or enough or self._due(schedule.checkpoint_every, self._checked):
+                    self.save(best=best)
+                if enough:
+                    break
+            self.save()
+        finally:
+            training.run.close()
+
+    def counters(self) -> dict[str, float]:
+        """What a table of the session shows."""
+        return {
+            "episodes": self.episodes,
+            "steps": self.training.steps,
+            "robot_minutes": self.robot_minutes,
+            **self.training.latest,
+        }
+
+    def save(self, *, best: bool = False) -> None:
+        """Checkpoint between two episodes."""
+        self._checked = self.training.steps
+        self.training.save({"episodes": self.episodes, "next_seed": self.actor.next_seed}, best=best)
+
+    def _due(self, every: int, last: int) -> bool:
+        return every > 0 and self.training.steps // every > last // every
+
+    def _evaluate_when_due(self) -> bool:
+        """Whether an evaluation was due and its score is the best."""
+        if self._evaluate is None or not self._due(self.schedule.evaluate_every, self._evaluated):
+            return False
+        self._evaluated = self.training.steps
+        metrics = {**self._evaluate(self.training.learner.acting_state()), "robot_minutes": self.robot_minutes}
+        return self.training.run.log_evaluation(self.training.steps, metrics)
+
+    def _enough(self) -> bool:
+        wanted = self.schedule.stop_success
+        rows = read_rows(self.training.run.evaluations_file)[-3:] if wanted is not None else []
+        episodes = sum(row["episodes"] for row in rows)
+        if wanted is None or len(rows) < 3 or episodes < ENOUGH_EPISODES:
+            return False
+        return sum(row["success"] * row["episodes"] for row in rows) / episodes >= wanted
+
+
+def rewind(store: EpisodeStore, episodes: int) -> list[str]:
+    """Drop what was recorded after the first ``episodes`` episodes, for good: it will be made again, bit for bit."""
+    late = store.ids(excluded=True)[episodes:]
+    for id in late:
+        store.delete(id, who="resumed lockstep session")
+    store.gc()
+    return late

@@ -1,0 +1,234 @@
+"""The learner's side of a session: rows in, updates in their governed ratio, weights out.
+
+No env and no network in here. What comes in lies in the session's store, what goes out goes to a publisher; one
+process or two make no difference. Replay is a cache of the store, the rest of the state is in the checkpoints.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robot_rl.data.live import LiveEpisodes
+from robot_rl.data.replay import ReplaySampler
+from robot_rl.data.replay_union import ReplayUnion, SessionReplay
+from robot_rl.data.store import EpisodeStore
+from robot_rl.errors import ConfigError
+from robot_rl.interfaces import Learner
+from robot_rl.learning.checkpoint import load_training_state
+from robot_rl.learning.diagnostics import ValueLearner, diagnose
+from robot_rl.learning.offline_training import Provenance
+from robot_rl.learning.training_run import TrainingRun
+from robot_rl.learning.update_ratio import UpdateRatio
+from robot_rl.types import Arrays, Cut, ReplayView
+
+DEMONSTRATIONS, ONLINE = "demonstrations", "online"
+DIAGNOSED_EPISODES = 5
+
+
+class Publisher(Protocol):
+    """Where weights go; keeps the newest."""
+
+    def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class OnlineSchedule:
+    """How often. ``group`` critic steps share one actor step; the rest counts received control steps, 0 is never."""
+
+    group: int = 2
+    publish_every: int = 1  # updates
+    log_every: int = 200
+    diagnose_every: int = 1000
+
+
+class OnlineReplay:
+    """Batches of every view of a learner, from a session's store and from demonstrations.
+
+    The view ``online`` draws from all steps of the session, ``demonstrations`` from the demonstrations and from the
+    session's corrections: steps in which a human was in command.
+    """
+
+    def __init__(
+        self,
+        views: Mapping[str, Any],
+        session: EpisodeStore,
+        demonstrations: EpisodeStore | None,
+        *,
+        batch: int,
+        seed: int = 0,
+        images: Any = None,
+    ) -> None:
+        if batch % len(views):
+            raise ConfigError(f"batch={batch} for views {', '.join(views)}", limit=f"a multiple of {len(views)}")
+        live = LiveEpisodes(session.root)
+        self.views, self.session = dict(views), session
+        self.unions: dict[str, ReplayUnion] = {}
+        self.online: SessionReplay | None = None
+        for place, (name, view) in enumerate(views.items()):
+            fixed = []
+            part = SessionReplay(session, live, view if name == ONLINE else _corrections(view), images=images)
+            if name == ONLINE:
+                self.online = part
+            elif demonstrations is None:
+                raise ConfigError(f"the learner's view '{name}' needs data", remedy="Name a dataset with demos=")
+            else:
+                fixed = [ReplaySampler(demonstrations, view, batch=1, images=images)]
+            self.unions[name] = ReplayUnion(fixed, [part], batch=batch // len(views), seed=seed + place)
+
+    def follow(self) -> None:
+        """Take in what the running episodes brought."""
+        for union in self.unions.values():
+            union.follow()
+
+    def refresh(self) -> None:
+        """Take in rows, episodes and labels."""
+        for union in self.unions.values():
+            union.refresh()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every view has something to draw."""
+        return all(len(union) for union in self.unions.values())
+
+    def batches(self, first: int, count: int) -> dict[str, dict[str, Tensor]]:
+        """Batches number ``first`` ... ``first + count - 1`` of every view, with a leading group axis."""
+        return {name: _stacked([union.batch(first + i) for i in range(count)]) for name, union in self.unions.items()}
+
+
+def _corrections(view: ReplayView) -> ReplayView:
+    return replace(view, cut=Cut.HUMAN)
+
+
+def _stacked(drawn: list[dict[str, Any]]) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(np.stack([batch[key] for batch in drawn])) for key in drawn[0]}
+
+
+class OnlineTraining:
+    """One learner, its replay and its run folder.
+
+    Args:
+        learner: updated in groups of ``schedule.group`` critic steps.
+        replay: whose ``online`` view counts the received steps.
+        ratio: says how many updates these are worth.
+        publisher: gets the acting state after every ``schedule.publish_every`` updates.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        replay: OnlineReplay,
+        ratio: UpdateRatio,
+        run: TrainingRun,
+        schedule: OnlineSchedule,
+        provenance: Provenance,
+        publisher: Publisher,
+    ) -> None:
+        self.learner, self.replay, self.ratio, self.run = learner, replay, ratio, run
+        self.schedule, self.provenance, self.publisher = schedule, provenance, publisher
+        self.version = 0
+        self._published: dict[int, float] = {0: time.monotonic()}
+        self._sums: dict[str, float] = {}
+        self._summed = self._logged = self._diagnosed = 0
+        self.latest: dict[str, float] = {}
+
+    @property
+    def steps(self) -> int:
+        """Control steps received."""
+        online = self.replay.online
+        return 0 if online is None else online.steps
+
+    def work(self) -> int:
+        """Take in what has come and make the updates it is worth, whole groups of them; returns how many."""
+        self.replay.follow()
+        allowed = self.ratio.verdict(self.steps).updates if self.replay.ready else 0
+        groups = allowed // self.schedule.group
+        for _ in range(groups):
+            self._update()
+        self._log_when_due()
+        return groups * self.schedule.group
+
+    def _update(self) -> None:
+        count = self.schedule.group
+        metrics = self.learner.update(self.replay.batches(self.ratio.updates, count))
+        self.ratio.add(count)
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._summed += 1
+        if self.ratio.updates // self.schedule.publish_every > self.version // self.schedule.publish_every:
+            self.publish()
+
+    def publish(self) -> None:
+        """Give the acting state out; its version is the number of updates it has seen."""
+        self.version = self.ratio.updates
+        tensors = {name: value.cpu().numpy() for name, value in self.learner.acting_state().items()}
+        self.publisher.publish(self.version, tensors, {"steps": self.steps})
+        self._published[self.version] = time.monotonic()
+        for version in list(self._published)[:-1000]:
+            del self._published[version]
+
+    def _log_when_due(self) -> None:
+        every, steps = self.schedule.log_every, self.steps
+        if not every or steps // every <= self._logged // every or not self._summed:
+            return
+        self._logged = steps
+        self.latest = {name: value / self._summed for name, value in self._sums.items()} | self._traffic()
+        self._sums, self._summed = {}, 0
+        if self.schedule.diagnose_every and steps // self.schedule.diagnose_every > self._diagnosed:
+            self._diagnosed = steps // self.schedule.diagnose_every
+            self.latest |= self._diagnosis()
+        self.run.log(steps, self.latest)
+
+    def _traffic(self) -> dict[str, float]:
+        """Rows visible, updates per step, and how far what acts lags behind what was learnt."""
+        online = self.replay.online
+        assert online is not None
+        acting = max(online.newest_version, 0)
+        age = time.monotonic() - self._published.get(acting, next(iter(self._published.values())))
+        return {
+            "head": float(online.head),
+            "updates": float(self.ratio.updates),
+            "update_ratio": self.ratio.ratio(self.steps),
+            "staleness_updates": float(self.ratio.updates - acting),
+            "staleness_s": round(age, 3),
+        }
+
+    def _diagnosis(self) -> dict[str, float]:
+        """Of the newest episodes that have ended."""
+        online, learner = self.replay.online, self.learner
+        ids = online.committed.episodes[-DIAGNOSED_EPISODES:] if online is not None else []
+        if not ids or not isinstance(learner, ValueLearner):
+            return {}
+        episodes = [self.replay.session.read(id) for id in ids]
+        return diagnose(learner, self.replay.views[ONLINE], episodes)
+
+    # --- checkpoints
+
+    def save(self, meta: Mapping[str, Any], *, best: bool = False) -> Path:
+        """Checkpoint of now; ``meta`` goes into its manifest."""
+        return self.run.save(
+            self.steps,
+            weights=self.learner.acting_state(),
+            training=self.learner.state_dict(),
+            config=self.provenance.policy_config,
+            env_spec=self.provenance.env_spec,
+            meta={**self.provenance.meta, "updates": self.ratio.updates, **meta},
+            best=best,
+        )
+
+    def resume(self) -> dict[str, Any]:
+        """Take the state of the newest checkpoint; returns its manifest. Raises CheckpointError."""
+        state, manifest = load_training_state(self.run.folder)
+        self.learner.load_state_dict(state)
+        self.ratio.updates = int(manifest["updates"])
+        steps = int(manifest["step"])
+        self._logged, self._diagnosed = steps, steps // max(self.schedule.diagnose_every, 1)
+        self.run.forget_after(steps)
+        return manifest

@@ -1,0 +1,81 @@
+"""The acting side of a session: episodes one after another, each decision with the newest weights there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from robot_rl.interfaces import Env, Listener, Policy, Weights
+from robot_rl.runtime.rollout import run_episode
+from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EpisodeEnd, PolicySpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any
+
+
+class WeightsInbox(Protocol):
+    """Where the newest acting state lies; never waits."""
+
+    def latest(self) -> Weights | None:
+        """The newest acting state there is, None before the first."""
+        ...
+
+
+class Reloadable(Policy, Protocol):
+    """A policy that takes weights while it is in use."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class NewestPolicy:
+    """A policy that takes the newest weights before each decision and stamps their version on what it decides.
+
+    Taking them is a copy within memory: fetching and unpacking are the inbox's work, on another thread. A version
+    that was in force keeps being so while there is no newer one.
+    """
+
+    def __init__(self, policy: Reloadable, inbox: WeightsInbox) -> None:
+        self.policy, self._inbox = policy, inbox
+        self.version = -1  # until there are weights
+
+    @property
+    def spec(self) -> PolicySpec:
+        return self.policy.spec
+
+    def reset(self, rows: Array, seeds: Array) -> None:
+        """Forget batch rows ``rows`` [R] and reseed them with ``seeds`` [R]."""
+        self.policy.reset(rows, seeds)
+
+    def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+        """The wrapped policy's chunk, stamped."""
+        self._take(self._inbox.latest())
+        return replace(self.policy.act(window, context), version=self.version)
+
+    def _take(self, weights: Weights | None) -> None:
+        if weights is None or weights.version == self.version:
+            return
+        import torch
+
+        self.policy.load_state_dict({name: torch.as_tensor(value) for name, value in weights.tensors.items()})
+        self.version = weights.version
+
+
+class Actor:
+    """Runs exploring episodes; the seed counts up from one to the next.
+
+    Args:
+        env, policy: as for ``run_episode``.
+        listeners: the recorder first, so that others can rely on what it wrote.
+        next_seed: of the next episode's start.
+    """
+
+    def __init__(self, env: Env, policy: Policy, listeners: Sequence[Listener], *, next_seed: int = 0) -> None:
+        self.env, self.policy, self.listeners, self.next_seed = env, policy, list(listeners), next_seed
+
+    def run_episode(self) -> EpisodeEnd:
+        """One more episode. Raises what ``run_episode`` raises; the seed is then used up all the same."""
+        seed, self.next_seed = self.next_seed, self.next_seed + 1
+        return run_episode(self.env, self.policy, self.listeners, seed=seed, explore=True)
