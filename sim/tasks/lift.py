@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from robot_rl.types import Array, Arrays, Judgement, Observation, ResetRequest
-from sim.tasks.reward import RewardRule, distance, nearness
+from sim.tasks.reward import RewardRule, distance, nearness, seconds
 from sim.tasks.starts import Starts, upright_pose
 
 
 class Lift:
     """The cube starts anywhere within ``spread_m`` of ``centre_m`` along x and y, turned by any angle; it counts as
-    lifted ``lift_m`` above its rest while it is held: within ``reach_m`` of the TCP, keeping the fingers apart and its
-    place between them within ``max_slip_m`` per step, so that a throw does not count."""
+    lifted ``lift_m`` above its rest while it is held: within ``reach_m`` of the TCP, keeping the fingers apart and
+    slipping between them at ``max_slip_m_s`` at most, so that a throw does not count."""
 
     def __init__(
         self,
@@ -28,13 +28,13 @@ class Lift:
         lift_m: float = 0.05,
         reach_m: float = 0.03,
         min_opening: float = 0.3,
-        max_slip_m: float = 0.002,
+        max_slip_m_s: float = 0.04,
         reward: str = "sparse",
     ) -> None:
         self._pose = f"object/{cube}_pose"
         self._half, self._centre, self._spread = half_edge_m, tuple(centre_m), spread_m
         self._start, self._start_spread = tuple(start_m), start_spread_m
-        self._lift, self._reach, self._min_opening, self._max_slip = lift_m, reach_m, min_opening, max_slip_m
+        self._lift, self._reach, self._min_opening, self._max_slip = lift_m, reach_m, min_opening, max_slip_m_s
         self._starts, self._rule = Starts(self.name, narrow), RewardRule(reward, self.progress)
 
     @property
@@ -63,7 +63,8 @@ class Lift:
         high = state[self._pose][2] >= self._half + self._lift
         apart = state["arm0/gripper_opening"][0] >= self._min_opening
         slip = np.linalg.norm(offset - self._offset(observation.state))
-        success = bool(high and apart and np.linalg.norm(offset) <= self._reach and slip <= self._max_slip)
+        firm = slip <= self._max_slip * seconds(observation, next_observation)
+        success = bool(high and apart and firm and np.linalg.norm(offset) <= self._reach)
         return self._rule.judge(success, observation.state, state)
 
     def progress(self, state: Arrays) -> float:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robot_rl.types import Array, Arrays, Judgement, Observation, ResetRequest
-from sim.tasks.reward import RewardRule, distance, nearness
+from sim.tasks.reward import RewardRule, distance, nearness, seconds
 from sim.tasks.starts import Starts, upright_pose
 
 
 class PickPlace:
     """The cube starts within ``cube_spread_m`` of ``cube_centre_m`` along x and y, turned by any angle; the bin, open
     to the top, within ``bin_spread_m`` of ``bin_centre_m``. Placed when the cube's middle is within ``inside_m`` of
-    the bin's along x and y and below ``rim_m``, at rest (``max_step_m`` per step) and ``clear_m`` from the TCP."""
+    the bin's along x and y and below ``rim_m``, slower than ``max_speed_m_s`` and ``clear_m`` from the TCP."""
 
     def __init__(
         self,
@@ -29,13 +29,13 @@ class PickPlace:
         inside_m: float = 0.065,
         rim_m: float = 0.03,
         clear_m: float = 0.05,
-        max_step_m: float = 0.001,
+        max_speed_m_s: float = 0.02,
         reward: str = "sparse",
     ) -> None:
         self._cube, self._bin = f"object/{cube}_pose", f"object/{bin}_pose"
         self._half, self._cube_range = half_edge_m, (tuple(cube_centre_m), tuple(cube_spread_m))
         self._bin_range, self._start = (tuple(bin_centre_m), tuple(bin_spread_m)), (tuple(start_m), start_spread_m)
-        self._inside, self._rim, self._clear, self._max_step = inside_m, rim_m, clear_m, max_step_m
+        self._inside, self._rim, self._clear, self._max_speed = inside_m, rim_m, clear_m, max_speed_m_s
         self._starts, self._rule = Starts(self.name, narrow), RewardRule(reward, self.progress)
 
     @property
@@ -62,7 +62,8 @@ class PickPlace:
     def judge(self, observation: Observation, action: Array, next_observation: Observation) -> Judgement:
         """Success is a cube that lies in the bin, let go."""
         before, after = observation.state, next_observation.state
-        rests = distance(before[self._cube], after[self._cube]) <= self._max_step
+        moved = distance(before[self._cube], after[self._cube])
+        rests = moved <= self._max_speed * seconds(observation, next_observation)
         clear = distance(after[self._cube], after["arm0/tcp_pose"]) >= self._clear
         return self._rule.judge(rests and clear and self._lies_inside(after), before, after)
 

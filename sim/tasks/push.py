@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 
 from robot_rl.types import Array, Arrays, Judgement, Observation, ResetRequest
-from sim.tasks.reward import RewardRule, distance, nearness
+from sim.tasks.reward import RewardRule, distance, nearness, seconds
 from sim.tasks.starts import Starts, upright_pose
+
+_LYING_M = 0.005  # from its height when it lies flat; on its edge it is higher
 
 
 class Push:
     """Puck and goal start within ``spread_m`` of ``puck_centre_m`` and ``goal_centre_m`` along x and y, the fingers
-    closed. Pushed when the puck's middle is within ``tolerance_m`` of the goal along x and y and moves by no more than
-    ``max_step_m`` per step, so that a puck that slides past does not count."""
+    closed. Pushed when the puck lies flat, its middle within ``tolerance_m`` of the goal along x and y, and moves
+    no faster than ``max_speed_m_s``: neither one that slides past nor one that is held over the goal counts."""
 
     def __init__(
         self,
@@ -27,14 +29,14 @@ class Push:
         start_spread_m: float = 0.02,
         narrow: float = 1.0,
         tolerance_m: float = 0.015,
-        max_step_m: float = 0.003,
+        max_speed_m_s: float = 0.06,
         reward: str = "sparse",
     ) -> None:
         self._puck, self._goal = f"object/{puck}_pose", f"object/{goal}_position"
         self._half, self._spread = half_height_m, tuple(spread_m)
         self._puck_centre, self._goal_centre = tuple(puck_centre_m), tuple(goal_centre_m)
         self._start = (tuple(start_m), start_spread_m)
-        self._tolerance, self._max_step = tolerance_m, max_step_m
+        self._tolerance, self._max_speed = tolerance_m, max_speed_m_s
         self._starts, self._rule = Starts(self.name, narrow), RewardRule(reward, self.progress)
 
     @property
@@ -61,8 +63,10 @@ class Push:
     def judge(self, observation: Observation, action: Array, next_observation: Observation) -> Judgement:
         """Success is a puck at rest on the goal."""
         before, after = observation.state, next_observation.state
-        rests = distance(before[self._puck], after[self._puck]) <= self._max_step
-        return self._rule.judge(rests and self._off_goal(after) <= self._tolerance, before, after)
+        moved = distance(before[self._puck], after[self._puck])
+        rests = moved <= self._max_speed * seconds(observation, next_observation)
+        lies = bool(abs(after[self._puck][2] - self._half) <= _LYING_M)
+        return self._rule.judge(rests and lies and self._off_goal(after) <= self._tolerance, before, after)
 
     def progress(self, state: Arrays) -> float:
         """Nearness of the TCP to the puck, and of the puck to the goal."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from robot_rl.errors import ConfigError, valid_choices
-from robot_rl.types import Array, Arrays, Judgement
+from robot_rl.types import Array, Arrays, Judgement, Observation
 
 Progress = Callable[[Arrays], float]  # observation.state -> 0 far from done to 1 done
 
@@ -38,6 +38,11 @@ class RewardRule:
 def nearness(distance_m: float, scale_m: float = 0.1) -> float:
     """1 at no distance, falling to 0 far away: 0.24 at ``scale_m``, steepest near the goal."""
     return 1.0 - math.tanh(distance_m / scale_m)
+
+
+def seconds(before: Observation, after: Observation) -> float:
+    """Time [s] from one observation to the next."""
+    return 1e-9 * (after.stamp_ns - before.stamp_ns)
 
 
 def distance(a: Array, b: Array) -> float:

@@ -1,6 +1,7 @@
 """Starts, rules and rewards of the tasks, on states written by hand."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,16 @@ UPRIGHT = [0.0, 0.0, 0.0, 1.0]
 TASKS: list[Any] = [Reach, Lift, PickPlace, PegInsert, Push]
 
 
+STEP_NS = 50_000_000  # 20 Hz
+
+
 def observed(**state: Any) -> Observation:
     """An observation of float32 arrays; ``object__cube_pose`` stands for ``object/cube_pose``."""
     return Observation(1, 0, {k.replace("__", "/"): np.array(v, dtype=np.float32) for k, v in state.items()})
 
 
-def judged(task: Any, before: Observation, after: Observation) -> Judgement:
-    return task.judge(before, np.zeros(4), after)
+def judged(task: Any, before: Observation, after: Observation, step_ns: int = STEP_NS) -> Judgement:
+    return task.judge(before, np.zeros(4), replace(after, step=before.step + 1, stamp_ns=before.stamp_ns + step_ns))
 
 
 # --- reach and lift -----------------------------------------------------------------------------------------------
@@ -190,6 +194,15 @@ def test_progress_of_push_is_nearness_of_hand_and_of_goal():
     assert Push().progress(pushed(0.1).state) == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_puck_held_over_the_goal_is_not_pushed_there() -> None:
+    """The hand is as wide as the puck: it could carry it."""
+    for pose in ([0.6, 0.0, 0.1, *UPRIGHT], [0.6, 0.0, 0.03, math.sqrt(0.5), 0.0, 0.0, math.sqrt(0.5)]):  # on its edge
+        up = observed(
+            object__puck_pose=pose, object__goal_position=[0.6, 0.0, 0.001], arm0__tcp_pose=[0.6, 0.0, 0.1, *DOWN]
+        )
+        assert not judged(Push(), up, up).success
+
+
 # --- reward -------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +263,24 @@ def drawn(task: Any, seeds: int = 300) -> dict[str, np.ndarray]:
     return {name: np.array([r.simulator_state[name] for r in requests]) for name in names} | {
         "tcp": np.array([r.tcp_pose for r in requests])
     }
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+@pytest.mark.parametrize(
+    ("task", "slow", "fast"),
+    [
+        (Lift(), (lifted(0.08, tcp_height=0.08), lifted(0.08, tcp_height=0.0781)), lifted(0.08, tcp_height=0.0779)),
+        (PickPlace(), (placed(INSIDE), placed((0.5, 0.2409, 0.024))), placed((0.5, 0.2411, 0.024))),
+        (Push(), (pushed(0.0), pushed(0.0029)), pushed(0.0031)),
+    ],
+)
+def test_rest_is_a_speed_whatever_the_step_rate(task, slow, fast, rate) -> None:
+    """What moves by so much within a step of 20 Hz moves at half the speed in a step twice as long."""
+    before, after = slow
+    assert judged(task, before, after).success
+    assert not judged(task, before, fast).success
+    assert judged(task, before, fast, round(STEP_NS * rate)).success is (rate > 1.0)
+    assert judged(task, before, after, round(STEP_NS * rate)).success is (rate > 1.0)
 
 
 def test_lifts_start_all_over_the_declared_range():
