@@ -73,7 +73,7 @@ class PegInsertExpert:
         """The tool [4] turned so that the peg becomes parallel to the hole, at the rate of the stride."""
         peg, hole = state[f"object/{self.peg}_pose"][3:], state[f"object/{self.hole}_pose"][3:]
         turn = rotvec_from_quat_xyzw(quat_xyzw_multiply(hole, quat_xyzw_conjugate(peg)))
-        step = quat_xyzw_from_rotvec(self.stride.gain_1_s * self.stride.period_s * turn)
+        step = quat_xyzw_from_rotvec(self.stride.gain_1_s / self.stride.step_rate_hz * turn)
         return quat_xyzw_multiply(step, state["arm0/tcp_pose"][3:])
 
     def _goal(self, tip: Array, rim: Array) -> Array:

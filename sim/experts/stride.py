@@ -19,10 +19,11 @@ TOOL_DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 
 @dataclass(frozen=True)
 class Stride:
-    """How far a set point goes ahead of the TCP in one control step of ``period_s``: exponential approach of rate
-    ``gain_1_s``, bounded in speed and in the gain of speed; what does not lead to the goal stops at once."""
+    """How far a set point goes ahead of the TCP in one control step, ``step_rate_hz`` of them per second: exponential
+    approach of rate ``gain_1_s``, bounded in speed and in the gain of speed; what does not lead to the goal stops at
+    once."""
 
-    period_s: float = 0.05
+    step_rate_hz: float = 20.0
     gain_1_s: float = 5.0
     max_speed_m_s: float = 0.35
     max_acceleration_m_s2: float = 1.5
@@ -32,7 +33,8 @@ class Stride:
         wanted = bounded(self.gain_1_s * (goal - position), self.max_speed_m_s)
         speed = float(np.linalg.norm(wanted))
         along = max(float(velocity @ wanted) / speed, 0.0) if speed > 0.0 else 0.0
-        return position + bounded(wanted, along + self.max_acceleration_m_s2 * self.period_s) * self.period_s
+        period_s = 1.0 / self.step_rate_hz
+        return position + bounded(wanted, along + self.max_acceleration_m_s2 * period_s) * period_s
 
 
 def motion(state: Arrays) -> tuple[Array, Array]:

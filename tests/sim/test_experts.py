@@ -157,8 +157,23 @@ def test_the_cube_that_is_lost_on_the_way_to_the_bin_is_fetched_again():
     assert step > 80
 
 
+def test_an_expert_keeps_its_pace_whatever_the_step_rate():
+    """As the options of the task have it: the same way in the same time."""
+    took_s = []
+    for rate_hz in (20.0, 50.0):
+        env, expert = configured("reach", f"robot.step_rate_hz={rate_hz}", "env.max_steps=200")
+        heard = Rows()
+        end = run_episode(env, expert, [heard], seed=1)
+        env.close()
+        assert end.success
+        took_s.append(end.length / rate_hz)
+        speeds = [np.linalg.norm(row.observation.state["arm0/tcp_velocity"][:3]) for row in heard.rows]
+        assert 0.25 < max(speeds) < 1.05 * Stride().max_speed_m_s
+    assert took_s[1] == pytest.approx(took_s[0], rel=0.15)
+
+
 def test_a_stride_is_bounded_in_speed_and_gain_of_speed():
-    stride = Stride(period_s=0.05, gain_1_s=5.0, max_speed_m_s=0.4, max_acceleration_m_s2=2.0)
+    stride = Stride(step_rate_hz=20.0, gain_1_s=5.0, max_speed_m_s=0.4, max_acceleration_m_s2=2.0)
     far, here = np.array([1.0, 0.0, 0.0]), np.zeros(3)
     np.testing.assert_allclose(stride.towards(far, here, np.zeros(3)), [0.1 * 0.05, 0, 0])
     np.testing.assert_allclose(stride.towards(far, here, np.array([0.39, 0, 0])), [0.4 * 0.05, 0, 0])
