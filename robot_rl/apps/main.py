@@ -32,6 +32,7 @@ COMMANDS = {
     "compare": "two policies on the same seeds, with an exact paired test",
     "replay": "play the actions of a stored episode back",
     "view": "watch a task, or write a video where there is no display",
+    "keys": "make, list or revoke the keys for connections beyond this machine",
     "doctor": "check this machine and say what to fix",
     "demo": "record, train and evaluate a lift policy within ten minutes",
 }

@@ -16,6 +16,8 @@ import zmq
 
 from robot_rl import errors
 from robot_rl.errors import ProtocolError, RobotConnectionError, RobotRlError
+from robot_rl.transport.endpoint import connect
+from robot_rl.transport.keys import SERVER
 from robot_rl.transport.messages import (
     MAX_MESSAGE_BYTES,
     Message,
@@ -36,10 +38,14 @@ _ERRORS = {
 
 
 class BridgeRobot:
-    """Robot contract over ZMQ. Raises RobotConnectionError when the server does not answer within ``timeout_s``."""
+    """Robot contract over ZMQ. Raises RobotConnectionError when the server does not answer within ``timeout_s``.
 
-    def __init__(self, address: str, *, timeout_s: float = 2.0) -> None:
+    ``keys`` names this machine's key pair, needed beyond loopback; ``server`` is whose public key to expect there.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float = 2.0, keys: str = "", server: str = SERVER) -> None:
         self.address, self.timeout_s = address, timeout_s
+        self._keys, self._server = keys, server
         self._clock = RemoteClock(self)
         self._context: zmq.Context | None = None
         self._main: _Line | None = None
@@ -55,8 +61,12 @@ class BridgeRobot:
         if self._context is None:
             self._context = zmq.Context()
             client = f"{os.getpid()}-{time.monotonic_ns():x}"
-            self._main = _Line(self._context, self.address, client)
-            self._stop = _Line(self._context, self.address, client)
+            try:
+                self._main = self._line(client)
+                self._stop = self._line(client)
+            except BaseException:
+                self._hang_up()
+                raise
         try:
             reply = self._ask(Message("connect"))
             self._clock.synchronise(bool(reply.fields["stepped"]))
@@ -99,6 +109,18 @@ class BridgeRobot:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _line(self, client: str) -> _Line:
+        assert self._context is not None
+        socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        try:
+            connect(socket, self.address, self._keys, self._server)
+        except BaseException:
+            socket.close()
+            raise
+        return _Line(socket, self.address, client)
 
     def _hang_up(self) -> None:
         if self._context is not None:
@@ -151,13 +173,9 @@ class RemoteClock:
 class _Line:
     """A DEALER socket on which answers are matched to requests by number; late answers are dropped."""
 
-    def __init__(self, context: zmq.Context, address: str, client: str) -> None:
-        self._address, self._client, self._number = address, client, 0
+    def __init__(self, socket: zmq.Socket[Any], address: str, client: str) -> None:
+        self._socket, self._address, self._client, self._number = socket, address, client, 0
         self._lock = threading.Lock()
-        self._socket = context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._socket.connect(address)
 
     def close(self) -> None:
         self._socket.close()

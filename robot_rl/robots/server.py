@@ -6,7 +6,7 @@
 One client at a time holds the lease to move (commands, resets, the clock). Every message of its control thread renews
 the lease; there is no heartbeat beside that thread, which would keep a stalled loop in command. After ``lease_s`` of
 silence on the robot's clock the robot is stopped and the lease is free. Everybody may read and stop. Only loopback
-addresses are bound: anything wider needs keys.
+addresses are bound without keys (robot_rl.transport.endpoint).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 import zmq
 
-from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, RobotConnectionError, RobotRlError
+from robot_rl.errors import CommandRefusedError, ProtocolError, RobotRlError
 from robot_rl.interfaces import Robot
+from robot_rl.transport.endpoint import listen
 from robot_rl.transport.messages import (
     MAX_MESSAGE_BYTES,
     Message,
@@ -34,7 +34,6 @@ from robot_rl.transport.messages import (
     targets_from,
 )
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 MAX_WAIT_S = 60.0
 MOVES = ("command", "reset", "wait")
 
@@ -42,27 +41,30 @@ _log = logging.getLogger(__name__)
 
 
 class RobotServer:
-    """A Robot behind a ZMQ ROUTER socket. ``start`` returns once it listens; ``close`` stops the robot and ends it."""
+    """A Robot behind a ZMQ ROUTER socket. ``start`` returns once it listens; ``close`` stops the robot and ends it.
 
-    def __init__(self, robot: Robot, address: str = "tcp://127.0.0.1:0", *, lease_s: float = 0.25) -> None:
-        host = urlsplit(address).hostname
-        if urlsplit(address).scheme == "tcp" and host not in ("127.0.0.1", "localhost", "::1"):
-            raise ConfigError(f"will not listen on '{host}' without keys", limit=", ".join(LOOPBACK))
+    ``keys`` names this machine's key pair, needed for addresses beyond loopback. Raises ConfigError for address and
+    keys, RobotConnectionError when the address is taken, and what ``robot.connect`` raises.
+    """
+
+    def __init__(
+        self, robot: Robot, address: str = "tcp://127.0.0.1:0", *, lease_s: float = 0.25, keys: str = ""
+    ) -> None:
         self.robot, self.lease_s = robot, lease_s
         self.counts: Counter[str] = Counter()  # dropped garbage, refused moves, lease expiries
-        self._context = zmq.Context()
+        self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)  # checked before a frame is allocated
         try:
-            self._socket.bind(address)
-            self._spec = robot.connect()
-        except BaseException as error:
+            self._guard = listen(self._context, self._socket, address, keys)
+        except BaseException:
             self._context.destroy(linger=0)
-            if isinstance(error, zmq.ZMQError):
-                raise RobotConnectionError(
-                    f"cannot listen on {address}: {error}", remedy="Choose another port"
-                ) from error
+            raise
+        try:
+            self._spec = robot.connect()
+        except BaseException:
+            self._hang_up()
             raise
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
@@ -98,7 +100,11 @@ class RobotServer:
                     thread.join(timeout=5.0)
             self.robot.close()
         finally:
-            self._context.destroy(linger=0)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._guard.close()
+        self._context.destroy(linger=0)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -120,17 +126,19 @@ class RobotServer:
                 self._socket.send_multipart(self._replies.get())
             try:
                 if self._socket in ready:
-                    self._receive(self._socket.recv_multipart())
+                    self._receive(self._socket.recv_multipart(copy=False))
                 self._watch_lease()
             except Exception:  # this thread is the one that others stop the robot by: it goes on
                 self.counts["failed"] += 1
                 _log.exception("serving a request failed; the robot is stopped")
                 self._halt()
 
-    def _receive(self, parts: Sequence[bytes]) -> None:
-        client = parts[0]
+    def _receive(self, parts: Sequence[zmq.Frame]) -> None:
+        client = parts[0].bytes
         try:
-            message = decode(parts[1:])
+            if len(parts) < 2 or not self._guard.admits(parts[1]):
+                raise ProtocolError("nobody on the list sent this")
+            message = decode([part.buffer for part in parts[1:]])
             number, name = message.fields["request"], message.fields["client"]
             if type(number) is not int or not isinstance(name, str):
                 raise ProtocolError("request number or client name is missing")

@@ -21,6 +21,7 @@ from robot_rl.types import Array, Arrays, CommandReport, Frame, Observation, Pha
 PROTOCOL_VERSION = 1
 MAX_HEADER_BYTES = 256 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_PART_BYTES = 16 * 1024 * 1024  # of a journal in one message
 MAX_ARRAYS = 4096
 MAX_DIMENSIONS = 8
 _DTYPES = frozenset(

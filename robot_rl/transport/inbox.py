@@ -1,0 +1,323 @@
+"""Journals of actors as they arrive: appended, synced, then acknowledged, and committed when they have ended.
+
+A part at offset n of a journal is taken only when n bytes of that journal are here. So nothing is taken twice and
+nothing is skipped, whatever was killed in between: the size of ``journal/<id>.remote`` is all there is to remember.
+Files and decisions; no sockets, no threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from robot_rl.data.episode_file import check_version
+from robot_rl.data.episode_id import check_id
+from robot_rl.data.file_lock import fsync_folder, write_all
+from robot_rl.data.journal import Record, disk_error, scan_records
+from robot_rl.errors import EpisodeError, ProtocolError, RobotRlError, SpecMismatchError, StoreError
+from robot_rl.interfaces import Arrivals
+from robot_rl.transport.messages import MAX_PART_BYTES, Message
+from robot_rl.transport.outbox import EDITS
+from robot_rl.types import EnvSpec
+
+if TYPE_CHECKING:
+    from robot_rl.data.store import EpisodeStore
+
+MAX_JOURNAL_BYTES = 2**31
+MAX_OPEN = 64  # journals that are open at a time
+
+Peer = TypeVar("Peer")
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Held:
+    """A journal that is arriving, and how much of it the disk is known to have."""
+
+    path: Path
+    descriptor: int
+    size: int = 0
+    records: int = 0
+    rows: int = 0
+    ended: bool = False
+    durable: int = 0
+
+
+class Inbox:
+    """Takes messages of outboxes into ``store``, which nobody else may use meanwhile (open it twice)."""
+
+    def __init__(self, store: EpisodeStore) -> None:
+        self.counts: Counter[str] = Counter()  # corrupt, misplaced and refused parts
+        self.problem = ""  # why nothing is taken at the moment
+        self._store = store
+        self._folder = store.root / "journal"
+        self._held: dict[str, _Held] = {}
+        self._counted: dict[str, int] = {}  # control steps told of, by running episode
+        self._steps = 0
+        self._committed: list[str] = []
+        self._edited: list[str] = []
+
+    def resume(self) -> None:
+        """Commit what had ended when the last learner was killed."""
+        for path in sorted(self._folder.glob("*.remote")):
+            try:
+                if self._hold(path.stem).ended:
+                    self._finish(path.stem, self._held[path.stem].size)
+            except (RobotRlError, OSError) as error:
+                self.problem = str(error)
+        self.arrivals()
+
+    def close(self) -> None:
+        """Let go of the files; what has not ended goes on with the next learner."""
+        for held in self._held.values():
+            os.close(held.descriptor)
+        self._held.clear()
+
+    def arrivals(self) -> Arrivals:
+        """What became durable since the last call; what earlier learners took does not count."""
+        steps, committed, edited = self._steps, tuple(self._committed), tuple(self._edited)
+        self._steps, self._committed, self._edited = 0, [], []
+        return Arrivals(steps, committed, edited)
+
+    def take(self, batch: Iterable[tuple[Peer, Message]]) -> list[tuple[Peer, Message]]:
+        """Act on messages in order, with one sync for all, and answer them. What a full disk prevents is not answered.
+
+        Raises nothing: what is wrong with a message, the store or the disk is counted, told or kept in ``problem``.
+        """
+        answers: list[tuple[Peer, Message]] = []
+        due: dict[tuple[Peer, str], tuple[int, bool]] = {}  # attempt, reset
+        for peer, message in batch:
+            try:
+                self._act(peer, message, due, answers)
+            except (StoreError, OSError) as error:
+                self._failed(error, message, due)
+        answers += self._acknowledge(due)
+        return answers
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def _act(self, peer: Any, message: Message, due: dict[Any, tuple[int, bool]], answers: list[Any]) -> None:
+        if message.kind == "note":
+            answers.append((peer, self._note(message)))
+            return
+        episode = message.fields["episode"]
+        attempt, key = message.fields["attempt"], (peer, episode)
+        try:
+            if self._is_committed(episode):
+                done = True
+                if message.kind == "discard":
+                    self._delete(episode)
+            elif message.kind == "discard":
+                done = self._discard(episode)
+            elif message.kind == "finish":
+                done = self._finish(episode, message.fields["offset"])
+            else:
+                done = False
+                taken = message.kind == "part" and self._append(episode, message)
+                before = due.get(key, (attempt, False))
+                due[key] = attempt, not taken or (before[0] == attempt and before[1])
+            if done:
+                due.pop(key, None)
+                answers.append((peer, Message("committed", {"episode": episode})))
+            elif message.kind == "finish":
+                due[key] = attempt, True
+        except (SpecMismatchError, EpisodeError, ProtocolError) as error:
+            self.counts["refused"] += 1
+            due.pop(key, None)
+            answers.append((peer, Message("refused", {"episode": episode, "reason": str(error)})))
+
+    def _append(self, episode: str, message: Message) -> bool:
+        """Write a part behind what is held; False when it belongs elsewhere or is not whole records."""
+        held, data = self._hold(episode), message.arrays["data"].data.cast("B")
+        if message.fields["offset"] != held.size:
+            self.counts["misplaced"] += 1
+            return False
+        if held.size + len(data) > MAX_JOURNAL_BYTES or len(data) > MAX_PART_BYTES:
+            raise ProtocolError(f"a journal of over {held.size + len(data)} bytes", limit=f"{MAX_JOURNAL_BYTES} bytes")
+        records = _whole_records(data, held.records)
+        if not records:
+            self.counts["corrupt"] += 1
+            return False
+        if held.size == 0:
+            self._check_begin(episode, records[0])
+        try:
+            write_all(held.descriptor, [data])
+        except OSError:
+            self._forget(episode, held)  # opened again, it is cut behind its last whole record
+            raise
+        held.size += len(data)
+        held.records += len(records)
+        held.rows += sum(record.header.get("kind") == "row" for record in records)
+        held.ended = records[-1].header.get("kind") == "end"
+        return True
+
+    def _check_begin(self, episode: str, record: Record) -> None:
+        """The first record names the episode and what it holds, which must suit the store."""
+        header = record.header
+        try:
+            if header["kind"] != "begin" or header["id"] != episode:
+                raise ProtocolError("the journal does not begin with this episode")
+            check_version(header["schema_version"], episode)
+            spec = EnvSpec.from_json(header["spec"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"the journal's first record is garbled: {error!r}") from error
+        self._store.adopt(spec)
+
+    def _finish(self, episode: str, size: int) -> bool:
+        """Commit the episode when ``size`` bytes of it are here; whether it need not be sent any more."""
+        held = self._hold(episode)
+        if held.size != size:
+            return False
+        self._sync()
+        info = self._store.commit_remote(held.path)
+        self._forget(episode, held)
+        if info is None and held.path.with_suffix(".damaged").exists():
+            raise EpisodeError("makes no valid episode and was set aside", episode=episode)
+        if info is None and held.rows and not self._is_committed(episode):
+            return False  # its journal has vanished
+        self._counted.pop(episode, None)
+        self.problem = ""
+        if info is not None:
+            self._committed.append(episode)
+        return True
+
+    def _discard(self, episode: str) -> bool:
+        """An operator dropped it: it becomes an episode that is deleted, so that nothing brings it back."""
+        held = self._hold(episode)
+        if not held.rows:
+            self._forget(episode, held)
+            held.path.unlink(missing_ok=True)
+            return True
+        if not self._finish(episode, held.size):
+            return False
+        if self._committed and self._committed[-1] == episode:
+            self._committed.pop()
+        self._delete(episode)
+        return True
+
+    def _note(self, message: Message) -> Message:
+        fields = message.fields
+        episode, edits, reason = fields["episode"], dict(fields["edits"]), ""
+        try:
+            if not edits.keys() <= set(EDITS):
+                raise ProtocolError(f"cannot note {sorted(edits)}", limit=", ".join(EDITS))
+            if edits.pop("deleted", False):
+                self._delete(episode)
+            if edits:
+                self._store.annotate(episode, **edits, who="actor")
+                self._edited.append(episode)
+        except OSError:
+            raise
+        except (RobotRlError, TypeError, ValueError) as error:
+            reason = str(error)
+        return Message("noted", {"note": fields["note"], "reason": reason})
+
+    def _delete(self, episode: str) -> None:
+        self._store.refresh()
+        if episode in self._store.ids(excluded=True):
+            self._store.delete(episode, who="actor")
+            self._edited.append(episode)
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _is_committed(self, episode: str) -> bool:
+        check_id(episode)  # it becomes part of a path
+        return (self._store.root / "episodes" / f"{episode}.zarr.zip").exists()
+
+    def _hold(self, episode: str) -> _Held:
+        held = self._held.pop(episode, None)
+        if held is not None and os.fstat(held.descriptor).st_nlink == 0:
+            os.close(held.descriptor)  # somebody removed it
+            held = None
+        if held is None:
+            if len(self._held) >= MAX_OPEN:
+                self._sync()
+                self._forget(*next(iter(self._held.items())))
+            held = _open(self._folder / f"{check_id(episode)}.remote")
+            self._counted.setdefault(episode, max(held.rows - 1, 0))
+        self._held[episode] = held  # the last of them was used last
+        return held
+
+    def _forget(self, episode: str, held: _Held) -> None:
+        self._held.pop(episode, None)
+        os.close(held.descriptor)
+
+    def _sync(self) -> None:
+        """Make what was written durable. Raises DiskFullError or StoreError, and takes back what may be lost."""
+        for episode, held in list(self._held.items()):
+            if held.size == held.durable:
+                continue
+            try:
+                os.fdatasync(held.descriptor)
+                if held.durable == 0:
+                    fsync_folder(self._folder)
+            except OSError as error:
+                os.ftruncate(held.descriptor, held.durable)
+                self._forget(episode, held)
+                raise disk_error(error, episode, "what an actor sent cannot be synced") from error
+            held.durable = held.size
+            steps = max(held.rows - 1, 0)
+            self._steps += max(0, steps - self._counted[episode])
+            self._counted[episode] = max(steps, self._counted[episode])
+
+    def _acknowledge(self, due: Mapping[tuple[Any, str], tuple[int, bool]]) -> list[tuple[Any, Message]]:
+        answers = []
+        try:
+            self._sync()
+            for (peer, episode), (attempt, reset) in due.items():
+                held = self._hold(episode)
+                fields = {"episode": episode, "attempt": attempt, "offset": held.size, "records": held.records}
+                answers.append((peer, Message("durable", fields | {"reset": reset, "ended": held.ended})))
+        except (StoreError, OSError) as error:
+            self.problem = str(error)
+            return answers
+        if answers:
+            self.problem = ""
+        return answers
+
+    def _failed(self, error: Exception, message: Message, due: dict[Any, tuple[int, bool]]) -> None:
+        """Say what is wrong and stay silent to who sent it, who keeps it and will send it again."""
+        if self.problem != str(error):
+            _log.warning("an actor's journal is not taken: %s", error)
+        self.problem = str(error)
+        for key in [key for key in due if key[1] == message.fields.get("episode")]:
+            del due[key]
+
+
+def _open(path: Path) -> _Held:
+    """The journal at ``path``, made when missing, cut behind its last whole record."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    held = _Held(path, descriptor)
+    try:
+        size = os.fstat(descriptor).st_size
+        content = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
+        for record, end in scan_records(content):
+            held.size, held.records = end, record.sequence + 1
+            held.rows += record.header.get("kind") == "row"
+            held.ended = record.header.get("kind") == "end"
+        if held.size != size:
+            os.ftruncate(descriptor, held.size)
+        os.fdatasync(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    held.durable = held.size
+    return held
+
+
+def _whole_records(data: memoryview, first: int) -> list[Record]:
+    """The records that ``data`` consists of; empty when it is anything else."""
+    records, whole = [], 0
+    try:
+        for record, end in scan_records(data, first):
+            records.append(record)
+            whole = end
+    except Exception:  # a sum can be right over a header that msgpack or we cannot read
+        return []
+    return records if whole == len(data) else []

@@ -1,0 +1,327 @@
+"""What an actor's store has recorded and the learner does not hold yet. Files and decisions; no sockets, no threads.
+
+The store keeps a second name of every journal in ``outbox/`` from its first byte on, so a journal outlives its commit
+here, and a kill, until the learner has the episode. Ranges of whole records go out in order of recording, at most
+``window_bytes`` ahead of what the learner holds durably. Where it continues after a restart of either end the learner
+says, so nothing has to be remembered here.
+
+    ASK ──where──► the learner's offset ──► SHIP ──part, part, ...──► all sent ──finish | discard──► committed: gone
+     ▲                                       │
+     └───────── no progress, or another learner ─────────┘
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robot_rl.data.episode_id import new_id
+from robot_rl.data.file_lock import lock_orphan, replace_file
+from robot_rl.data.journal import scan_records
+from robot_rl.errors import ConfigError, StoreError
+from robot_rl.transport.messages import MAX_PART_BYTES, Message
+
+EDITS = ("success", "exclude", "note", "deleted")
+PART_BYTES = 256 * 1024
+WINDOW_BYTES = 8 * 2**20
+SHIP_PERIOD_S = 0.05  # rows of this long travel together
+RESEND_S = 3.0
+IDLE_S = 0.25  # a journal that has not grown for so long may have ended without saying so
+ACTIVE = 8  # journals that are open at a time, the oldest first
+
+
+class _Phase(Enum):
+    ASK = "ask"
+    SHIP = "ship"
+
+
+@dataclass
+class _Shipment:
+    """One journal on its way. Offsets are bytes."""
+
+    id: str
+    path: Path
+    descriptor: int
+    phase: _Phase = _Phase.ASK
+    attempt: int = 0
+    sent: int = 0
+    records: int = 0  # up to ``sent``
+    durable: int = 0  # what the learner holds
+    ended: bool = False  # the last record sent is the end
+    torn_size: int = -1  # at this size of the file no whole record follows
+    final: str = ""  # what to tell when all is durable: finish or discard
+    asked_s: float = -math.inf
+    sent_s: float = -math.inf
+    grown_s: float = 0.0  # when there last was something new
+    progress_s: float = 0.0  # when the learner last took something
+    seen: deque[tuple[int, float]] = field(default_factory=deque)  # size of the file and when it was first that
+
+
+class Outbox:
+    """The journals and notes below ``root``/outbox of a store; one process at a time. Raises StoreError."""
+
+    def __init__(self, root: Path, *, window_bytes: int = WINDOW_BYTES) -> None:
+        self.root, self.folder = root, root / "outbox"
+        self.window_bytes = window_bytes
+        self.problem = ""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock_folder(self.folder)
+        self._waiting: dict[str, Path] = {}  # not yet open
+        self._active: dict[str, _Shipment] = {}
+        self._notes: dict[str, tuple[str, Path]] = {}  # note -> (episode, file)
+        self._note_s = -math.inf
+        self.look()
+
+    def close(self) -> None:
+        """Let go of the folder; what was not delivered stays for the next time."""
+        for shipment in self._active.values():
+            os.close(shipment.descriptor)
+        self._active.clear()
+        os.close(self._lock)
+
+    def annotate(self, episode: str, edits: Mapping[str, Any]) -> None:
+        """Note something about an episode, durable on return; any thread. Raises ConfigError."""
+        if not edits or not edits.keys() <= set(EDITS):
+            raise ConfigError(f"cannot note {sorted(edits)} about an episode", limit=", ".join(EDITS))
+        content = json.dumps({"episode": episode, "edits": dict(edits)}).encode()
+        replace_file(self.folder / f"{new_id()}.note", content)
+
+    @property
+    def lag_bytes(self) -> int:
+        """Bytes journaled here that the learner does not hold."""
+        active = sum(_size(shipment.path) - shipment.durable for shipment in list(self._active.values()))
+        return max(0, active) + sum(_size(path) for path in list(self._waiting.values()))
+
+    def lag_s(self, now_s: float) -> float:
+        """Age of the oldest such byte, as far as this process saw it [s]."""
+        ages = [now_s - s.seen[0][1] for s in self._active.values() if s.seen]
+        return max(ages, default=0.0)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the learner has everything."""
+        return not (self._active or self._waiting or self._notes)
+
+    def look(self) -> None:
+        """Take note of journals and notes that have appeared."""
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix == ".journal" and path.stem not in self._active:
+                self._waiting[path.stem] = path
+            elif path.suffix == ".note" and path.stem not in self._notes:
+                self._notes[path.stem] = json.loads(path.read_bytes())["episode"], path
+
+    def ask_again(self) -> None:
+        """Whatever the learner was sent may be lost: ask for every journal where to continue."""
+        for shipment in self._active.values():
+            _ask(shipment)
+        self._note_s = -math.inf
+
+    # --- what to send -----------------------------------------------------------------------------------------------
+
+    def next_message(self, now_s: float) -> Message | None:
+        """The next message to send, None when there is none now."""
+        self._open_waiting(now_s)
+        for shipment in list(self._active.values()):
+            try:
+                message = self._next_of(shipment, now_s)
+            except OSError as error:
+                self._park(shipment, f"cannot be read: {error.strerror}")
+                continue
+            if message is not None:
+                return message
+        return self._next_note(now_s)
+
+    def _open_waiting(self, now_s: float) -> None:
+        for id in sorted(self._waiting)[: max(0, ACTIVE - len(self._active))]:
+            path = self._waiting.pop(id)
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            self._active[id] = _Shipment(id, path, descriptor, grown_s=now_s, progress_s=now_s)
+
+    def _next_of(self, shipment: _Shipment, now_s: float) -> Message | None:
+        size = os.fstat(shipment.descriptor).st_size
+        if size > (shipment.seen[-1][0] if shipment.seen else shipment.durable):
+            shipment.seen.append((size, now_s))
+            shipment.grown_s = now_s
+        if shipment.sent > shipment.durable and now_s - shipment.progress_s > RESEND_S:
+            _ask(shipment)
+        if shipment.phase is _Phase.ASK:
+            return self._due(shipment, now_s, Message("where", _about(shipment)))
+        if not shipment.final:
+            return self._next_part(shipment, size, now_s)
+        if shipment.sent == 0:
+            self._drop(shipment)  # never begun
+            return None
+        if shipment.durable < shipment.sent and shipment.final == "finish":
+            return None
+        return self._due(shipment, now_s, Message(shipment.final, _about(shipment) | {"offset": shipment.sent}))
+
+    def _due(self, shipment: _Shipment, now_s: float, message: Message) -> Message | None:
+        """``message``, unless it was sent lately."""
+        if now_s - shipment.asked_s < RESEND_S:
+            return None
+        shipment.asked_s = now_s
+        return message
+
+    def _next_part(self, shipment: _Shipment, size: int, now_s: float) -> Message | None:
+        in_flight = sum(s.sent - s.durable for s in self._active.values())
+        fresh = size - shipment.sent < PART_BYTES and now_s - shipment.sent_s < SHIP_PERIOD_S
+        if in_flight >= self.window_bytes or (fresh and not shipment.ended):
+            return None
+        data = self._whole_records(shipment, size) if size not in (shipment.sent, shipment.torn_size) else b""
+        if not data:
+            shipment.torn_size = size
+            self._settle(shipment, size, now_s)
+            return None
+        fields = _about(shipment) | {"offset": shipment.sent - len(data)}
+        if shipment.sent - len(data) == shipment.durable:
+            shipment.progress_s = now_s  # nothing was awaited until now
+        shipment.sent_s = now_s
+        return Message("part", fields, {"data": np.frombuffer(data, np.uint8)})
+
+    def _whole_records(self, shipment: _Shipment, size: int) -> bytes | memoryview:
+        """Bytes of the next whole records, at least one where there is one, of PART_BYTES if they are small."""
+        for limit in (PART_BYTES, MAX_PART_BYTES):
+            content = memoryview(os.pread(shipment.descriptor, limit, shipment.sent))
+            whole, records = 0, 0
+            for record, end in scan_records(content, shipment.records):
+                whole, records = end, records + 1
+                shipment.ended = record.header.get("kind") == "end"
+            if whole or shipment.sent + limit >= size:
+                shipment.sent += whole
+                shipment.records += records
+                return content[:whole]
+        return b""
+
+    def _settle(self, shipment: _Shipment, size: int, now_s: float) -> None:
+        """There is no further whole record: find out whether there ever will be one."""
+        if shipment.ended:
+            shipment.final, shipment.asked_s = "finish", -math.inf
+        elif now_s - shipment.grown_s > IDLE_S:
+            shipment.grown_s = now_s
+            journal = self.root / "journal" / f"{shipment.id}.journal"
+            there = journal.exists()
+            if (there and _writer_lives(journal)) or os.fstat(shipment.descriptor).st_size != size:
+                return
+            file = self.root / "episodes" / f"{shipment.id}.zarr.zip"
+            kept = there or file.exists() or journal.with_suffix(".damaged").exists()
+            shipment.final, shipment.asked_s = ("finish" if kept else "discard"), -math.inf
+            if size - shipment.sent > MAX_PART_BYTES and kept:
+                self.problem = f"episode {shipment.id}: damaged, or a step of over {MAX_PART_BYTES} bytes: cut there"
+
+    def _next_note(self, now_s: float) -> Message | None:
+        if not self._notes or now_s - self._note_s < RESEND_S:
+            return None
+        for note, (episode, path) in self._notes.items():
+            if episode not in self._active and episode not in self._waiting:
+                self._note_s = now_s
+                return Message("note", {"note": note, **json.loads(path.read_bytes())})
+        return None
+
+    # --- what the learner says ----------------------------------------------------------------------------------------
+
+    def heard(self, message: Message, now_s: float) -> None:
+        """Take an answer in; one that fits nothing is ignored. Raises KeyError or TypeError on a garbled one."""
+        fields = message.fields
+        if message.kind == "noted":
+            self._noted(str(fields["note"]), str(fields["reason"]))
+            return
+        shipment = self._active.get(fields["episode"])
+        if shipment is None:
+            return
+        if message.kind == "committed":
+            self._drop(shipment)
+        elif message.kind == "refused":
+            self._park(shipment, str(fields["reason"]))
+        elif message.kind == "durable" and fields["attempt"] == shipment.attempt:
+            self._holds(shipment, fields, now_s)
+
+    def _holds(self, shipment: _Shipment, fields: Mapping[str, Any], now_s: float) -> None:
+        offset, reset = int(fields["offset"]), bool(fields["reset"])
+        if offset > shipment.durable or reset:
+            shipment.progress_s = now_s
+        shipment.durable = offset
+        if reset:
+            shipment.attempt += shipment.phase is _Phase.SHIP  # what was sent before is answered no more
+            shipment.phase, shipment.final, shipment.torn_size = _Phase.SHIP, "", -1
+            shipment.sent, shipment.records, shipment.ended = offset, int(fields["records"]), bool(fields["ended"])
+        while shipment.seen and shipment.seen[0][0] <= offset:
+            shipment.seen.popleft()
+        if shipment.final and shipment.durable == shipment.sent:
+            shipment.asked_s = -math.inf
+
+    def _noted(self, note: str, reason: str) -> None:
+        episode, path = self._notes.pop(note, ("", None))
+        if path is None:
+            return
+        self._note_s = -math.inf
+        if reason:
+            self.problem = f"note about episode {episode}: {reason}"
+            path.rename(path.with_suffix(".refused"))
+        else:
+            path.unlink(missing_ok=True)
+
+    def _drop(self, shipment: _Shipment) -> None:
+        del self._active[shipment.id]
+        os.close(shipment.descriptor)
+        shipment.path.unlink(missing_ok=True)
+
+    def _park(self, shipment: _Shipment, reason: str) -> None:
+        """Keep the journal, but ship it no more: it must not stand before the others."""
+        self.problem = f"episode {shipment.id}: {reason}"
+        del self._active[shipment.id]
+        os.close(shipment.descriptor)
+        if shipment.path.exists():
+            shipment.path.rename(shipment.path.with_suffix(".refused"))
+
+
+def _about(shipment: _Shipment) -> dict[str, Any]:
+    return {"episode": shipment.id, "attempt": shipment.attempt}
+
+
+def _ask(shipment: _Shipment) -> None:
+    shipment.phase, shipment.final = _Phase.ASK, ""
+    shipment.attempt += 1
+    shipment.asked_s = -math.inf
+
+
+def _writer_lives(journal: Path) -> bool:
+    lock = lock_orphan(journal)
+    if lock is None:
+        return journal.exists()
+    os.close(lock)
+    return False
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _lock_folder(folder: Path) -> int:
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise StoreError(
+            f"{folder} is shipped by another process", remedy="One actor per store: give this one a folder of its own"
+        ) from error
+    return descriptor
