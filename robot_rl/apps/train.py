@@ -49,6 +49,8 @@ def run(config: Any) -> None:
     spec = store.spec
     policy_config = _plain(config.policy)
     policy, acting = (build(policy_config, env_spec=spec) for _ in range(2))
+    if not hasattr(policy, "windows"):
+        raise ConfigError(f"{policy_config['_target_']} learns by acting", remedy="robot-rl session task=... demos=...")
     sampler = WindowSampler(store, policy.windows, batch=config.batch, seed=config.seed, images=_images(policy))
     learner = instantiate(config.algorithm)(policy)
     folder = Path(config.root) / "runs" / (config.name or f"{config.data}-seed{config.seed}")

@@ -17,7 +17,11 @@ from tests.contracts.options import options
 from tests.contracts.test_policy import SPEC, rows
 
 NETWORK = ["policy.network.width=16", "policy.network.blocks=1", "policy.network.condition_width=8"]
-TINY = [*NETWORK, "policy.history=1", "policy.horizon=4", "policy.execute=2"]
+CHUNKS = [*NETWORK, "policy.history=1", "policy.horizon=4", "policy.execute=2"]
+TINY = {  # what each option learns with, made small
+    "diffusion": ["policy=diffusion_mlp", *CHUNKS],
+    "rlpd": ["policy=gaussian", "policy.hidden=[16]", "algorithm.critic.hidden=[16]"],
+}
 
 
 @pytest.fixture(params=options("algorithm"))
@@ -25,7 +29,7 @@ def make(request: pytest.FixtureRequest) -> Any:
     """Constructor of equal learners."""
 
     def make() -> Learner:
-        config = compose("train", [f"algorithm={request.param}", "steps=10", *TINY])
+        config = compose("train", [f"algorithm={request.param}", "steps=10", *TINY[request.param]])
         policy = build(OmegaConf.to_container(config.policy, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
         rng = np.random.default_rng(0)
         policy.fit_normalizer({k: rng.normal(size=(64, *shape)).astype(np.float32) for k, shape in rows(SPEC).items()})
@@ -35,17 +39,38 @@ def make(request: pytest.FixtureRequest) -> Any:
 
 
 def batches(learner: Learner, groups: int, seed: int = 0) -> dict[str, dict[str, torch.Tensor]]:
-    """Random windows [G, B, L, ...] of every view, as samplers give them."""
-    generator, shapes, result = torch.Generator().manual_seed(seed), rows(SPEC), {}
+    """Random data [G, B, ...] of every view, as samplers give it."""
+    generator, result = torch.Generator().manual_seed(seed), {}
     for name, view in learner.views.items():
-        assert isinstance(view, WindowSpec), "views of rows come with the learners that need them"
-        batch = {
-            key: torch.rand((groups, 8, offsets.length, *shapes[key]), generator=generator)
-            for key, offsets in view.keys.items()
-        }
-        lengths = [offsets.length for key, offsets in view.keys.items() if key.startswith("action/")]
-        result[name] = {**batch, "mask": torch.ones((groups, 8, *lengths), dtype=torch.bool)}
+        make = windows if isinstance(view, WindowSpec) else transitions
+        result[name] = make(view, groups, generator)  # type: ignore[arg-type]
     return result
+
+
+def windows(view: WindowSpec, groups: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    shapes = rows(SPEC)
+    batch = {
+        key: torch.rand((groups, 8, offsets.length, *shapes[key]), generator=generator)
+        for key, offsets in view.keys.items()
+    }
+    lengths = [offsets.length for key, offsets in view.keys.items() if key.startswith("action/")]
+    return {**batch, "mask": torch.ones((groups, 8, *lengths), dtype=torch.bool)}
+
+
+def transitions(view: ReplayView, groups: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    shapes, batch = rows(SPEC), {}
+    for key in view.observation:
+        for prefix in ("", "next/"):
+            batch[prefix + key] = torch.rand((groups, 8, view.history, *shapes[key]), generator=generator)
+    for key in view.extras:
+        for prefix in ("", "next/"):
+            batch[prefix + key] = torch.rand((groups, 8, *shapes[view.action]), generator=generator)
+    batch["action"] = torch.rand((groups, 8, view.horizon, *shapes[view.action]), generator=generator)
+    batch["action_mask"] = torch.ones((groups, 8, view.horizon), dtype=torch.bool)
+    batch["reward"] = torch.rand((groups, 8), generator=generator)
+    batch["bootstrap"] = torch.full((groups, 8), view.discount_per_control_step**view.n_step)
+    whole = torch.zeros((groups, 8), dtype=torch.int64)
+    return {**batch, "episode": whole, "row": whole, "version": whole, "intervention": whole.to(torch.uint8)}
 
 
 def test_satisfies_the_protocol_and_declares_its_views(make: Any) -> None:
