@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Ends:
     learner: LearnerTransport
     recorded: EpisodeStore
     root: Path
-    arrived: Arrivals = Arrivals()
+    arrived: Arrivals = field(default_factory=Arrivals)
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """What ``condition`` returns once it is true."""
