@@ -19,6 +19,8 @@ from sim.arms.arm import Arm
 from sim.offscreen import Offscreen
 
 CODECS = ("jpeg", "raw")
+_NEAR_M, _FAR_M = 0.01, 50.0  # what lies outside is not drawn
+_SHADOWS_M = 1.2  # around the axis of a lamp; a wider map is coarser, and speckles where its border is seen
 
 
 class Profile(StrEnum):
@@ -117,8 +119,10 @@ class SceneRenderer:
         height = max((camera.height for camera in rig.cameras), default=1)
         width = max((camera.width for camera in rig.cameras), default=1)
         full = rig.profile is Profile.FULL
-        samples = (4 if full else 0) if samples is None else samples
-        self._canvas = Offscreen(model, height, width, shadows=full, samples=samples)
+        model.vis.quality.offsamples = (4 if full else 0) if samples is None else samples
+        model.vis.map.znear, model.vis.map.zfar = _NEAR_M / model.stat.extent, _FAR_M / model.stat.extent
+        model.vis.map.shadowclip = _SHADOWS_M / model.stat.extent
+        self._canvas = Offscreen(model, height, width, shadows=full, reflections=False, sites=False)
 
     def pixels(self, data: mujoco.MjData) -> dict[str, Array]:
         """{camera: uint8 [h, w, 3] RGB} of the state in ``data`` of the physics model."""

@@ -4,9 +4,11 @@
 # (mujoco ships no type information)
 from __future__ import annotations
 
+import atexit
 import os
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import mujoco
@@ -16,35 +18,42 @@ from robot_rl.errors import RobotError
 from robot_rl.runtime.gl_faults import gl_faults
 from robot_rl.types import Array
 
-_LARGEST_SCENE = 2000  # geoms
-_NEAR_M, _FAR_M = 0.01, 50.0  # what lies outside is not drawn
-_SHADOWS_M = 1.2  # around the axis of a lamp; a wider map is coarser, and speckles where its border is seen
+_LARGEST_SCENE = 10_000  # geoms
+_HIDDEN = (3, 4, 5)  # MuJoCo's own choice
 
 
 class Offscreen:
-    """Draws the cameras of ``model`` up to ``height`` x ``width`` pixels; close it before the process ends.
+    """Draws the cameras of ``model`` up to ``height`` x ``width`` pixels.
 
     What changes in ``model`` is seen in the next image (poses of cameras and lights, colours; textures and meshes
-    are copied once). ``shadows`` and ``samples`` per pixel cost time. Raises RobotError where nothing can be drawn.
+    are copied once). ``hidden_groups`` are groups of geoms that are not drawn. Raises RobotError where nothing can be
+    drawn.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, height: int, width: int, *, shadows: bool = False, samples: int = 0
+        self,
+        model: mujoco.MjModel,
+        height: int,
+        width: int,
+        *,
+        shadows: bool = True,
+        reflections: bool = True,
+        sites: bool = True,
+        hidden_groups: Collection[int] = _HIDDEN,
     ) -> None:
         faults = gl_faults(os.environ)
         if faults:
             raise RobotError(f"no images can be drawn: {faults[0].told}", remedy=faults[0].remedy)
         self._model = model
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width
-        model.vis.quality.offsamples = samples
-        model.vis.map.znear, model.vis.map.zfar = _NEAR_M / model.stat.extent, _FAR_M / model.stat.extent
-        model.vis.map.shadowclip = _SHADOWS_M / model.stat.extent
+        self._near_m, self._far_m = (float(z * model.stat.extent) for z in (model.vis.map.znear, model.vis.map.zfar))
         self._scene = mujoco.MjvScene(model, maxgeom=_LARGEST_SCENE)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = reflections
         self._option = mujoco.MjvOption()
-        self._option.geomgroup[:] = [1, 1, 1, 0, 0, 0]
-        self._option.sitegroup[:] = 0
+        self._option.geomgroup[:] = [group not in hidden_groups for group in range(6)]
+        if not sites:
+            self._option.sitegroup[:] = 0
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         try:
@@ -58,6 +67,9 @@ class Offscreen:
                 f"no images can be drawn with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}",
                 remedy="robot-rl doctor rendering tells more",
             ) from error
+        _open.add(self)
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)  # after MuJoCo's own, which the first context brings: the last comes first
 
     def colour(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Array:
         """RGB uint8 [height, width, 3] of what camera number ``camera`` sees of ``data``, whose kinematics are done."""
@@ -80,7 +92,7 @@ class Offscreen:
             flags[:] = kept
         # the buffer holds 1 at the near plane, 0 at the far one, and is linear in 1 / distance
         near = buffer.astype(np.float64)
-        distance = _NEAR_M * _FAR_M / (_NEAR_M + near * (_FAR_M - _NEAR_M))
+        distance = self._near_m * self._far_m / (self._near_m + near * (self._far_m - self._near_m))
         return np.where(buffer > 0.0, distance, np.inf).astype(np.float32)[::-1]
 
     def close(self) -> None:
@@ -105,6 +117,15 @@ class Offscreen:
             yield
         finally:
             _release()
+
+
+_open: weakref.WeakSet[Offscreen] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """At the end of the process MuJoCo shuts EGL down; what is freed after that complains at length."""
+    for offscreen in list(_open):
+        offscreen.close()
 
 
 def _release() -> None:
