@@ -41,7 +41,7 @@ class _Held:
     """A journal that is arriving, and how much of it the disk is known to have."""
 
     path: Path
-    descriptor: int
+    descriptor: int = -1  # before the first part there is no file
     size: int = 0
     records: int = 0
     rows: int = 0
@@ -75,9 +75,8 @@ class Inbox:
 
     def close(self) -> None:
         """Let go of the files; what has not ended goes on with the next learner."""
-        for held in self._held.values():
-            os.close(held.descriptor)
-        self._held.clear()
+        for episode, held in list(self._held.items()):
+            self._forget(episode, held)
 
     def arrivals(self) -> Arrivals:
         """What became durable since the last call; what earlier learners took does not count."""
@@ -124,7 +123,7 @@ class Inbox:
                 due[key] = attempt, not taken or (before[0] == attempt and before[1])
             if done:
                 due.pop(key, None)
-                answers.append((peer, Message("committed", {"episode": episode})))
+                answers.append((peer, Message("committed", {"episode": episode, "asked": message.kind})))
             elif message.kind == "finish":
                 due[key] = attempt, True
         except (SpecMismatchError, EpisodeError, ProtocolError) as error:
@@ -147,6 +146,8 @@ class Inbox:
         if held.size == 0:
             self._check_begin(episode, records[0])
         try:
+            if held.descriptor < 0:
+                held.descriptor = os.open(held.path, _NEW, 0o644)
             write_all(held.descriptor, [data])
         except OSError:
             self._forget(episode, held)  # opened again, it is cut behind its last whole record
@@ -180,7 +181,7 @@ class Inbox:
         if info is None and held.path.with_suffix(".damaged").exists():
             raise EpisodeError("makes no valid episode and was set aside", episode=episode)
         if info is None and held.rows and not self._is_committed(episode):
-            return False  # its journal has vanished
+            return False  # it has vanished
         self._counted.pop(episode, None)
         self.problem = ""
         if info is not None:
@@ -232,7 +233,7 @@ class Inbox:
 
     def _hold(self, episode: str) -> _Held:
         held = self._held.pop(episode, None)
-        if held is not None and os.fstat(held.descriptor).st_nlink == 0:
+        if held is not None and held.descriptor >= 0 and os.fstat(held.descriptor).st_nlink == 0:
             os.close(held.descriptor)  # somebody removed it
             held = None
         if held is None:
@@ -246,7 +247,8 @@ class Inbox:
 
     def _forget(self, episode: str, held: _Held) -> None:
         self._held.pop(episode, None)
-        os.close(held.descriptor)
+        if held.descriptor >= 0:
+            os.close(held.descriptor)
 
     def _sync(self) -> None:
         """Make what was written durable. Raises DiskFullError or StoreError, and takes back what may be lost."""
@@ -290,9 +292,16 @@ class Inbox:
             del due[key]
 
 
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+
+
 def _open(path: Path) -> _Held:
-    """The journal at ``path``, made when missing, cut behind its last whole record."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    """The journal at ``path`` as far as there is one, cut behind its last whole record."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    except FileNotFoundError:
+        path.parent.stat()  # without the folder nothing can be taken
+        return _Held(path)
     held = _Held(path, descriptor)
     try:
         size = os.fstat(descriptor).st_size

@@ -212,15 +212,21 @@ class Outbox:
             shipment.final, shipment.asked_s = "finish", -math.inf
         elif now_s - shipment.grown_s > IDLE_S:
             shipment.grown_s = now_s
-            journal = self.root / "journal" / f"{shipment.id}.journal"
-            there = journal.exists()
-            if (there and _writer_lives(journal)) or os.fstat(shipment.descriptor).st_size != size:
+            fate = self._fate(shipment)
+            if not fate or os.fstat(shipment.descriptor).st_size != size:
                 return
-            file = self.root / "episodes" / f"{shipment.id}.zarr.zip"
-            kept = there or file.exists() or journal.with_suffix(".damaged").exists()
-            shipment.final, shipment.asked_s = ("finish" if kept else "discard"), -math.inf
-            if size - shipment.sent > MAX_PART_BYTES and kept:
+            shipment.final, shipment.asked_s = fate, -math.inf
+            if size - shipment.sent > MAX_PART_BYTES and fate == "finish":
                 self.problem = f"episode {shipment.id}: damaged, or a step of over {MAX_PART_BYTES} bytes: cut there"
+
+    def _fate(self, shipment: _Shipment) -> str:
+        """What became of the episode here: finish, discard, or nothing yet."""
+        journal = self.root / "journal" / f"{shipment.id}.journal"
+        if journal.exists():
+            return "" if _writer_lives(journal) else "finish"
+        file = self.root / "episodes" / f"{shipment.id}.zarr.zip"
+        kept = file.exists() or journal.with_suffix(".damaged").exists() or _has_end(shipment.path)
+        return "finish" if kept else "discard"
 
     def _next_note(self, now_s: float) -> Message | None:
         if not self._notes or now_s - self._note_s < RESEND_S:
@@ -243,11 +249,18 @@ class Outbox:
         if shipment is None:
             return
         if message.kind == "committed":
-            self._drop(shipment)
+            self._committed(shipment, fields["asked"])
         elif message.kind == "refused":
             self._park(shipment, str(fields["reason"]))
         elif message.kind == "durable" and fields["attempt"] == shipment.attempt:
             self._holds(shipment, fields, now_s)
+
+    def _committed(self, shipment: _Shipment, asked: str) -> None:
+        """The learner has it as a file. A learner that was killed while it discarded has not heard of the end of that."""
+        if asked != "discard" and not shipment.ended and self._fate(shipment) == "discard":
+            shipment.phase, shipment.final, shipment.asked_s = _Phase.SHIP, "discard", -math.inf
+        else:
+            self._drop(shipment)
 
     def _holds(self, shipment: _Shipment, fields: Mapping[str, Any], now_s: float) -> None:
         offset, reset = int(fields["offset"]), bool(fields["reset"])
@@ -296,6 +309,14 @@ def _ask(shipment: _Shipment) -> None:
     shipment.phase, shipment.final = _Phase.ASK, ""
     shipment.attempt += 1
     shipment.asked_s = -math.inf
+
+
+def _has_end(journal: Path) -> bool:
+    """Whether the last whole record says that the episode ended: one that is discarded never says so."""
+    kind = ""
+    for record, _ in scan_records(memoryview(journal.read_bytes())):
+        kind = record.header.get("kind")
+    return kind == "end"
 
 
 def _writer_lives(journal: Path) -> bool:

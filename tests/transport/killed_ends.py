@@ -13,8 +13,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from tests.data.recorded_rows import make_row, make_spec
 from tests.transport.malformed import Flood
 
 _ACTOR = struct.Struct("<IIQII")  # running ordinal, rows appended to it, newest version, stale ones, torn ones
-_LEARNER = struct.Struct("<QII")  # version, intruders seen among the actors, rounds of its loop
+_LEARNER = struct.Struct("<QII")  # version, intruders seen among the actors, messages turned away
 PERIOD_S = 0.003
 
 
@@ -50,7 +49,7 @@ class Damage:
     garbage_accepted: int = 0
     unauthenticated_accepted: int = 0
     server_alive: bool = True
-    dropped: Counter[str] = field(default_factory=Counter)
+    turned_away: int = 0  # messages and handshakes, as far as the killed learners noted it
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -106,7 +105,7 @@ class KilledEnds:
         damage.server_alive = self._end("learner", timeout_s) == 0 and codes == [0] * len(codes)
         self.flood.close()
         self._zygote.communicate(timeout=30)
-        _, intruders, _ = _LEARNER.unpack((self.root / "learner.notes").read_bytes())
+        _, intruders, damage.turned_away = _LEARNER.unpack((self.root / "learner.notes").read_bytes())
         damage.unauthenticated_accepted += intruders
         for name in self.names:
             _, _, _, stale, torn = self._noted(name)
@@ -129,10 +128,12 @@ class KilledEnds:
         told = session.ids()
         damage.duplicated += len(told) - len(set(told))
         missing = set(told)
+        strays = {path.stem for path in (self.root / "session" / "journal").iterdir() if path.stat().st_size}
         for name in self.names:
             store = EpisodeStore.open(self.root / name)
             for id in store.ids():
                 missing.discard(id)
+                strays.discard(id)
                 ours = store.read(id)
                 damage.episodes += 1
                 damage.steps += ours.steps
@@ -146,6 +147,7 @@ class KilledEnds:
             intruder = session.read(id).metadata.get("ordinal", -1) == self.flood.ordinal
             damage.unauthenticated_accepted += intruder
             damage.garbage_accepted += not intruder
+        damage.garbage_accepted += len(strays)
         damage.garbage_accepted += sum(info.note == "garbage" for info in session.infos(excluded=True))
 
     def _make_files(self) -> None:
@@ -265,11 +267,12 @@ def _learn(root: Path, address: str, actors: set[str]) -> bool:
     """Take episodes in and publish weights until told to end."""
     told, notes = _Told(), _map(root / "learner.notes")
     store = EpisodeStore.open(root / "session")
+    turned_away = _LEARNER.unpack_from(notes)[2]
     with ZmqLearner(store, address, keys="server", key_folder=root / "keys") as link:
         while not told.end:
-            version, intruders, rounds = _LEARNER.unpack_from(notes)
+            version, intruders, _ = _LEARNER.unpack_from(notes)
             intruders += sum(actor.name not in actors for actor in link.actors())
-            _LEARNER.pack_into(notes, 0, version + 1, intruders, rounds + 1)
+            _LEARNER.pack_into(notes, 0, version + 1, intruders, turned_away + link.dropped.total())
             link.publish(version + 1, {"w": np.full(200_000, version + 1, np.int64), "b": np.full(3, version + 1)})
             link.arrivals()
             time.sleep(0.05)
@@ -292,9 +295,7 @@ def _serve(root: Path, port: str) -> None:
             try:
                 names = {path.stem for path in root.glob("*.notes")}
                 well = (
-                    _learn(root, address, names)
-                    if name == "learner"
-                    else _act(root, address, name, *map(int, numbers))
+                    _learn(root, address, names) if name == "learner" else _act(root, address, name, *map(int, numbers))
                 )
             finally:
                 os._exit(0 if well else 1)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgpack
@@ -13,13 +14,15 @@ import numpy as np
 import zmq
 
 from robot_rl.data.episode_id import new_id
-from robot_rl.data.journal import frame_record
-from robot_rl.data.recording import begin_header
+from robot_rl.data.journal import frame_record, scan_records
+from robot_rl.data.recording import end_header
+from robot_rl.data.store import EpisodeStore
 from robot_rl.transport.endpoint import connect
 from robot_rl.transport.keys import KeyRing
 from robot_rl.transport.learner import MAX_FRAME_BYTES
 from robot_rl.transport.messages import Message, encode
-from tests.data.recorded_rows import make_spec
+from robot_rl.types import EpisodeEnd
+from tests.data.recorded_rows import make_row, make_spec
 
 Frames = list[bytes]
 
@@ -32,6 +35,7 @@ class Flood:
 
     def __init__(self, address: str, keys: Path, seed: int) -> None:
         self.sent: Counter[str] = Counter()
+        self._count = 0
         self._random = np.random.default_rng(seed)
         self._context: zmq.Context[Any] = zmq.Context()
         ring = KeyRing(keys)
@@ -52,7 +56,8 @@ class Flood:
     def send(self, count: int) -> None:
         """``count`` messages of all kinds in turn; those that nobody takes at the moment count as well."""
         for _ in range(count):
-            kind = list(KINDS)[sum(self.sent.values()) % len(KINDS)]
+            kind = list(KINDS)[self._count % len(KINDS)]
+            self._count += 1
             sockets = [self._known] if kind != "wrong key" else [self._stranger, self._plain]
             for socket in sockets:
                 try:
@@ -74,8 +79,18 @@ def _limit(socket: zmq.Socket[Any]) -> None:
 
 
 def journal_of_an_episode(episode: str) -> bytes:
-    """The first record of a journal that a learner would take from whoever may connect."""
-    return b"".join(frame_record(0, begin_header(episode, make_spec(), {}, {"ordinal": Flood.ordinal})))
+    """A whole journal that a learner would take from whoever may connect."""
+    with TemporaryDirectory() as folder:
+        store = EpisodeStore.create(folder, spec=make_spec())
+        with store.begin(make_spec(), {"ordinal": Flood.ordinal}) as writer:
+            for t in range(3):
+                writer.append(make_row(make_spec(), 0, t, final=t == 2))
+        (path,) = (Path(folder) / "journal").iterdir()
+        records = [record for record, _ in scan_records(memoryview(path.read_bytes()))]
+    records[0].header["id"] = episode
+    return b"".join(
+        b"".join(frame_record(record.sequence, record.header, record.buffers)) for record in records
+    ) + b"".join(frame_record(len(records), end_header(EpisodeEnd("time_limit", None, 2), {}, 0, episode)))
 
 
 def _part(data: bytes, episode: str = "", offset: int = 0, **fields: Any) -> Frames:
