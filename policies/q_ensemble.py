@@ -36,14 +36,17 @@ class QEnsemble(nn.Module):
         self.layers = nn.ModuleList(_EnsembleLayer(members, a, b, layer_norm) for a, b in pairwise(sizes))
         self.out = _EnsembleLinear(members, sizes[-1], 1)
 
-    def forward(self, features: Tensor, action: Tensor) -> Tensor:
-        """Features [B, F] and normalised actions [B, A] (or [E, B, ...] for one input each) -> values [E, B]."""
+    def forward(self, features: Tensor, action: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Features [B, F] and normalised actions [B, A] (or [E, B, ...] for one input each) -> values [E, B].
+
+        With ``chosen`` [M] only those members are computed: values [M, B].
+        """
         x = torch.cat((features, action), dim=-1)
         if x.dim() == 2:
-            x = x.expand(self.members, *x.shape)
+            x = x.expand(self.members if chosen is None else len(chosen), *x.shape)
         for layer in self.layers:
-            x = layer(x)
-        return self.out(x).squeeze(-1)
+            x = layer(x, chosen)
+        return self.out(x, chosen).squeeze(-1)
 
 
 class _EnsembleLinear(nn.Module):
@@ -55,8 +58,9 @@ class _EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        weight, bias = (value if chosen is None else value[chosen] for value in (self.weight, self.bias))
+        return torch.baddbmm(bias, x, weight)
 
 
 class _EnsembleLayer(nn.Module):
@@ -70,8 +74,9 @@ class _EnsembleLayer(nn.Module):
             self.scale = nn.Parameter(torch.ones(members, 1, outputs))
             self.shift = nn.Parameter(torch.zeros(members, 1, outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.linear(x)
+    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        x = self.linear(x, chosen)
         if self.layer_norm:
-            x = F.layer_norm(x, x.shape[-1:]) * self.scale + self.shift
+            scale, shift = (value if chosen is None else value[chosen] for value in (self.scale, self.shift))
+            x = F.layer_norm(x, x.shape[-1:]) * scale + shift
         return self.activation(x)

@@ -202,7 +202,8 @@ class Rlpd:
         """Mean squared error of all critics against one target; its mean value and mean target."""
         with torch.no_grad(), self._cast():
             next_action, log_prob = self.policy.sample(next_features, noise)
-            ahead = self.target(next_features, next_action).float()[chosen].amin(dim=0)
+            members = None if self.subset == self.members else chosen
+            ahead = self.target(next_features, next_action, members).float().amin(dim=0)
             if self.entropy_backup:
                 ahead = ahead - log_temperature.exp() * log_prob
             target = reward + bootstrap * ahead

@@ -111,6 +111,7 @@ def test_critics_are_independent_networks() -> None:
     for member in range(4):
         single.load_state_dict({name: value[member : member + 1] for name, value in ensemble.state_dict().items()})
         torch.testing.assert_close(single(features, action)[0], together[member])
+    torch.testing.assert_close(ensemble(features, action, torch.tensor([3, 1])), together[[3, 1]])
 
 
 def test_log_probability_is_that_of_the_squashed_gaussian() -> None:
