@@ -111,6 +111,7 @@ class MujocoRobot:
         self._clock = SimulationClock(self)
         self._simulation: Simulation | None = None
         self._overview: Overview | None = None
+        self._seed = 0  # of the running episode
         self._ticks = 0  # of the clock's life
         self._mode, self._stops = "stopped", 0
         self._observation: Observation | None = None
@@ -142,7 +143,8 @@ class MujocoRobot:
     def render(self) -> Array:
         """The scene from outside, RGB uint8 [360, 480, 3], whatever the cameras. Raises RobotError without OpenGL."""
         if self._overview is None:
-            self._overview = Overview(self._scene, self._arm)
+            self._overview = Overview(self._scene, self._arm, randomization=self._outfit.randomization)
+            self._overview.vary(self._seed)
         return self._overview.draw(self.physics)
 
     def connect(self) -> EnvSpec:
@@ -181,6 +183,9 @@ class MujocoRobot:
             stops, self._mode = self._stops, "stopped"
             self._arbiter.reset()
         self._observation = None
+        self._seed = request.seed
+        if self._overview is not None:
+            self._overview.vary(request.seed)
         took, latched = simulation.start(request, self.time_ns)
         self._ticks += took
         with self._switch:

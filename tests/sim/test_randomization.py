@@ -143,6 +143,20 @@ def test_pictures_differ_between_seeds_and_not_within(ranges):
     assert np.abs(images[0] - described).mean() > 0.2
 
 
+def test_the_overview_shows_the_colours_of_the_episode_from_a_camera_that_stays():
+    ranges = Randomization(colour=0.3, camera_position_m=0.3)
+    with robot_with(ranges) as robot, robot_with(ranges) as late, robot_with(Randomization(colour=0.3)) as still:
+        images = []
+        for seed in (1, 2, 1):
+            robot.reset(ResetRequest(seed=seed))
+            images.append(robot.render())
+        for other in (late, still):  # draws for the first time amid an episode
+            other.reset(ResetRequest(seed=1))
+            np.testing.assert_array_equal(other.render(), images[0])
+    np.testing.assert_array_equal(images[0], images[2])
+    assert np.abs(images[0].astype(int) - images[1]).mean() > 1.0
+
+
 def test_a_dimmer_light_is_darker():
     rig = CameraRig([FRONT], codec="raw")
     brightness = []
