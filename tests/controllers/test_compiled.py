@@ -73,3 +73,41 @@ def test_a_cache_shared_with_a_type_that_this_process_lacks_is_begun_anew(tmp_pa
         command = [sys.executable, "-c", f"import {name}_law"]
         result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert result.stdout.split() == ["3.0"], result.stderr
+
+
+def test_of_two_processes_that_need_a_kernel_at_one_moment_one_compiles_it_and_the_other_loads_it(tmp_path):
+    """Both wait for each other before the call; without turns both would compile, and write one index."""
+    (tmp_path / "shared_law.py").write_text(
+        "import sys\nfrom controllers.compiled import kernel\n\n"
+        "@kernel\ndef inner(value):\n    return 2.0 * value\n\n"
+        "@kernel\ndef twice(value):\n    return inner(value)\n\n"
+        "print('ready', flush=True)\nsys.stdin.readline()\n"
+        "value = 1.5 if sys.argv[1] == 'number' else 3\n"
+        "print(twice(value), sum(twice.stats.cache_misses.values()), sum(twice.stats.cache_hits.values()))\n"
+    )
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+
+    def outcomes(*kinds: str) -> list[list[str]]:
+        both = [
+            subprocess.Popen(
+                [sys.executable, str(tmp_path / "shared_law.py"), kind], env=environment, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )
+            for kind in kinds
+        ]  # fmt: skip
+        for process in both:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in both:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return [process.communicate(timeout=120)[0].split() for process in both]
+
+    assert sorted(outcomes("number", "number")) == [["3.0", "0", "1"], ["3.0", "1", "0"]]
+    assert outcomes("number", "whole") == [["3.0", "0", "1"], ["6.0", "1", "0"]]
+    assert outcomes("number", "whole") == [["3.0", "0", "1"], ["6.0", "0", "1"]]  # neither took the other's place
