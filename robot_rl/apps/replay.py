@@ -45,10 +45,13 @@ def run(config: Any) -> None:
         path = Path(config.root) / "runs" / "replay" / episode.id
         viewer = viewer_of(env, config.show, path) if config.show else None
         listeners = [deviation] if viewer is None else [deviation, viewer.listener]
-        end = run_episode(start, _policy(episode, actions, env.spec), listeners, seed=seed)
+        try:
+            end = run_episode(start, _policy(episode, actions, env.spec), listeners, seed=seed)
+        finally:
+            if viewer is not None:
+                viewer.close()
     _report(episode, end, deviation)
-    if viewer is not None:
-        viewer.close()
+    if viewer is not None and viewer.written:
         print(viewer.hint())
 
 
