@@ -12,13 +12,10 @@ import logging
 import math
 import os
 import queue
-import secrets
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,21 +24,19 @@ import zmq
 
 from robot_rl.errors import ProtocolError
 from robot_rl.interfaces import Arrivals, PeerStatus, Weights
-from robot_rl.transport.actor import ADDRESS, MAX_SIGNALS
+from robot_rl.transport.actor import ADDRESS
 from robot_rl.transport.endpoint import listen
 from robot_rl.transport.inbox import Inbox
 from robot_rl.transport.messages import MAX_HEADER_BYTES, MAX_PART_BYTES, Message, decode, encode
+from robot_rl.transport.roll import ActorRoll
 from robot_rl.transport.weights import WeightsShelf
 from robot_rl.types import EMPTY, Arrays
 
 if TYPE_CHECKING:
     from robot_rl.data.store import EpisodeStore
 
-FORGET_S = 30.0
-MAX_ACTORS = 256
 MAX_QUEUED_BYTES = 64 * 2**20
 MAX_BATCH = 256
-MAX_SIGNAL_BYTES = 2048  # 64 of them fit a heartbeat
 _FOR_DISK: Mapping[str, Mapping[str, type]] = {
     "where": {"episode": str, "attempt": int},
     "part": {"episode": str, "attempt": int, "offset": int},
@@ -52,16 +47,6 @@ _FOR_DISK: Mapping[str, Mapping[str, type]] = {
 _BEAT: Mapping[str, Any] = {"actor": str, "start": str, "lag_bytes": int, "lag_s": float, "problem": str, "heard": list}
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Actor:
-    """One start of an actor, by its heartbeats."""
-
-    peer: bytes
-    status: PeerStatus
-    heard_s: float
-    signals: dict[str, list[Any]] = field(default_factory=dict)  # not acknowledged yet, by id
 
 
 class ZmqLearner:
@@ -80,7 +65,6 @@ class ZmqLearner:
         key_folder: str | Path | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()  # garbage, overload, unauthorized, failed
-        self._start = secrets.token_hex(8)
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in _OPTIONS.items():
@@ -94,12 +78,10 @@ class ZmqLearner:
             raise
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         self._inbox = Inbox(store)
-        self._shelf = WeightsShelf(self._start)
-        self._actors: dict[str, _Actor] = {}
-        self._kept: dict[str, list[Any]] = {}  # the last signal of each kind that later actors hear too
-        self._signal_count = 0
+        self._roll = ActorRoll()
+        self._shelf = WeightsShelf(self._roll.learner)
         self._arrived = Arrivals()
-        self._lock = threading.Lock()  # over actors, signals, arrivals and the bytes in the queue
+        self._lock = threading.Lock()  # over arrivals and the bytes in the queue
         self._work: queue.SimpleQueue[tuple[bytes, Message] | None] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._answers: deque[tuple[bytes, Message]] = deque()
@@ -128,27 +110,12 @@ class ZmqLearner:
 
     def signal(self, kind: str, payload: Mapping[str, Any] = EMPTY, *, actor: str = "", keep: bool = False) -> None:
         """Tell all actors, or those named ``actor``; with ``keep`` also those that join later. Raises ProtocolError."""
-        with self._lock:
-            told = [f"{self._start}-{self._signal_count}", kind, dict(payload)]
-            if len(encode(Message("beat", {"signals": [told]}))[0]) > MAX_SIGNAL_BYTES:
-                raise ProtocolError(f"signal '{kind}' is too large", limit=f"{MAX_SIGNAL_BYTES} bytes")
-            self._signal_count += 1
-            if keep:
-                self._kept[kind] = told
-            for there in self._actors.values():
-                if not actor or there.status.name == actor:
-                    there.signals[told[0]] = told
-                    while len(there.signals) > MAX_SIGNALS:
-                        del there.signals[next(iter(there.signals))]
+        self._roll.signal(kind, payload, actor, keep)
         self._tell()
 
     def actors(self) -> Sequence[PeerStatus]:
         """The actors heard within the last 30 s, by name."""
-        now_s = time.monotonic()
-        with self._lock:
-            there = [(actor.status, now_s - actor.heard_s) for actor in self._actors.values()]
-        found = [_aged(status, age_s) for status, age_s in there]
-        return sorted(found, key=lambda status: status.name)
+        return self._roll.statuses()
 
     @property
     def problem(self) -> str:
@@ -203,9 +170,10 @@ class ZmqLearner:
                     self._send(*self._answers.popleft())
                 if self._tell_all:
                     self._tell_all = False
-                    self._beat_all()
+                    self._beat()
                 self._receive_all()
-                self._forget_silent()
+                for peer in self._roll.forget_silent():
+                    self._shelf.forget(peer)
             except Exception:  # one bad message must not silence the learner: it goes on
                 self.counts["failed"] += 1
                 _log.exception("the learner's transport failed; it goes on")
@@ -252,33 +220,16 @@ class ZmqLearner:
         self._work.put((peer, message))
 
     def _hear_beat(self, peer: bytes, fields: Mapping[str, Any]) -> None:
-        version, start = fields["version"], fields["start"]
+        version = fields["version"]
         if not (version is None or type(version) is int):
             raise ProtocolError(f"version {version!r}")
-        status = PeerStatus(
-            fields["actor"], 0.0, version, fields["lag_bytes"], fields["lag_s"], fields["problem"][:1000]
-        )
-        with self._lock:
-            actor = self._actors.get(start)
-            if actor is None:
-                if len(self._actors) >= MAX_ACTORS:
-                    raise ProtocolError("too many actors", limit=f"{MAX_ACTORS}")
-                actor = self._actors[start] = _Actor(peer, status, 0.0)
-                actor.signals = {told[0]: told for told in self._kept.values()}
-            actor.peer, actor.status, actor.heard_s = peer, status, time.monotonic()
-            for id in fields["heard"]:
-                actor.signals.pop(id, None)
-        self._send(peer, self._beat(actor))
+        self._roll.hear(peer, fields)
+        self._beat(peer)
 
-    def _beat(self, actor: _Actor) -> Message:
-        with self._lock:
-            signals = list(actor.signals.values())[:64]
-        fields = {"learner": self._start, "version": self._shelf.version, "problem": self._inbox.problem[:1000]}
-        return Message("beat", fields | {"signals": signals})
-
-    def _beat_all(self) -> None:
-        for actor in list(self._actors.values()):
-            self._send(actor.peer, self._beat(actor))
+    def _beat(self, peer: bytes | None = None) -> None:
+        """Tell all actors, or one, of the newest weights and of signals."""
+        for there, message in self._roll.beats(self._shelf.version, self._inbox.problem, peer):
+            self._send(there, message)
 
     def _send(self, peer: bytes, message: Message) -> None:
         """Send, or drop for a peer that has gone or does not read: it will ask again."""
@@ -286,13 +237,6 @@ class ZmqLearner:
             self._socket.send_multipart([peer, *encode(message)], zmq.NOBLOCK, copy=False)
         except zmq.ZMQError:
             self.counts["unsent"] += 1
-
-    def _forget_silent(self) -> None:
-        now_s = time.monotonic()
-        with self._lock:
-            gone = [start for start, actor in self._actors.items() if now_s - actor.heard_s > FORGET_S]
-            for start in gone:
-                self._shelf.forget(self._actors.pop(start).peer)
 
     # --- disk thread --------------------------------------------------------------------------------------------------
 
@@ -341,7 +285,3 @@ def _check_types(message: Message, wanted: Mapping[str, type]) -> None:
         value: Any = message.fields.get(name)
         if type(value) is not kind or (kind in (int, float) and not 0 <= value < math.inf):
             raise ProtocolError(f"'{name}' of '{message.kind}' is {value!r}"[:200], limit=kind.__name__)
-
-
-def _aged(status: PeerStatus, age_s: float) -> PeerStatus:
-    return replace(status, age_s=age_s)

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from robot_rl.transport.messages import MAX_PART_BYTES, Message
 
 EDITS = ("success", "exclude", "note", "deleted")
 PART_BYTES = 256 * 1024
+PART_RECORDS = 64  # looked through in one go: half a millisecond in which the control thread may have to wait
 WINDOW_BYTES = 8 * 2**20
 SHIP_PERIOD_S = 0.05  # rows of this long travel together
 RESEND_S = 3.0
@@ -197,7 +199,7 @@ class Outbox:
         for limit in (PART_BYTES, MAX_PART_BYTES):
             content = memoryview(os.pread(shipment.descriptor, limit, shipment.sent))
             whole, records = 0, 0
-            for record, end in scan_records(content, shipment.records):
+            for record, end in islice(scan_records(content, shipment.records), PART_RECORDS):
                 whole, records = end, records + 1
                 shipment.ended = record.header.get("kind") == "end"
             if whole or shipment.sent + limit >= size:
@@ -256,7 +258,7 @@ class Outbox:
             self._holds(shipment, fields, now_s)
 
     def _committed(self, shipment: _Shipment, asked: str) -> None:
-        """The learner has it as a file. A learner that was killed while it discarded has not heard of the end of that."""
+        """The learner has it as a file: done, unless it was killed in the middle of discarding it."""
         if asked != "discard" and not shipment.ended and self._fate(shipment) == "discard":
             shipment.phase, shipment.final, shipment.asked_s = _Phase.SHIP, "discard", -math.inf
         else:

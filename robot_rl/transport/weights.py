@@ -33,7 +33,7 @@ def pack_weights(weights: Weights) -> bytes:
     return b"".join([_COUNT.pack(len(frames)), sizes, *frames])
 
 
-def unpack_weights(blob: bytes | bytearray) -> Weights:
+def unpack_weights(blob: bytes | memoryview) -> Weights:
     """Inverse of ``pack_weights``; the tensors are read-only views of ``blob``. Raises ProtocolError."""
     view = memoryview(blob).toreadonly()
     try:
@@ -123,7 +123,7 @@ class WeightsFetch:
         self._offered: tuple[str, int] | None = None
         self._have: tuple[str, int] | None = None
         self._coming: tuple[str, int, int, str] | None = None  # learner, version, size, sha256
-        self._content = bytearray()
+        self._content = np.empty(0, np.uint8)
         self._filled = 0
         self._asked_s = -math.inf
 
@@ -151,13 +151,14 @@ class WeightsFetch:
         if size > self._max_bytes:
             raise ProtocolError(f"weights of {size} bytes", limit=f"{self._max_bytes} bytes")
         if offset == 0 and self._is_news(learner, version):
-            self._coming, self._content, self._filled = (learner, version, size, sha256), bytearray(size), 0
+            self._coming, self._filled = (learner, version, size, sha256), 0
+            self._content = np.empty(size, np.uint8)  # no memory is touched until it is filled
         if self._coming != (learner, version, size, sha256) or offset != self._filled:
             return None  # late or repeated: another transfer is under way
         if offset + data.size > size:
             self._coming = None
             raise ProtocolError(f"a chunk ends at byte {offset + data.size}", limit=f"{size} bytes")
-        self._content[offset : offset + data.size] = data.data
+        self._content[offset : offset + data.size] = data
         self._filled += data.size
         self._asked_s = -math.inf  # the next chunk may be asked for at once
         return self._finish(learner, version, sha256) if self._filled == size else None
@@ -172,7 +173,7 @@ class WeightsFetch:
         return self._have is None or self._have[0] != learner or version > self._have[1]
 
     def _finish(self, learner: str, version: int, sha256: str) -> Weights:
-        content, self._content, self._coming = self._content, bytearray(), None
+        content, self._content, self._coming = self._content.data, np.empty(0, np.uint8), None
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ProtocolError(f"weights of version {version} differ from their sum")
         weights = unpack_weights(content)

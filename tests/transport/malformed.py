@@ -93,7 +93,7 @@ def journal_of_an_episode(episode: str) -> bytes:
     ) + b"".join(frame_record(len(records), end_header(EpisodeEnd("time_limit", None, 2), {}, 0, episode)))
 
 
-def _part(data: bytes, episode: str = "", offset: int = 0, **fields: Any) -> Frames:
+def _part(data: bytes, episode: str = "", offset: Any = 0, **fields: Any) -> Frames:
     about = {"episode": episode or new_id(), "attempt": 0, "offset": offset, **fields}
     return [bytes(frame) for frame in encode(Message("part", about, {"data": np.frombuffer(data, np.uint8)}))]
 
@@ -136,7 +136,7 @@ def _escape(random: np.random.Generator) -> Frames:
 
 
 def _types(random: np.random.Generator) -> Frames:
-    return _part(b"abc", **{"offset": "0"}) if random.random() < 0.5 else _part(b"abc", attempt=-1)
+    return _part(b"abc", offset="0") if random.random() < 0.5 else _part(b"abc", attempt=-1)
 
 
 def _note(random: np.random.Generator) -> Frames:
