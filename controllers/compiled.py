@@ -30,7 +30,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def kernel(function: _Function) -> _Function:
     """Compile ``function`` in nopython mode, without the interpreter's lock, at its first call; or load it."""
-    dispatcher: Any = njit(function, nogil=True, no_cfunc_wrapper=True)
+    options: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}  # nobody passes kernels around
+    dispatcher: Any = njit(function, **options)
     if getattr(config, "DISABLE_JIT", False):  # plain Python, for a debugger
         return dispatcher
     try:

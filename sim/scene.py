@@ -21,10 +21,7 @@ from robot_rl.geometry import pose_inverse, pose_multiply
 from robot_rl.types import Array
 from sim.arms.arm import Arm
 from sim.cameras import Profile, SceneCamera
-from sim.objects import GRASP, LINK, Part, SceneObject, Shape
-
-__all__ = ["TCP_SITE", "TIMESTEP_S", "Part", "Scene", "SceneModel", "SceneObject", "Shape", "arm_chain", "build_scene",
-           "chain_table", "set_mass"]  # fmt: skip
+from sim.objects import GRASP, LINK, SceneObject
 
 TCP_SITE = "tcp"
 TIMESTEP_S = 0.002

@@ -15,8 +15,9 @@ from controllers.safety_limits import SafetyLimits
 from robot_rl.types import ActionKind, Array, Arrays
 from sim.arms.arm import Arm
 from sim.measurement import Measurement
+from sim.objects import SceneObject
 from sim.physics import Physics
-from sim.scene import Scene, SceneObject, arm_chain, build_scene, joint_couplings
+from sim.scene import Scene, arm_chain, build_scene, joint_couplings
 
 TCP, JOINTS = "arm0/tcp", "arm0/joints"
 

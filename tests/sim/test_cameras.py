@@ -10,8 +10,9 @@ from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import ResetRequest
 from sim.cameras import CameraRig, Profile, SceneCamera
 from sim.mujoco_robot import MujocoRobot
+from sim.objects import SceneObject
 from sim.overview import Overview
-from sim.scene import Scene, SceneObject
+from sim.scene import Scene
 from tests.sim.lift_env import configured
 
 SCENE = Scene([SceneObject("cube", "box", (0.03, 0.03, 0.03), rgba=(1, 0, 0, 1), position_m=(0.5, 0.0, 0.03))])

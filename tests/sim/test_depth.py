@@ -15,7 +15,8 @@ from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import DEPTH_CODEC, CameraSpec, Frame, ResetRequest
 from sim.cameras import CameraRig, SceneCamera
 from sim.mujoco_robot import MujocoRobot
-from sim.scene import Scene, SceneObject
+from sim.objects import SceneObject
+from sim.scene import Scene
 from tests.data.recorded_rows import make_row, make_spec
 from tests.sim.lift_env import configured
 

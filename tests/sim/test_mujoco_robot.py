@@ -15,7 +15,8 @@ from robot_rl.errors import (
 from robot_rl.types import Observation, Phase, ResetRequest, TargetChunk
 from sim.arms.panda import panda
 from sim.mujoco_robot import MujocoRobot
-from sim.scene import Scene, SceneObject
+from sim.objects import SceneObject
+from sim.scene import Scene
 
 STEP_NS = 50_000_000
 SCENE = Scene([SceneObject("cube", "box", (0.02, 0.02, 0.02), position_m=(0.5, 0.2, 0.02))])

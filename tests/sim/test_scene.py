@@ -11,7 +11,8 @@ from sim.arms.panda import panda
 from sim.arms.planar import planar
 from sim.arms.ur5e import ur5e
 from sim.cameras import Profile, SceneCamera
-from sim.scene import TCP_SITE, Scene, SceneObject, arm_chain, build_scene, chain_table
+from sim.objects import SceneObject
+from sim.scene import TCP_SITE, Scene, arm_chain, build_scene, chain_table
 from tests.controllers.panda import ROWS, TCP_POSE, panda_chain
 
 CUBE = SceneObject("cube", "box", (0.02, 0.02, 0.02), position_m=(0.5, 0.0, 0.02))
