@@ -1,20 +1,23 @@
-"""Any gymnasium environment with a Box action behind the Env contract."""
+"""Any gymnasium environment behind the Env contract."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # asked by environments that draw with pygame
+if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # else it looks for a screen, and complains
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 
 from robot_rl.errors import ConfigError, RobotError
-from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Arrays, ArraySpec, CameraSpec, EnvSpec
+from robot_rl.types import ActionSpec, Array, Arrays, EnvSpec
 from sim.adapted_env import AdaptedEnv, Outcome, Seen
+from sim.gymnasium_spaces import ActionVector, camera, is_image, leaves, values, vector
 
 ACTION = "action"
 STATE, CAMERA = "state", "camera"  # what a Box observation is called: it has no name
@@ -57,9 +60,9 @@ def gymnasium_env(
 class Gymnasium:
     """Simulator over an environment object, which it owns.
 
-    A Box observation is ``state``, a Dict one array per entry, nested ones joined by ``/``; images (uint8, [h, w, 1 or
-    3]) are cameras. The action is one raw part. Success is what ``info`` says under ``is_success`` or ``success``, or
-    a reward of at least ``success_reward``.
+    An observation is ``state``, a Dict or Tuple one array per entry, nested ones joined by ``/``, choices one-hot;
+    images (uint8, [h, w, 1 or 3]) are cameras. The action is one raw part, of choices a score each (ActionVector). Success is
+    what ``info`` says under ``is_success`` or ``success``, or a reward of at least ``success_reward``.
     """
 
     def __init__(
@@ -72,18 +75,18 @@ class Gymnasium:
         """Raises ConfigError for spaces without a place in the contract; ``env`` is closed then."""
         self._env, self._success_reward = env, success_reward
         try:
-            self._box = _action_box(env.action_space)
-            leaves = list(_leaves(env.observation_space))
-            images = {name or CAMERA: space for name, space in leaves if _is_image(space)}
-            vectors = {name or STATE: space for name, space in leaves if not _is_image(space)}
+            self._action = ActionVector(env.action_space)
+            parts = list(leaves(env.observation_space))
+            images = {name or CAMERA: space for name, space in parts if is_image(space)}
+            self._vectors = {name or STATE: space for name, space in parts if not is_image(space)}
             rate_hz = step_rate_hz or _rate_hz(env)
             self._spec = EnvSpec(
                 robot="gymnasium",
                 task=task,
                 step_rate_hz=rate_hz,
-                observation={name: _vector(name, space) for name, space in vectors.items()},
-                action=ActionSpec((_raw(self._box),)),
-                cameras={name: _camera(box, rate_hz) for name, box in images.items()},
+                observation={name: vector(name, space) for name, space in self._vectors.items()},
+                action=ActionSpec((self._action.part(ACTION),)),
+                cameras={name: camera(space, rate_hz) for name, space in images.items()},
                 arm_parts=(),
             )
         except BaseException:
@@ -103,9 +106,8 @@ class Gymnasium:
 
     def step(self, targets: Arrays) -> Outcome:
         """One step of the environment; its own truncation, if any, stays one."""
-        box = self._box
-        action = targets[ACTION].reshape(box.shape).astype(box.dtype)
-        observation, reward, terminated, truncated, info = self._env.step(np.clip(action, box.low, box.high))
+        action = self._action.action(targets[ACTION])
+        observation, reward, terminated, truncated, info = self._env.step(action)
         told = any(bool(info.get(key, False)) for key in _SUCCESS_KEYS)
         success = told or (self._success_reward is not None and float(reward) >= self._success_reward)
         return Outcome(self._seen(observation), float(reward), success, bool(terminated), bool(truncated))
@@ -122,9 +124,11 @@ class Gymnasium:
         return image
 
     def _seen(self, observation: Any) -> Seen:
-        values = dict(_values(observation))
-        images = {name: values[name if name in values else ""] for name in self._spec.cameras}
-        state = {name: values[name if name in values else ""] for name in self._spec.observation}
+        found = dict(values(observation))
+        images = {name: np.asarray(found[name if name in found else ""]) for name in self._spec.cameras}
+        state = {
+            name: spaces.flatten(space, found[name if name in found else ""]) for name, space in self._vectors.items()
+        }
         return Seen(state, images)
 
 
@@ -134,63 +138,6 @@ def _drawing(registered: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     creator = load_env_creator(entry) if isinstance(entry, str) else entry
     modes = getattr(creator, "metadata", {}).get("render_modes", ())
     return {**({"render_mode": "rgb_array"} if "rgb_array" in modes else {}), **options}
-
-
-def _leaves(space: spaces.Space, path: str = "") -> Iterator[tuple[str, spaces.Box]]:
-    if isinstance(space, spaces.Dict):
-        for key, child in space.items():
-            yield from _leaves(child, f"{path}/{key}" if path else str(key))
-    elif isinstance(space, spaces.Box):
-        yield path, space
-    else:
-        raise ConfigError(
-            f"observation '{path or STATE}' is a {type(space).__name__}",
-            limit="Box, or Dict of Boxes",
-            remedy="Turn it into one with gymnasium.wrappers.TransformObservation in env.wrappers",
-        )
-
-
-def _values(observation: Any, path: str = "") -> Iterator[tuple[str, Array]]:
-    if isinstance(observation, Mapping):
-        for key, child in observation.items():
-            yield from _values(child, f"{path}/{key}" if path else str(key))
-    else:
-        yield path, np.asarray(observation)
-
-
-def _is_image(box: spaces.Box) -> bool:
-    return box.dtype == np.uint8 and len(box.shape) == 3 and box.shape[2] in (1, 3)
-
-
-def _camera(box: spaces.Box, rate_hz: float) -> CameraSpec:
-    height, width, channels = box.shape
-    return CameraSpec(height, width, rate_hz, channels)
-
-
-def _vector(name: str, box: spaces.Box) -> ArraySpec:
-    if not np.prod(box.shape, dtype=int):
-        raise ConfigError(f"observation '{name}' of shape {list(box.shape)} is empty")
-    return ArraySpec((int(np.prod(box.shape, dtype=int)),))
-
-
-def _action_box(space: spaces.Space) -> spaces.Box:
-    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise ConfigError(
-            f"the action is {space}",
-            limit="a Box of floating-point numbers",
-            remedy="Map it to one with gymnasium.wrappers.TransformAction in env.wrappers",
-        )
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise ConfigError(
-            f"the action has no limits: {space}",
-            limit="finite bounds",
-            remedy="Bound it with gymnasium.wrappers.RescaleAction or TransformAction in env.wrappers",
-        )
-    return space
-
-
-def _raw(box: spaces.Box) -> ActionPart:
-    return ActionPart(ACTION, ActionKind.RAW, tuple(box.low.reshape(-1).tolist()), tuple(box.high.reshape(-1).tolist()))
 
 
 def _rate_hz(env: gymnasium.Env) -> float:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers import RescaleAction, TransformAction
+from gymnasium.wrappers import RescaleAction
 
 from robot_rl.errors import ConfigError
 from robot_rl.runtime.frame_codec import decode
@@ -17,6 +17,7 @@ from robot_rl.runtime.replay import Restoring
 from robot_rl.runtime.video import Rendering
 from robot_rl.types import ActionKind
 from sim.gymnasium_env import gymnasium_env
+from sim.gymnasium_spaces import ActionVector
 
 
 class Odd(gymnasium.Env[Any, Any]):
@@ -137,17 +138,56 @@ def test_wrappers_go_around_in_order() -> None:
     )
 
 
-def test_discrete_actions_are_refused_and_may_be_mapped_explicitly() -> None:
-    with pytest.raises(ConfigError, match=r"Discrete\(2\).*TransformAction"):
-        gymnasium_env("CartPole-v1")
+@pytest.mark.parametrize(
+    ("space", "low", "vector", "action"),
+    [
+        (spaces.Discrete(3), 0.0, [0.2, 0.9, 0.4], 1),
+        (spaces.Discrete(3, start=5), 0.0, [0.0, 0.0, 0.0], 5),
+        (spaces.MultiDiscrete([2, 3]), 0.0, [0.1, 0.2, 0.3, 0.9, 0.8], [1, 1]),
+        (spaces.MultiBinary(3), 0.0, [0.9, 0.5, 0.1], [1, 0, 0]),
+        (spaces.Box(-2.0, 1.0, (1, 2)), -2.0, [-3.0, 0.5], [[-2.0, 0.5]]),
+    ],
+)
+def test_choices_are_the_highest_scores(space: Any, low: float, vector: list[float], action: Any) -> None:
+    made = ActionVector(space)
+    part = made.part("action")
+    assert (part.kind, part.low, part.high) == (ActionKind.RAW, (low,) * len(vector), (1.0,) * len(vector))
+    chosen = made.action(np.array(vector))
+    np.testing.assert_array_equal(chosen, action)
+    assert chosen in space
 
-    def pushed(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-        return TransformAction(env, lambda push: int(push[0] > 0), spaces.Box(-1, 1, (1,), np.float32))
 
-    env = gymnasium_env("CartPole-v1", wrappers=[pushed])
-    right = env.step(env.anchor(np.array([[0.7]]), env.reset(0))).observation.state["state"][1]
-    left = env.step(env.anchor(np.array([[-0.7]]), env.reset(0))).observation.state["state"][1]
-    assert right > 0 > left  # the cart's velocity
+def test_cart_pole_is_pushed_by_the_higher_score() -> None:
+    env, reference = gymnasium_env("CartPole-v1", max_steps=20), gymnasium.make("CartPole-v1")
+    assert (env.spec.action.size, env.spec.observation["state"].shape) == (2, (4,))
+    first = env.reset(0)
+    reference.reset(seed=0)
+    scores = np.random.default_rng(0).uniform(0, 1, (10, 2))
+    plan = env.anchor(scores, first)
+    for row in scores:
+        expected, reward, terminated, *_ = reference.step(int(row.argmax()))
+        result = env.step(plan)
+        np.testing.assert_array_equal(result.observation.state["state"], expected)
+        assert (result.reward, result.terminated) == (reward, terminated)
+    env.close()
+    reference.close()
+
+
+def test_choices_that_are_observed_are_one_hot(registered: Callable[..., str]) -> None:
+    env = gymnasium_env("FrozenLake-v1", max_steps=3, step_rate_hz=1.0, options={"is_slippery": False})
+    np.testing.assert_array_equal(env.reset(0).state["state"], np.eye(16)[0])
+    right = env.step(env.anchor(np.eye(4)[[2]], env.reset(0)))
+    np.testing.assert_array_equal(right.observation.state["state"], np.eye(16)[1])
+    env.close()
+
+    class Pair(Odd):
+        observation_space: spaces.Space[Any] = spaces.Tuple((spaces.Discrete(2), spaces.MultiBinary(2)))
+
+        def _observation(self) -> Any:
+            return 1, np.array([1, 0], np.int8)
+
+    seen = gymnasium_env(registered(Pair)).reset(0).state
+    assert {name: value.tolist() for name, value in seen.items()} == {"0": [0.0, 1.0], "1": [1.0, 0.0]}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +196,6 @@ def test_discrete_actions_are_refused_and_may_be_mapped_explicitly() -> None:
         ({"id": "Pendulm-v1"}, "Did you mean: `Pendulum`"),
         ({"id": "Pendulum-v1", "options": {"gravty": 1}}, "gravty"),
         ({"id": "Pendulum-v1", "max_steps": -3}, "max_steps=-3"),
-        ({"id": "FrozenLake-v1"}, "observation 'state' is a Discrete|the action is Discrete"),
     ],
 )
 def test_mistakes_are_named(given: dict[str, Any], expected: str) -> None:
@@ -165,6 +204,8 @@ def test_mistakes_are_named(given: dict[str, Any], expected: str) -> None:
 
 
 def test_spaces_without_limits_and_environments_without_time_are_refused(registered: Callable[..., str]) -> None:
+    with pytest.raises(ConfigError, match=r"the action is Text.*TransformAction"):
+        gymnasium_env(registered(Odd), options={"action_space": spaces.Text(3)})
     with pytest.raises(ConfigError, match="no limits"):
         gymnasium_env(registered(Odd), options={"action_space": spaces.Box(-np.inf, np.inf, (2, 1))})
     with pytest.raises(ConfigError, match="without a time limit"):
