@@ -24,7 +24,7 @@ from robot_rl.errors import ConfigError, RobotRlError, valid_choices
 
 EXTRAS = {
     "learn": ("torch", "zarr", "hydra-core", "gymnasium", "safetensors", "opencv-python", "av"),
-    "sim": ("mujoco", "dm-control", "robosuite"),
+    "sim": ("mujoco", "dm-control", "robosuite", "imageio"),
     "pusht": ("gym-pusht",),
     "formats": ("h5py", "pyarrow", "mcap"),
     "viz": ("rerun-sdk",),
