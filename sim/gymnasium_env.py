@@ -61,8 +61,8 @@ class Gymnasium:
     """Simulator over an environment object, which it owns.
 
     An observation is ``state``, a Dict or Tuple one array per entry, nested ones joined by ``/``, choices one-hot;
-    images (uint8, [h, w, 1 or 3]) are cameras. The action is one raw part, of choices a score each (ActionVector). Success is
-    what ``info`` says under ``is_success`` or ``success``, or a reward of at least ``success_reward``.
+    images (uint8, [h, w, 1 or 3]) are cameras. The action is one raw part, of choices a score each (ActionVector).
+    Success is what ``info`` says under ``is_success`` or ``success``, or a reward of at least ``success_reward``.
     """
 
     def __init__(
@@ -127,7 +127,8 @@ class Gymnasium:
         found = dict(values(observation))
         images = {name: np.asarray(found[name if name in found else ""]) for name in self._spec.cameras}
         state = {
-            name: spaces.flatten(space, found[name if name in found else ""]) for name, space in self._vectors.items()
+            name: np.asarray(spaces.flatten(space, found[name if name in found else ""]))
+            for name, space in self._vectors.items()
         }
         return Seen(state, images)
 
