@@ -19,7 +19,7 @@ class Config:
     """Types of the keys in conf/session.yaml."""
 
     root: str
-    demos: str | None
+    demos: str
     name: str | None
     mode: str
     resume: bool
@@ -35,6 +35,7 @@ class Config:
     diagnose_every: int
     checkpoint_every: int
     keep: int
+    first_seed: int
     evaluate_every: int
     evaluate_episodes: int
     evaluate_seed: int
@@ -47,7 +48,18 @@ def run(config: Any) -> None:
 
     from robot_rl.learning.training_plots import plot_learning_curve
 
-    at_least(config, steps=1, batch=2, group=1, keep=1, threads=1, evaluate_episodes=1, evaluate_seed=0, start=0)
+    at_least(
+        config,
+        steps=1,
+        batch=2,
+        group=1,
+        keep=1,
+        threads=1,
+        evaluate_episodes=1,
+        evaluate_seed=0,
+        start=0,
+        first_seed=0,
+    )
     if config.mode not in MODES:
         raise ConfigError(f"mode={config.mode}", remedy=valid_choices(config.mode, MODES))
     torch.set_num_threads(config.threads)
@@ -65,34 +77,38 @@ def run(config: Any) -> None:
 def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     """The session, resumed where there is something to go on from."""
     from robot_rl.data.store import EpisodeStore
-    from robot_rl.learning.lockstep_session import Handover, LockstepSession, SessionSchedule, Turns, rewind
+    from robot_rl.learning.lockstep_session import LockstepSession, SessionSchedule, Turns, rewind
     from robot_rl.learning.online_training import OnlineReplay, OnlineSchedule, OnlineTraining
     from robot_rl.learning.targets import build
     from robot_rl.learning.training_run import TrainingRun
     from robot_rl.learning.update_ratio import UpdateRatio
     from robot_rl.runtime.actor import Actor, NewestPolicy
     from robot_rl.runtime.recorder import EpisodeRecorder
+    from robot_rl.transport.local import LocalTransport
 
     spec = envs[0].spec
     run = TrainingRun(folder, resume=config.resume, keep=config.keep)
     resuming = config.resume and run.resumable
     store = EpisodeStore.open_or_create(folder / "store", spec=spec, name=folder.name)
     rewind(store, _recorded(folder) if resuming else 0)
-    demos = open_dataset(config.root, config.demos) if config.demos else None
+    demos = open_dataset(config.root, config.demos)
     policy_config = _plain(config.policy)
     policy, acting, scored = (build(policy_config, env_spec=spec) for _ in range(3))
     if resuming:
         _check_policy(folder, policy_config)
-    elif demos is not None:
+    else:
         policy.fit_normalizer(_rows(demos, policy.spec))
     learner = instantiate(config.algorithm)(policy)
     replay = OnlineReplay(learner.views, store, demos, batch=config.batch, seed=config.seed, images=_images(policy))
-    handover = Handover()
+    transport = LocalTransport(store)
     ratio = UpdateRatio(config.update_ratio, config.update_ratio, start=config.start)
     schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
-    training = OnlineTraining(learner, replay, ratio, run, schedule, _provenance(config, policy_config, spec), handover)
+    training = OnlineTraining(
+        learner, replay, ratio, run, schedule, _provenance(config, policy_config, spec), transport
+    )
     recorder = EpisodeRecorder(store, {"task": spec.task, "source": "policy", "policies": ["online"]})
-    actor = Actor(envs[0], NewestPolicy(acting, handover), [recorder, Turns(recorder, training)])
+    listeners = [recorder, Turns(recorder, training)]
+    actor = Actor(envs[0], NewestPolicy(acting, transport), listeners, next_seed=config.first_seed)
     session = LockstepSession(
         actor,
         training,

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from robot_rl.data.store import EpisodeStore
-from robot_rl.interfaces import Weights
 from robot_rl.learning.online_training import OnlineTraining
 from robot_rl.learning.training_run import read_rows
 from robot_rl.runtime.actor import Actor
 from robot_rl.runtime.recorder import EpisodeRecorder
-from robot_rl.types import Arrays, Decision, EnvSpec, EpisodeEnd, Observation, StepRow
+from robot_rl.types import Decision, EnvSpec, EpisodeEnd, Observation, StepRow
 
 Evaluate = Callable[[Mapping[str, Tensor]], Mapping[str, float]]  # acting state -> success, episodes, score
 ENOUGH_EPISODES = 150  # pooled over the last three evaluations, before a session may stop early
@@ -32,21 +30,6 @@ class SessionSchedule:
     checkpoint_every: int = 2000
     evaluate_every: int = 1000
     stop_success: float | None = None
-
-
-class Handover:
-    """Weights from learner to actor within a process: the newest ones only."""
-
-    def __init__(self) -> None:
-        self._newest: Weights | None = None
-
-    def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:
-        """Replace what there was."""
-        self._newest = Weights(version, tensors, meta)
-
-    def latest(self) -> Weights | None:
-        """The newest, None before the first."""
-        return self._newest
 
 
 class Turns:

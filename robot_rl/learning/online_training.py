@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,22 +21,16 @@ from robot_rl.data.replay import ReplaySampler
 from robot_rl.data.replay_union import ReplayUnion, SessionReplay
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError
-from robot_rl.interfaces import Learner
+from robot_rl.interfaces import Learner, LearnerTransport
 from robot_rl.learning.checkpoint import load_training_state
 from robot_rl.learning.diagnostics import ValueLearner, diagnose
 from robot_rl.learning.offline_training import Provenance
 from robot_rl.learning.training_run import TrainingRun
 from robot_rl.learning.update_ratio import UpdateRatio
-from robot_rl.types import Arrays, Cut, ReplayView
+from robot_rl.types import Cut, ReplayView
 
 DEMONSTRATIONS, ONLINE = "demonstrations", "online"
 DIAGNOSED_EPISODES = 5
-
-
-class Publisher(Protocol):
-    """Where weights go; keeps the newest."""
-
-    def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,8 @@ class OnlineTraining:
         learner: updated in groups of ``schedule.group`` critic steps.
         replay: whose ``online`` view counts the received steps.
         ratio: says how many updates these are worth.
-        publisher: gets the acting state after every ``schedule.publish_every`` updates.
+        transport: tells what has arrived in the session's store; gets the acting state after every
+            ``schedule.publish_every`` updates.
     """
 
     def __init__(
@@ -129,10 +124,10 @@ class OnlineTraining:
         run: TrainingRun,
         schedule: OnlineSchedule,
         provenance: Provenance,
-        publisher: Publisher,
+        transport: LearnerTransport,
     ) -> None:
         self.learner, self.replay, self.ratio, self.run = learner, replay, ratio, run
-        self.schedule, self.provenance, self.publisher = schedule, provenance, publisher
+        self.schedule, self.provenance, self.transport = schedule, provenance, transport
         self.version = 0
         self._published: dict[int, float] = {0: time.monotonic()}
         self._sums: dict[str, float] = {}
@@ -147,13 +142,20 @@ class OnlineTraining:
 
     def work(self) -> int:
         """Take in what has come and make the updates it is worth, whole groups of them; returns how many."""
-        self.replay.follow()
+        self._take_in()
         allowed = self.ratio.verdict(self.steps).updates if self.replay.ready else 0
         groups = allowed // self.schedule.group
         for _ in range(groups):
             self._update()
         self._log_when_due()
         return groups * self.schedule.group
+
+    def _take_in(self) -> None:
+        arrived = self.transport.arrivals()
+        if arrived.edited:
+            self.replay.refresh()
+        elif arrived.steps or arrived.committed:
+            self.replay.follow()
 
     def _update(self) -> None:
         count = self.schedule.group
@@ -169,7 +171,7 @@ class OnlineTraining:
         """Give the acting state out; its version is the number of updates it has seen."""
         self.version = self.ratio.updates
         tensors = {name: value.cpu().numpy() for name, value in self.learner.acting_state().items()}
-        self.publisher.publish(self.version, tensors, {"steps": self.steps})
+        self.transport.publish(self.version, tensors, {"steps": self.steps})
         self._published[self.version] = time.monotonic()
         for version in list(self._published)[:-1000]:
             del self._published[version]

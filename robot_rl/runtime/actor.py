@@ -17,7 +17,7 @@ else:
 
 
 class WeightsInbox(Protocol):
-    """Where the newest acting state lies; never waits."""
+    """Where the newest acting state lies, e.g. an ActorTransport; never waits."""
 
     def latest(self) -> Weights | None:
         """The newest acting state there is, None before the first."""
@@ -59,7 +59,8 @@ class NewestPolicy:
             return
         import torch
 
-        self.policy.load_state_dict({name: torch.as_tensor(value) for name, value in weights.tensors.items()})
+        # copied: what is published is read-only, and the policy keeps some of it
+        self.policy.load_state_dict({name: torch.tensor(value) for name, value in weights.tensors.items()})
         self.version = weights.version
 
 

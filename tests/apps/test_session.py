@@ -18,8 +18,9 @@ from robot_rl.data.store import EpisodeStore
 from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, load_training_state, read_manifest
 from robot_rl.learning.training_run import read_rows
 
+ARM = ["task=lift", "robot=fake", "robot.objects=[cube]", "env.max_steps=20"]
 SESSION = [
-    "session", "task=reach", "demos=reach", "env.max_steps=20", "steps=100", "batch=16", "start=10", "seed=3",
+    "session", *ARM, "demos=lift", "steps=100", "batch=16", "start=10", "seed=3",
     "policy.hidden=[16]", "algorithm.critic.hidden=[16]", "log_every=20", "diagnose_every=40",
     "evaluate_every=40", "evaluate_episodes=2", "checkpoint_every=40",
 ]  # fmt: skip
@@ -28,7 +29,7 @@ SESSION = [
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("root")
-    assert main(["record", "task=reach", "episodes=2", f"root={root}"]) == 0
+    assert main(["record", *ARM, "episodes=2", "keep_failures=true", f"root={root}"]) == 0
     assert main([*SESSION, f"root={root}", "name=whole"]) == 0
     return root
 
@@ -64,7 +65,7 @@ def test_a_session_leaves_policy_store_curve_and_logs(root: Path) -> None:
     assert load_checkpoint(run).spec.action.size == 4
     store = EpisodeStore.open(run / "store")
     assert sum(info.length for info in store.infos()) == 100
-    assert [info.metadata["seed"] for info in store.infos()] == list(range(manifest["episodes"]))
+    assert [info.metadata["seed"] for info in store.infos()] == list(range(1000, 1000 + manifest["episodes"]))
     versions = store.read(store.ids()[-1]).arrays["policy/version"]
     assert versions[0] > 0 and (versions[2:-1] > versions[1:-2]).all()  # new weights at every step of the episode
     assert read_rows(run / "metrics.jsonl")[-1]["update_ratio"] == 2.0
@@ -109,13 +110,13 @@ def test_a_session_resumed_without_a_checkpoint_begins_anew(root: Path) -> None:
     for path in (run / "checkpoints").iterdir():
         path.rename(run / path.name)
     assert main([*words, "resume=true"]) == 0
-    assert [info.metadata["seed"] for info in EpisodeStore.open(run / "store").infos()] == [0]
+    assert [info.metadata["seed"] for info in EpisodeStore.open(run / "store").infos()] == [1000]
 
 
 MISTAKES = {
     "run": (["name=whole"], "exists"),
     "policy": (["name=whole", "resume=true", "policy.hidden=[8]"], "another policy configuration"),
-    "demos": (["name=none", "demos=null"], "demos="),
+    "demos": (["name=none", "demos=lyft"], "Did you mean 'lift'"),
     "mode": (["name=none", "mode=lokstep"], "Did you mean 'lockstep'"),
 }
 
@@ -129,12 +130,12 @@ def test_mistakes_are_one_line(root: Path, name: str, capsys: pytest.CaptureFixt
 
 
 def test_a_session_needs_a_task(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["session", f"root={root}"]) == 2
+    assert main(["session", "demos=lift", f"root={root}"]) == 2
     assert "'task' must be given" in capsys.readouterr().err
 
 
 def test_what_was_learnt_is_evaluated_like_any_checkpoint(root: Path) -> None:
     run = root / "runs" / "whole"
-    assert main(["evaluate", f"checkpoint={run}", f"root={root}", "episodes=2", "videos=0"]) == 0
+    assert main(["evaluate", *ARM, f"checkpoint={run}", f"root={root}", "episodes=2", "videos=0"]) == 0
     report = json.loads(next((run / "evaluation").glob("*.json")).read_text())
     assert report["episodes_total"] == 2

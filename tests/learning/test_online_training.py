@@ -7,7 +7,6 @@ spans.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,22 +24,13 @@ from robot_rl.learning.online_training import OnlineReplay, OnlineSchedule, Onli
 from robot_rl.learning.rlpd import Rlpd
 from robot_rl.learning.training_run import TrainingRun, read_rows
 from robot_rl.learning.update_ratio import UpdateRatio
-from robot_rl.types import Array, Arrays, EpisodeEnd, Phase
+from robot_rl.transport.local import LocalTransport
+from robot_rl.types import Array, EpisodeEnd, Phase
 from tests.data.recorded_rows import make_row, make_spec
 
 SPEC = make_spec(cameras={})
 AHEAD = 0.5  # what the target critics say of every state
 END = EpisodeEnd("time_limit", None, 0)
-
-
-class Published:
-    def __init__(self) -> None:
-        self.versions: list[int] = []
-        self.tensors: Arrays = {}
-
-    def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:
-        self.versions.append(version)
-        self.tensors = tensors
 
 
 def make_learner(**options: Any) -> Rlpd:
@@ -166,32 +156,35 @@ def test_a_relabelled_episode_changes_rewards_and_end(store: EpisodeStore) -> No
 
 
 def make_training(
-    store: EpisodeStore, folder: Path, learner: Rlpd, publisher: Published, **schedule: int
+    store: EpisodeStore, folder: Path, learner: Rlpd, transport: LocalTransport, **schedule: int
 ) -> OnlineTraining:
     replay = OnlineReplay(learner.views, store, None, batch=4)
     ratio = UpdateRatio(2.0, 2.0, start=4)
     options = OnlineSchedule(**{"group": 2, "log_every": 5, "diagnose_every": 5, **schedule})
     provenance = Provenance({"_target_": "policies.gaussian.GaussianPolicy", "hidden": [8]}, SPEC, {})
-    return OnlineTraining(learner, replay, ratio, TrainingRun(folder), options, provenance, publisher)
+    return OnlineTraining(learner, replay, ratio, TrainingRun(folder), options, provenance, transport)
 
 
 def test_updates_follow_the_received_steps_and_weights_go_out(store: EpisodeStore, tmp_path: Path) -> None:
-    published = Published()
-    training = make_training(store, tmp_path / "run", make_learner(), published)
+    transport = LocalTransport(store)
+    training = make_training(store, tmp_path / "run", make_learner(), transport)
     training.replay.refresh()
     assert training.work() == 0  # nothing there
     writer = store.begin(SPEC)
-    made = []
+    made, versions = [], []
     for t in range(8):
         writer.append(make_row(SPEC, 0, t))
         writer.flush()
         made.append(training.work())
+        weights = transport.latest()
+        versions.append(weights.version if weights else None)
     # steps received: 0 ... 7; from the fourth on two each, those before included
     assert made == [0, 0, 0, 0, 8, 2, 2, 2]
     assert training.work() == 0  # starved: it waits
-    assert published.versions == [2, 4, 6, 8, 10, 12, 14]
-    weights = training.learner.acting_state()
-    assert all(np.array_equal(weights[name].numpy(), value) for name, value in published.tensors.items())
+    assert versions == [None, None, None, None, 8, 10, 12, 14]
+    published, state = transport.latest(), training.learner.acting_state()
+    assert published is not None
+    assert all(np.array_equal(state[name].numpy(), value) for name, value in published.tensors.items())
     writer.append(make_row(SPEC, 0, 8, final=True))
     writer.end(END)
     assert training.work() == 2
@@ -199,7 +192,7 @@ def test_updates_follow_the_received_steps_and_weights_go_out(store: EpisodeStor
 
 
 def test_the_log_tells_of_learning_traffic_and_values(store: EpisodeStore, tmp_path: Path) -> None:
-    training = make_training(store, tmp_path / "run", make_learner(), Published())
+    training = make_training(store, tmp_path / "run", make_learner(), LocalTransport(store))
     record(store, 12, success=True, terminated=True)
     training.work()
     training.run.close()
