@@ -28,9 +28,9 @@ from numba.extending import lower_builtin
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def kernel(function: _Function) -> _Function:
+def kernel(function: _Function, *, counting: bool = True) -> _Function:
     """Compile ``function`` in nopython mode, without the interpreter's lock, at its first call; or load it."""
-    options: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}  # nobody passes kernels around
+    options: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True, "_nrt": counting}  # no kernel is passed around
     dispatcher: Any = njit(function, **options)
     if getattr(config, "DISABLE_JIT", False):  # plain Python, for a debugger
         return dispatcher
@@ -46,6 +46,11 @@ def kernel(function: _Function) -> _Function:
     else:  # another numba: compile anew rather than run something stale
         dispatcher._cache.disable()
     return dispatcher
+
+
+lean_kernel = functools.partial(kernel, counting=False)
+"""A kernel that counts no references to its arrays: with whole tuples of them as arguments the counting takes longer
+than the work. It cannot make arrays but on the stack (``scratch``), and assigns no slices."""
 
 
 def _forgiving(load_index: Callable[[], dict[Any, str]]) -> Callable[[], dict[Any, str]]:

@@ -44,12 +44,15 @@ class Gripper:
 
     def compute(self, state: Arrays, target: Arrays, dt: float) -> Array:
         """Opening [1] after ``dt`` seconds towards ``gripper_opening`` [1]; a target not finite is ignored."""
-        wanted = float(target["gripper_opening"][0])
+        return np.array([self.move(float(target["gripper_opening"][0]), dt)])
+
+    def move(self, wanted: float, dt: float) -> float:
+        """The same in plain numbers."""
         if math.isfinite(wanted):
             self._accept(min(max(wanted, 0.0), 1.0), dt)
         reach = self.max_speed_1_s * dt
         self._opening += min(max(self._accepted - self._opening, -reach), reach)
-        return np.array([self._opening])
+        return self._opening
 
     def _accept(self, wanted: float, dt: float) -> None:
         change = wanted - self._accepted

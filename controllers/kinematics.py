@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controllers import rotation
-from controllers.compiled import kernel
+from controllers.compiled import lean_kernel
 from controllers.scratch import scratch
 from robot_rl.errors import ConfigError
 from robot_rl.geometry import matrix_from_quat_xyzw, quat_xyzw_normalize
@@ -98,14 +98,15 @@ class SerialChain:
         return pose, jacobian
 
 
-@kernel
+@lean_kernel
 def solve_chain(chain: ChainArrays, q: Array, pose: Array, jacobian: Array) -> None:
     """Write T_base_tcp into ``pose`` [7] and the geometric Jacobian at the TCP into ``jacobian`` [6, n]."""
     n = q.shape[0]
-    r = np.eye(3)
-    p = np.zeros(3)
-    turned = scratch((3, 3))
-    turn = scratch((3, 3))
+    r, p, turned, turn = scratch((3, 3)), scratch(3), scratch((3, 3)), scratch((3, 3))
+    for a in range(3):
+        p[a] = 0.0
+        for b in range(3):
+            r[a, b] = 1.0 if a == b else 0.0
     for i in range(n + 1):
         for a in range(3):
             p[a] += r[a, 0] * chain.offset[i, 0] + r[a, 1] * chain.offset[i, 1] + r[a, 2] * chain.offset[i, 2]
@@ -129,14 +130,14 @@ def solve_chain(chain: ChainArrays, q: Array, pose: Array, jacobian: Array) -> N
         jacobian[2, i] = ax * y - ay * x
 
 
-@kernel
+@lean_kernel
 def _matmul3(left: Array, right: Array, out: Array) -> None:
     for a in range(3):
         for b in range(3):
             out[a, b] = left[a, 0] * right[0, b] + left[a, 1] * right[1, b] + left[a, 2] * right[2, b]
 
 
-@kernel
+@lean_kernel
 def _axis_angle(axis: Array, angle: float, out: Array) -> None:
     """Rodrigues' formula for a unit axis."""
     c, s = math.cos(angle), math.sin(angle)

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from controllers import rotation
-from controllers.compiled import kernel
+from controllers.compiled import kernel, lean_kernel
 from controllers.safety_limits import LimitArrays
 from controllers.scratch import scratch
 from controllers.workspace import sphere_room, spheres_free, tilt_cosine, workspace_layer
@@ -223,14 +223,15 @@ def _no_pose(after: Array) -> bool:
     return not abs(square - 1.0) <= _ROUNDING and not rotation.normalize(after[3:])
 
 
-@kernel
+@lean_kernel
 def _keep_hand_inside(
     limits: LimitArrays, pose: Array, twist: Array, acceleration: Array, wanted: Array, dt: float
 ) -> None:
     """Change ``wanted`` [6] towards a stop of all axes until after it a stop keeps the ball of rotations and the walls
     for the spheres."""
-    trial = wanted.copy()
-    share = 1.0
+    trial, share = scratch(6), 1.0
+    for i in range(6):
+        trial[i] = wanted[i]
     while not _hand_stops_inside(limits, pose, twist, trial, dt):
         share = 0.5 * share if share > 0.1 else 0.0
         for i in range(6):
@@ -238,10 +239,11 @@ def _keep_hand_inside(
             trial[i] = safe + share * (wanted[i] - safe)
         if share == 0.0:
             break
-    wanted[:] = trial
+    for i in range(6):
+        wanted[i] = trial[i]
 
 
-@kernel
+@lean_kernel
 def _hand_stops_inside(limits: LimitArrays, pose: Array, twist: Array, wanted: Array, dt: float) -> bool:
     """Whether after a tick with accelerations ``wanted`` [6] a stop of all axes keeps ball and spheres inside."""
     speed, reach = scratch(6), scratch(6)
@@ -259,7 +261,11 @@ def _hand_stops_inside(limits: LimitArrays, pose: Array, twist: Array, wanted: A
     # exactly, tick by tick; what is outside already must not go further
     least = min(math.cos(0.5 * limits.tilt[0]), cosine) - _ROUNDING
     room = min(sphere_room(limits, pose), 0.0) - _ROUNDING
-    here, rate, turn = pose.copy(), wanted.copy(), scratch(3)
+    here, rate, turn = scratch(7), scratch(6), scratch(3)
+    for i in range(7):
+        here[i] = pose[i]
+    for i in range(6):
+        rate[i] = wanted[i]
     moving = True
     while moving:
         for i in range(3):

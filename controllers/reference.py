@@ -10,7 +10,7 @@ import math
 
 from controllers import rotation
 from controllers.cholesky import cholesky, solve_cholesky
-from controllers.compiled import kernel
+from controllers.compiled import kernel, lean_kernel
 from controllers.interpolation import (
     Segment,
     advance_segment,
@@ -83,7 +83,7 @@ def _splice(segment: Segment, pose: Array, twist: Array) -> None:
         splice_segment(segment, here, rate * segment.pace[0])
 
 
-@kernel
+@lean_kernel
 def advance_reference(
     limits: LimitArrays, segment: Segment, jacobian: Array, q: Array, pose: Array, twist: Array, acceleration: Array,
     counts: Array, dt: float,
@@ -107,7 +107,7 @@ def advance_reference(
     counts[JOINT] += joints < 1.0
 
 
-@kernel
+@lean_kernel
 def _speed_pace(limits: LimitArrays, rate: Array) -> float:
     """Largest share of ``rate`` [6] within the limits of speed."""
     pace = 1.0
@@ -117,7 +117,7 @@ def _speed_pace(limits: LimitArrays, rate: Array) -> float:
     return pace
 
 
-@kernel
+@lean_kernel
 def _lag_pace(segment: Segment, pose: Array) -> float:
     """1 where the reference is near the path, 0 where the path has to wait for it."""
     distance = turned = 0.0
@@ -131,7 +131,7 @@ def _lag_pace(segment: Segment, pose: Array) -> float:
     return min(max(pace, 0.0), 1.0)
 
 
-@kernel
+@lean_kernel
 def _joint_pace(limits: LimitArrays, last: float, jacobian: Array, q: Array, rate: Array, dt: float) -> float:
     """The share of ``rate`` [6] that the joints can follow: near a singularity they would have to turn too fast, and
     they slow down ahead of their limits. From ``last`` it changes as the limits of acceleration allow."""
@@ -144,15 +144,16 @@ def _joint_pace(limits: LimitArrays, last: float, jacobian: Array, q: Array, rat
     return min(max(wanted, last - most), last + most)
 
 
-@kernel
+@lean_kernel
 def joint_share(limits: LimitArrays, jacobian: Array, q: Array, twist: Array) -> float:
     """Largest share of ``twist`` [6] at which no joint [n] is faster than its limit, or than its room ahead lets it be.
 
     The joint speeds are those of damped least squares (Nakamura and Hanafusa 1986).
     """
     n = q.shape[0]
-    square, weights = scratch((6, 6)), twist.copy()
+    square, weights = scratch((6, 6)), scratch(6)
     for a in range(6):
+        weights[a] = twist[a]
         for b in range(a + 1):
             entry = 0.0
             for i in range(n):

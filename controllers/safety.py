@@ -17,7 +17,7 @@ import numpy as np
 
 from controllers import rotation
 from controllers.cholesky import cholesky, solve_cholesky
-from controllers.compiled import kernel
+from controllers.compiled import kernel, lean_kernel
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from controllers.scratch import scratch
 from controllers.workspace import workspace_layer
@@ -180,7 +180,7 @@ def joint_layer(limits: LimitArrays, q: Array, dq: Array, mass: Array, bias: Arr
     return changed
 
 
-@kernel
+@lean_kernel
 def torque_layer(limits: LimitArrays, last: Array, torque: Array, dt: float) -> bool:
     """Clip torque [n] and its rate; one that is not finite becomes the last one. ``last`` is updated."""
     changed = False
@@ -194,7 +194,7 @@ def torque_layer(limits: LimitArrays, last: Array, torque: Array, dt: float) -> 
     return changed
 
 
-@kernel
+@lean_kernel
 def force_layer(limits: LimitArrays, jacobian: Array, external: Array, wrench: Array, dt: float) -> bool:
     """Whether what others exert on the TCP is beyond the limits, or not known.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from controllers.compiled import kernel, kernel_of
+from controllers.compiled import kernel_of, lean_kernel
 from controllers.interpolation import Segment, late, new_segment
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.law import ArmState, Gains, Reference, law_torque
@@ -24,14 +24,14 @@ from robot_rl.types import Array, Arrays
 servo_tick = kernel_of("tick")
 
 
-@kernel
+@lean_kernel
 def tcp_servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array, dt: float) -> None:
     """One cycle: write ``servo.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
     solve_chain(servo.chain, q, servo.pose, servo.jacobian)
     if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
         servo.counts[FORCE] += 1
         if not servo.stopped[0]:
-            hold(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.reference.copy(), dt)
+            hold(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.reference, dt)
         servo.stopped[0] = True
     advance_reference(
         servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,

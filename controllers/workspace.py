@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from controllers import rotation
-from controllers.compiled import kernel
+from controllers.compiled import lean_kernel
 from controllers.safety_limits import LimitArrays
 from controllers.scratch import scratch
 from robot_rl.types import Array
@@ -13,7 +13,7 @@ from robot_rl.types import Array
 _ROUNDING = 1e-9  # changes below it are not interventions
 
 
-@kernel
+@lean_kernel
 def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
     """Change ``pose`` [7] in place: rotation onto the geodesic ball around the upright one, position into the box and
     to where the spheres are within their walls at that rotation."""
@@ -27,7 +27,9 @@ def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
         for i in range(3):
             turn[i] *= limits.tilt[0] / angle
         rotation.rotate_by(turn, limits.upright, pose[3:7])
-    lower, upper = limits.box[0].copy(), limits.box[1].copy()
+    lower, upper = scratch(3), scratch(3)
+    for i in range(3):
+        lower[i], upper[i] = limits.box[0, i], limits.box[1, i]
     if limits.spheres.shape[0] > 0:
         _shrink(limits, pose, lower, upper)
     for i in range(3):
@@ -37,7 +39,7 @@ def workspace_layer(limits: LimitArrays, pose: Array) -> bool:
     return changed
 
 
-@kernel
+@lean_kernel
 def _shrink(limits: LimitArrays, pose: Array, lower: Array, upper: Array) -> None:
     """Take off the box of the TCP what the spheres need at the rotation of ``pose``; a box without room left becomes
     its middle."""
@@ -52,7 +54,7 @@ def _shrink(limits: LimitArrays, pose: Array, lower: Array, upper: Array) -> Non
             lower[i] = upper[i] = 0.5 * (lower[i] + upper[i])
 
 
-@kernel
+@lean_kernel
 def tilt_cosine(limits: LimitArrays, pose: Array) -> float:
     """Cosine of half the angle between the rotation of ``pose`` and the upright one."""
     return abs(
@@ -61,7 +63,7 @@ def tilt_cosine(limits: LimitArrays, pose: Array) -> float:
     )  # fmt: skip
 
 
-@kernel
+@lean_kernel
 def sphere_room(limits: LimitArrays, pose: Array) -> float:
     """Smallest distance [m] of a sphere to its walls; negative beyond them."""
     room, centre = math.inf, scratch(3)
@@ -73,7 +75,7 @@ def sphere_room(limits: LimitArrays, pose: Array) -> float:
     return room
 
 
-@kernel
+@lean_kernel
 def spheres_free(limits: LimitArrays, pose: Array, reach: Array, turned: float) -> bool:
     """Whether no sphere can come to its walls while the TCP moves by ``reach`` [3] m and turns by ``turned`` rad."""
     centre = scratch(3)

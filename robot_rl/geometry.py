@@ -59,6 +59,11 @@ def _product(
     )
 
 
+def quat_xyzw_turn(quat_xyzw: ArrayLike, rotvec: ArrayLike) -> Array:
+    """Unit quaternion [4] of the orientation [4] after it is turned by a rotation vector [3] rad of the outer frame."""
+    return quat_xyzw_normalize(_product(*_exponential(*_array(rotvec).tolist()), *_array(quat_xyzw).tolist()))
+
+
 def quat_xyzw_conjugate(quat_xyzw: ArrayLike) -> Array:
     """Inverse of a unit quaternion, [..., 4]."""
     return _array(quat_xyzw) * np.array([-1.0, -1.0, -1.0, 1.0])
@@ -99,9 +104,7 @@ def quat_xyzw_from_rotvec(rotvec: ArrayLike) -> Array:
     """Exponential map of SO(3): rotation vector [rad], [..., 3] -> [..., 4]."""
     v = _array(rotvec)
     if v.ndim == 1:
-        length = _length(v)
-        factor = 0.5 - length**2 / 48.0 if length < _SMALL_ANGLE_RAD else math.sin(0.5 * length) / length
-        return np.array([*(factor * x for x in v.tolist()), math.cos(0.5 * length)])
+        return np.array(_exponential(*v.tolist()))
     angle = np.linalg.norm(v, axis=-1, keepdims=True)
     small = angle < _SMALL_ANGLE_RAD
     safe = np.where(small, 1.0, angle)
@@ -113,16 +116,33 @@ def rotvec_from_quat_xyzw(quat_xyzw: ArrayLike) -> Array:
     """Logarithm of SO(3): unit quaternion [..., 4] -> rotation vector [rad] of angle at most pi, [..., 3]."""
     quat = _array(quat_xyzw)
     if quat.ndim == 1:
-        x, y, z, w = (-quat if quat[3] < 0.0 else quat).tolist()
-        length = math.hypot(x, y, z)
-        factor = 2.0 + length**2 / 3.0 if length < _SMALL_ANGLE_RAD else 2.0 * math.atan2(length, w) / length
-        return np.array([factor * x, factor * y, factor * z])
+        return np.array(_logarithm(*quat.tolist()))
     quat = np.where(quat[..., 3:] < 0.0, -quat, quat)
     sine = np.linalg.norm(quat[..., :3], axis=-1, keepdims=True)
     small = sine < _SMALL_ANGLE_RAD
     safe = np.where(small, 1.0, sine)
     scale = np.where(small, 2.0 + sine**2 / 3.0, 2.0 * np.arctan2(sine, quat[..., 3:]) / safe)
     return quat[..., :3] * scale
+
+
+def rotvec_between(start_xyzw: ArrayLike, end_xyzw: ArrayLike) -> Array:
+    """Shortest rotation vector [3] rad, of the outer frame, that turns one unit quaternion [4] into another."""
+    x, y, z, w = _array(start_xyzw).tolist()
+    return np.array(_logarithm(*_product(*_array(end_xyzw).tolist(), -x, -y, -z, w)))
+
+
+def _exponential(x: float, y: float, z: float) -> tuple[float, float, float, float]:
+    length = math.hypot(x, y, z)
+    factor = 0.5 - length**2 / 48.0 if length < _SMALL_ANGLE_RAD else math.sin(0.5 * length) / length
+    return factor * x, factor * y, factor * z, math.cos(0.5 * length)
+
+
+def _logarithm(x: float, y: float, z: float, w: float) -> tuple[float, float, float]:
+    if w < 0.0:
+        x, y, z, w = -x, -y, -z, -w
+    length = math.hypot(x, y, z)
+    factor = 2.0 + length**2 / 3.0 if length < _SMALL_ANGLE_RAD else 2.0 * math.atan2(length, w) / length
+    return factor * x, factor * y, factor * z
 
 
 def matrix_from_rotvec(rotvec: ArrayLike) -> Array:

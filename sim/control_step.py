@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from robot_rl.types import Array, CommandReport, Phase
 from sim.world import World
 
 GRIPPER = "arm0/gripper"
-_CHANGED = 1e-9  # [m, rad]
+_CHANGED = 1e-9  # [m, half a rad]
 _HOLD = Arbitration(Phase.HOLD, None, None, None)
 
 
@@ -38,7 +39,7 @@ class ControlStep:
         self._wish = {**self._last_set_point(), **(verdict.row or {})}
         target, opening = world.safety.set_point(self._wish[world.part], float(self._wish[GRIPPER][0]))
         following = None if verdict.following is None else verdict.following.get(world.part)
-        if not np.allclose(target, self._wish[world.part], rtol=0.0, atol=_CHANGED):
+        if not math.dist(target, self._wish[world.part]) <= _CHANGED:
             following = None  # what comes after a set point that was cut short is not where that one leads
         world.servo.begin(target, following, moving=verdict.row is not None)
         world.drive_gripper(opening)

@@ -32,6 +32,7 @@ class DivergenceGuard:
 
     def __init__(self, physics: Physics, folder: str | None = None) -> None:
         self._physics, self._folder, self._dumps = physics, folder, 0
+        self._speed = physics.data.qvel
         self._warnings = {what: physics.data.warning[kind] for what, kind in _WARNINGS.items()}
         self._past: deque[tuple[Array, Array, Array]] = deque(maxlen=_KEPT_STEPS)
 
@@ -57,7 +58,7 @@ class DivergenceGuard:
     def _cause(self) -> str | None:
         if not self._physics.finite():
             return "not all positions and velocities are finite"
-        speed = self._physics.data.qvel
+        speed = self._speed
         if speed.dot(speed) > _MOST_SPEED**2:
             return f"velocities up to {np.abs(speed).max():.3g} m/s or rad/s"
         for what, warning in self._warnings.items():

@@ -21,7 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from controllers.bound import Bound, bind
-from controllers.compiled import kernel
+from controllers.compiled import kernel, lean_kernel
 from controllers.joint_servo import JointServoArrays
 from controllers.servo import ServoArrays, servo_tick
 from robot_rl.errors import ConfigError
@@ -115,6 +115,7 @@ class Physics:
             data.qpos[:n], data.qvel[:n], data.qfrc_bias[:n], data.ctrl[:n], data.qfrc_constraint[:n], data.M,
             model.M_rownnz, model.M_rowadr, model.M_colind, np.zeros((n, n)),
         )  # fmt: skip
+        self._positions, self._velocities = data.qpos, data.qvel  # views: MuJoCo makes a new one each time
         self._simulator = Simulator(_address("mj_step1"), _address("mj_step2"), model._address, data._address)
         self._loop: tuple[Any, Any] = None, None  # bound for the servo that drove it last
 
@@ -140,7 +141,7 @@ class Physics:
         gather_mass(self.arm)
 
     def finite(self) -> bool:
-        q, dq = self.data.qpos, self.data.qvel
+        q, dq = self._positions, self._velocities
         return math.isfinite(q.dot(q)) and math.isfinite(dq.dot(dq))  # beyond 1e154 counts as diverged as well
 
 
@@ -158,17 +159,25 @@ def ticks_per_step(step_rate_hz: float) -> int:
 
 @kernel
 def _advance(bound: Bound, ticks: int) -> None:
-    simulator, arm, servo, dt = bound.parts
+    _advance_ticks(bound.parts, ticks)
+
+
+@lean_kernel
+def _advance_ticks(loop: Loop, ticks: int) -> None:
+    simulator, arm, servo, dt = loop
+    n = arm.q.shape[0]
     for _ in range(ticks):
         _call(simulator.step1, simulator.model, simulator.data)
         gather_mass(arm)
-        servo.external[:] = arm.contact
+        for i in range(n):
+            servo.external[i] = arm.contact[i]
         servo_tick(servo, arm.q, arm.dq, arm.mass, arm.bias, dt)
-        arm.ctrl[:] = servo.torque
+        for i in range(n):
+            arm.ctrl[i] = servo.torque[i]
         _call(simulator.step2, simulator.model, simulator.data)
 
 
-@kernel
+@lean_kernel
 def gather_mass(arm: ArmView) -> None:
     """The arm's block of the mass matrix, both triangles."""
     n = arm.q.shape[0]

@@ -58,15 +58,14 @@ class World:
 
     def drive_gripper(self, opening: float) -> None:
         """Set what the fingers head for during this step."""
-        moved = self.gripper.compute({}, {"gripper_opening": np.array([opening])}, self._step_s)
-        self._fingers_ctrl[:] = self._finger_positions(moved[0])
+        self._fingers_ctrl[:] = self._finger_positions(self.gripper.move(opening, self._step_s))
 
     def take_interventions(self) -> dict[str, int]:
         """Times that each layer of the safety chain changed something since the last call."""
-        counts = self.safety.counts + self.servo.arrays.counts
-        self.safety.counts[:] = 0
-        self.servo.arrays.counts[:] = 0
-        return {name: int(count) for name, count in zip(LAYERS, counts, strict=True) if count}
+        counts = (self.safety.counts + self.servo.arrays.counts).tolist()
+        self.safety.counts.fill(0)
+        self.servo.arrays.counts.fill(0)
+        return {name: count for name, count in zip(LAYERS, counts, strict=True) if count}
 
     # --- measuring --------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Phase, Tar
 
 _FAR_M = 5.0  # a position further away than this was not given in metres
 _UNIT_TOLERANCE = 0.01
+_WHOLE = (int, np.integer)
 _SOURCES = frozenset(int(phase) for phase in Phase)
 
 
@@ -21,7 +22,7 @@ def checked_targets(chunk: TargetChunk, action: ActionSpec, frame: str = "base")
     names the part and what is wrong with it."""
     if chunk.frame not in ("", frame):
         raise CommandRefusedError(f"targets in frame '{chunk.frame}'", remedy=f"The robot takes frame '{frame}'")
-    if not isinstance(chunk.first_step, int | np.integer):
+    if not isinstance(chunk.first_step, _WHOLE):
         raise CommandRefusedError(f"the plan starts at step {chunk.first_step}", limit="a whole number")
     if chunk.source not in _SOURCES:
         raise CommandRefusedError(f"targets from source {chunk.source}", remedy=f"Valid: {[*Phase.__members__]}")

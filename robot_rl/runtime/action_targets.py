@@ -11,13 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from robot_rl.errors import CommandRefusedError, InvalidArrayError
-from robot_rl.geometry import (
-    quat_xyzw_conjugate,
-    quat_xyzw_from_rotvec,
-    quat_xyzw_multiply,
-    quat_xyzw_normalize,
-    rotvec_from_quat_xyzw,
-)
+from robot_rl.geometry import quat_xyzw_normalize, quat_xyzw_turn, rotvec_between
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Arrays, check_finite
 
 _FLOAT = np.float64
@@ -42,11 +36,11 @@ def integrate(spec: ActionSpec, actions: Array, in_force: Arrays) -> dict[str, A
 
 def express(spec: ActionSpec, target: Arrays, in_force: Arrays) -> Array:
     """The policy action [A] (float32) that leads from the targets ``in_force`` to ``target``; inverse of one step."""
-    action = np.zeros(spec.size, dtype=np.float32)
+    action: list[float] = []
     for part in spec.parts:
         value = np.asarray(target[part.name], dtype=_FLOAT)
-        action[spec.slices[part.name]] = _EXPRESS.get(part.kind, _unchanged)(value, part, in_force)
-    return action
+        action += _EXPRESS.get(part.kind, _unchanged)(value, part, in_force).tolist()
+    return np.array(action, dtype=np.float32)
 
 
 def _in_force(part: ActionPart, in_force: Arrays) -> Array:
@@ -87,7 +81,7 @@ def _pose_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
     position = start[:3] + values[:, :3].cumsum(axis=0)
     rotation, rows = start[3:], []
     for turn in values[:, 3:]:
-        rotation = quat_xyzw_normalize(quat_xyzw_multiply(quat_xyzw_from_rotvec(turn), rotation))
+        rotation = quat_xyzw_turn(rotation, turn)
         rows.append(rotation)
     return _poses(position, np.array(rows).reshape(-1, 4))
 
@@ -110,8 +104,7 @@ def _express_position_delta(target: Array, part: ActionPart, in_force: Arrays) -
 
 def _express_pose_delta(target: Array, part: ActionPart, in_force: Arrays) -> Array:
     start = _in_force(part, in_force)
-    turn = quat_xyzw_multiply(target[3:], quat_xyzw_conjugate(start[3:]))
-    return np.concatenate((target[:3] - start[:3], rotvec_from_quat_xyzw(turn)))
+    return np.concatenate((target[:3] - start[:3], rotvec_between(start[3:], target[3:])))
 
 
 def _express_joint_delta(target: Array, part: ActionPart, in_force: Arrays) -> Array:

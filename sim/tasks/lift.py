@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from robot_rl.types import Array, Arrays, Judgement, Observation, ResetRequest
 from sim.tasks.reward import RewardRule, distance, nearness, seconds
@@ -62,9 +61,9 @@ class Lift:
         state, offset = next_observation.state, self._offset(next_observation.state)
         high = state[self._pose][2] >= self._half + self._lift
         apart = state["arm0/gripper_opening"][0] >= self._min_opening
-        slip = np.linalg.norm(offset - self._offset(observation.state))
+        slip = math.dist(offset, self._offset(observation.state))
         firm = slip <= self._max_slip * seconds(observation, next_observation)
-        success = bool(high and apart and firm and np.linalg.norm(offset) <= self._reach)
+        success = bool(high and apart and firm and math.hypot(*offset) <= self._reach)
         return self._rule.judge(success, observation.state, state)
 
     def progress(self, state: Arrays) -> float:
