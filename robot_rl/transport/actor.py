@@ -101,7 +101,7 @@ class ZmqActor:
 
     def annotate(self, episode: str, edits: Mapping[str, Any]) -> None:
         """Say something about an episode that has ended; durable on return. Raises ConfigError."""
-        self._outbox.annotate(episode, edits)
+        self._outbox.notes.write(episode, edits)
 
     def status(self) -> PeerStatus:
         """The learner, and how far this store's journals are ahead of it."""

@@ -90,6 +90,7 @@ def listen(
         socket.curve_secretkey = ring.pair(keys).secret.encode()
         socket.curve_server = True
         socket.setsockopt_string(zmq.ZAP_DOMAIN, _DOMAIN)
+    socket.setsockopt(zmq.IPV6, "[" in address)
     guard = Guard(context, ring)
     try:
         socket.bind(address)
@@ -117,4 +118,5 @@ def connect(
         pair = ring.pair(keys)
         socket.curve_serverkey = ring.public(server).encode()
         socket.curve_publickey, socket.curve_secretkey = pair.public.encode(), pair.secret.encode()
+    socket.setsockopt(zmq.IPV6, "[" in address)
     socket.connect(address)

@@ -23,7 +23,8 @@ from robot_rl.data.journal import Record, disk_error, scan_records
 from robot_rl.errors import EpisodeError, ProtocolError, RobotRlError, SpecMismatchError, StoreError
 from robot_rl.interfaces import Arrivals
 from robot_rl.transport.messages import MAX_PART_BYTES, Message
-from robot_rl.transport.outbox import EDITS
+from robot_rl.transport.notes import check_edits
+from robot_rl.transport.sole_user import lock_alone
 from robot_rl.types import EnvSpec
 
 if TYPE_CHECKING:
@@ -50,9 +51,14 @@ class _Held:
 
 
 class Inbox:
-    """Takes messages of outboxes into ``store``, which nobody else may use meanwhile (open it twice)."""
+    """Takes messages of outboxes into ``store``, an object of its own (open it twice). Raises StoreError."""
 
     def __init__(self, store: EpisodeStore) -> None:
+        self._lock = lock_alone(
+            store.root / ".inbox.lock",
+            f"{store.root} is filled by another learner",
+            "One learner per store: give this one a folder of its own",
+        )
         self.counts: Counter[str] = Counter()  # corrupt, misplaced and refused parts
         self.problem = ""  # why nothing is taken at the moment
         self._store = store
@@ -77,6 +83,7 @@ class Inbox:
         """Let go of the files; what has not ended goes on with the next learner."""
         for episode, held in list(self._held.items()):
             self._forget(episode, held)
+        os.close(self._lock)
 
     def arrivals(self) -> Arrivals:
         """What became durable since the last call; what earlier learners took does not count."""
@@ -206,8 +213,7 @@ class Inbox:
         fields = message.fields
         episode, edits, reason = fields["episode"], dict(fields["edits"]), ""
         try:
-            if not edits.keys() <= set(EDITS):
-                raise ProtocolError(f"cannot note {sorted(edits)}", limit=", ".join(EDITS))
+            check_edits(edits)
             if edits.pop("deleted", False):
                 self._delete(episode)
             if edits:

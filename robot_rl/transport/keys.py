@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from robot_rl.errors import ConfigError, valid_choices
 
 VARIABLE = "ROBOT_RL_SITE"
 SERVER = "server"
+_STAMP_NS = 100_000_000  # coarser than any file system's stamps that we know
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -140,7 +142,8 @@ class AllowList:
         except OSError:
             return None  # without a list nobody is on it
         if changed != self._read:
-            self._allowed, self._read = self._ring.allowed(), changed
+            settled = time.time_ns() - changed > _STAMP_NS  # else a second change may bear the same stamp
+            self._allowed, self._read = self._ring.allowed(), changed if settled else None
         return self._allowed.get(public)
 
 

@@ -53,7 +53,7 @@ class ZmqLearner:
     """LearnerTransport: journals of actors arrive in ``store``, which nobody else may use (open it twice).
 
     ``keys`` names this machine's key pair, 'server' by custom, and is needed beyond loopback. Raises ConfigError for
-    address and keys, RobotConnectionError when the address is taken.
+    address and keys, RobotConnectionError when the address is taken, StoreError when another learner fills the store.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class ZmqLearner:
         key_folder: str | Path | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()  # garbage, overload, unauthorized, failed
+        self._inbox = Inbox(store)
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in _OPTIONS.items():
             self._socket.setsockopt(option, value)
         try:
-            self._guard = listen(
-                self._context, self._socket, address, keys, None if key_folder is None else Path(key_folder)
-            )
+            folder = None if key_folder is None else Path(key_folder)
+            self._guard = listen(self._context, self._socket, address, keys, folder)
         except BaseException:
             self._context.destroy(linger=0)
+            self._inbox.close()
             raise
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        self._inbox = Inbox(store)
         self._roll = ActorRoll()
         self._shelf = WeightsShelf(self._roll.learner)
         self._arrived = Arrivals()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from robot_rl.data.journal import scan_records
 from robot_rl.errors import ConfigError
 from robot_rl.interfaces import Arrivals, PeerStatus, Signal, Weights
-from robot_rl.transport.outbox import EDITS
+from robot_rl.transport.notes import check_edits
 from robot_rl.transport.weights import copied
 from robot_rl.types import EMPTY, Arrays
 
@@ -52,8 +52,7 @@ class LocalTransport:
 
     def annotate(self, episode: str, edits: Mapping[str, Any]) -> None:
         """Say something about an episode that has ended. Raises ConfigError, and StoreError when it is not there."""
-        if not edits or not edits.keys() <= set(EDITS):
-            raise ConfigError(f"cannot note {sorted(edits)} about an episode", limit=", ".join(EDITS))
+        check_edits(edits)
         others = {name: value for name, value in edits.items() if name != "deleted"}
         if others:
             self._store.annotate(episode, **others, who=self.name)

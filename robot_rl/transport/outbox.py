@@ -12,9 +12,6 @@ says, so nothing has to be remembered here.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import json
 import math
 import os
 from collections import deque
@@ -27,18 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.data.episode_id import new_id
-from robot_rl.data.file_lock import lock_orphan, replace_file
+from robot_rl.data.file_lock import lock_orphan
 from robot_rl.data.journal import scan_records
-from robot_rl.errors import ConfigError, StoreError
 from robot_rl.transport.messages import MAX_PART_BYTES, Message
+from robot_rl.transport.notes import RESEND_S, Notes
+from robot_rl.transport.sole_user import lock_alone
 
-EDITS = ("success", "exclude", "note", "deleted")
 PART_BYTES = 256 * 1024
 PART_RECORDS = 64  # looked through in one go: half a millisecond in which the control thread may have to wait
 WINDOW_BYTES = 8 * 2**20
 SHIP_PERIOD_S = 0.05  # rows of this long travel together
-RESEND_S = 3.0
 IDLE_S = 0.25  # a journal that has not grown for so long may have ended without saying so
 ACTIVE = 8  # journals that are open at a time, the oldest first
 
@@ -76,13 +71,16 @@ class Outbox:
     def __init__(self, root: Path, *, window_bytes: int = WINDOW_BYTES) -> None:
         self.root, self.folder = root, root / "outbox"
         self.window_bytes = window_bytes
-        self.problem = ""
+        self.notes = Notes(self.folder)
+        self._problem = ""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock_folder(self.folder)
+        self._lock = lock_alone(
+            self.folder / "lock",
+            f"{root} is shipped by another process",
+            "One actor per store: give this one a folder of its own",
+        )
         self._waiting: dict[str, Path] = {}  # not yet open
         self._active: dict[str, _Shipment] = {}
-        self._notes: dict[str, tuple[str, Path]] = {}  # note -> (episode, file)
-        self._note_s = -math.inf
         self.look()
 
     def close(self) -> None:
@@ -92,12 +90,10 @@ class Outbox:
         self._active.clear()
         os.close(self._lock)
 
-    def annotate(self, episode: str, edits: Mapping[str, Any]) -> None:
-        """Note something about an episode, durable on return; any thread. Raises ConfigError."""
-        if not edits or not edits.keys() <= set(EDITS):
-            raise ConfigError(f"cannot note {sorted(edits)} about an episode", limit=", ".join(EDITS))
-        content = json.dumps({"episode": episode, "edits": dict(edits)}).encode()
-        replace_file(self.folder / f"{new_id()}.note", content)
+    @property
+    def problem(self) -> str:
+        """What was not taken, and stays here; empty when all is well."""
+        return self._problem or self.notes.problem
 
     @property
     def lag_bytes(self) -> int:
@@ -113,21 +109,21 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether the learner has everything."""
-        return not (self._active or self._waiting or self._notes)
+        return not (self._active or self._waiting or self.notes)
 
     def look(self) -> None:
         """Take note of journals and notes that have appeared."""
         for path in sorted(self.folder.iterdir()):
             if path.suffix == ".journal" and path.stem not in self._active:
                 self._waiting[path.stem] = path
-            elif path.suffix == ".note" and path.stem not in self._notes:
-                self._notes[path.stem] = json.loads(path.read_bytes())["episode"], path
+            elif path.suffix == ".note":
+                self.notes.take(path)
 
     def ask_again(self) -> None:
         """Whatever the learner was sent may be lost: ask for every journal where to continue."""
         for shipment in self._active.values():
             _ask(shipment)
-        self._note_s = -math.inf
+        self.notes.ask_again()
 
     # --- what to send -----------------------------------------------------------------------------------------------
 
@@ -142,7 +138,7 @@ class Outbox:
                 continue
             if message is not None:
                 return message
-        return self._next_note(now_s)
+        return self.notes.next_message(now_s, self._active.keys() | self._waiting.keys())
 
     def _open_waiting(self, now_s: float) -> None:
         for id in sorted(self._waiting)[: max(0, ACTIVE - len(self._active))]:
@@ -158,7 +154,8 @@ class Outbox:
         if size > (shipment.seen[-1][0] if shipment.seen else shipment.durable):
             shipment.seen.append((size, now_s))
             shipment.grown_s = now_s
-        if shipment.sent > shipment.durable and now_s - shipment.progress_s > RESEND_S:
+        overdue = shipment.sent > shipment.durable and now_s - shipment.progress_s > RESEND_S
+        if overdue and shipment.phase is _Phase.SHIP:
             _ask(shipment)
         if shipment.phase is _Phase.ASK:
             return self._due(shipment, now_s, Message("where", _about(shipment)))
@@ -219,7 +216,7 @@ class Outbox:
                 return
             shipment.final, shipment.asked_s = fate, -math.inf
             if size - shipment.sent > MAX_PART_BYTES and fate == "finish":
-                self.problem = f"episode {shipment.id}: damaged, or a step of over {MAX_PART_BYTES} bytes: cut there"
+                self._problem = f"episode {shipment.id}: damaged, or a step of over {MAX_PART_BYTES} bytes: cut there"
 
     def _fate(self, shipment: _Shipment) -> str:
         """What became of the episode here: finish, discard, or nothing yet."""
@@ -230,22 +227,13 @@ class Outbox:
         kept = file.exists() or journal.with_suffix(".damaged").exists() or _has_end(shipment.path)
         return "finish" if kept else "discard"
 
-    def _next_note(self, now_s: float) -> Message | None:
-        if not self._notes or now_s - self._note_s < RESEND_S:
-            return None
-        for note, (episode, path) in self._notes.items():
-            if episode not in self._active and episode not in self._waiting:
-                self._note_s = now_s
-                return Message("note", {"note": note, **json.loads(path.read_bytes())})
-        return None
-
     # --- what the learner says ----------------------------------------------------------------------------------------
 
     def heard(self, message: Message, now_s: float) -> None:
         """Take an answer in; one that fits nothing is ignored. Raises KeyError or TypeError on a garbled one."""
         fields = message.fields
         if message.kind == "noted":
-            self._noted(str(fields["note"]), str(fields["reason"]))
+            self.notes.heard(str(fields["note"]), str(fields["reason"]))
             return
         shipment = self._active.get(fields["episode"])
         if shipment is None:
@@ -278,17 +266,6 @@ class Outbox:
         if shipment.final and shipment.durable == shipment.sent:
             shipment.asked_s = -math.inf
 
-    def _noted(self, note: str, reason: str) -> None:
-        episode, path = self._notes.pop(note, ("", None))
-        if path is None:
-            return
-        self._note_s = -math.inf
-        if reason:
-            self.problem = f"note about episode {episode}: {reason}"
-            path.rename(path.with_suffix(".refused"))
-        else:
-            path.unlink(missing_ok=True)
-
     def _drop(self, shipment: _Shipment) -> None:
         del self._active[shipment.id]
         os.close(shipment.descriptor)
@@ -296,7 +273,7 @@ class Outbox:
 
     def _park(self, shipment: _Shipment, reason: str) -> None:
         """Keep the journal, but ship it no more: it must not stand before the others."""
-        self.problem = f"episode {shipment.id}: {reason}"
+        self._problem = f"episode {shipment.id}: {reason}"
         del self._active[shipment.id]
         os.close(shipment.descriptor)
         if shipment.path.exists():
@@ -334,17 +311,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _lock_folder(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        raise StoreError(
-            f"{folder} is shipped by another process", remedy="One actor per store: give this one a folder of its own"
-        ) from error
-    return descriptor
