@@ -51,7 +51,8 @@ def robosuite_env(
 
     ``reward`` is 0/1 success or robosuite's dense one; the first success ends the episode either way. ``cameras`` are
     {our name: robosuite's}. ``hard_reset`` compiles the model at every reset, as robosuite does by default, because
-    sizes are drawn with it. ``options`` are further arguments of the environment. One takes about 110 MB.
+    sizes are drawn with it. ``options`` are further arguments of the environment. One takes about 110 MB, and 250 more
+    once it draws in software.
     Raises ConfigError for names that robosuite does not know and for an action that cannot drive it.
     """
     for given, known in ((layout, ("named", *LAYOUTS)), (reward, REWARDS)):
