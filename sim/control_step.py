@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from controllers.arbiter import Arbiter, Arbitration
+from controllers.safety import WORKSPACE
 from robot_rl.types import Array, CommandReport, Phase
 from sim.world import World
 
@@ -37,9 +38,14 @@ class ControlStep:
             world.safety.join()
         self._verdict = verdict
         self._wish = {**self._last_set_point(), **(verdict.row or {})}
-        target, opening = world.safety.set_point(self._wish[world.part], float(self._wish[GRIPPER][0]))
+        wished = self._wish[world.part]
+        wish = world.possible(wished)
+        world.safety.counts[WORKSPACE] += wish is not wished and not math.dist(wish, wished) <= _CHANGED
+        target, opening = world.safety.set_point(wish, float(self._wish[GRIPPER][0]))
         following = None if verdict.following is None else verdict.following.get(world.part)
-        if not math.dist(target, self._wish[world.part]) <= _CHANGED:
+        if following is not None:
+            following = world.possible(following)
+        if not math.dist(target, wish) <= _CHANGED:
             following = None  # what comes after a set point that was cut short is not where that one leads
         world.servo.begin(target, following, moving=verdict.row is not None)
         world.drive_gripper(opening)

@@ -12,6 +12,13 @@ from controllers.kinematics import SerialChain, solve_chain
 from controllers.law import Gains
 from controllers.safety import LAYERS
 from controllers.safety_limits import SafetyLimits
+from robot_rl.geometry import (
+    quat_xyzw_conjugate,
+    quat_xyzw_from_rotvec,
+    quat_xyzw_multiply,
+    quat_xyzw_near,
+    rotvec_from_quat_xyzw,
+)
 from robot_rl.types import ActionKind, Array, Arrays
 from sim.arms.arm import Arm
 from sim.measurement import Measurement
@@ -72,6 +79,15 @@ class World:
     def measure(self, before: Arrays | None = None) -> dict[str, Array]:
         """The true state by observation name, as ``Measurement.read`` tells."""
         return self._measurement.read(before)
+
+    def possible(self, target: Array) -> Array:
+        """``target`` of the arm's part with what its joints cannot choose of a TCP pose [7] as it is at home."""
+        if self.part == JOINTS or all(self.arm.axes) or not np.isfinite(target).all() or not target[3:].any():
+            return target
+        axes, home = np.array(self.arm.axes), self.chain.pose(self.home)
+        turn = rotvec_from_quat_xyzw(quat_xyzw_multiply(target[3:], quat_xyzw_conjugate(home[3:])))
+        quat = quat_xyzw_multiply(quat_xyzw_from_rotvec(np.where(axes[3:], turn, 0.0)), home[3:])
+        return np.concatenate((np.where(axes[:3], target[:3], home[:3]), quat_xyzw_near(quat, target[3:])))
 
     # --- starting ---------------------------------------------------------------------------------------------------
 

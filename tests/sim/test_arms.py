@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from robot_rl.geometry import quat_xyzw_conjugate, quat_xyzw_from_rotvec, quat_xyzw_multiply
 from robot_rl.runtime.frame_codec import decode
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import Observation, ResetRequest, TargetChunk
@@ -127,3 +128,24 @@ def test_a_camera_on_the_hand_sees_what_is_below_it_between_the_fingers(arm, pro
     assert abs(column - 48) < 4
     assert row > 48
     assert (image[:30].max(axis=-1) - image[:30].min(axis=-1) < 12).mean() > 0.3  # the grey or black hand above
+
+
+def test_what_joints_cannot_do_is_not_reported_as_executed():
+    """The planar arm turns about y alone: of a turn about x, y and z the one about y is left, and counted as cut."""
+    arm = planar()
+    with MujocoRobot(Scene(), arm, box_lower_m=arm.box_lower_m, box_upper_m=arm.box_upper_m) as robot:
+        seen = robot.reset(ResetRequest())
+        turned = quat_xyzw_multiply(quat_xyzw_from_rotvec(np.array([0.1, 0.2, -0.15])), np.array(DOWN))
+        wish = np.array([0.5, 0.0008, 0.2, *turned])
+        targets = {"arm0/tcp": np.repeat(wish[None], 10, axis=0), "arm0/gripper": np.ones((10, 1))}
+        robot.command(TargetChunk(targets, seen.step, seen.stamp_ns))
+        robot.clock.wait_until(seen.stamp_ns + 10 * STEP_NS)
+        seen = robot.read()
+    assert seen.report is not None
+    np.testing.assert_allclose(seen.report.commanded["arm0/tcp"], wish)
+    executed = seen.report.executed["arm0/tcp"]
+    np.testing.assert_allclose(executed[:3], [0.5, 0.0, 0.2], atol=1e-6)
+    np.testing.assert_allclose(executed, seen.state["arm0/tcp_pose"], atol=2e-3)
+    turn = quat_xyzw_multiply(executed[3:], quat_xyzw_conjugate(np.array(DOWN)))
+    np.testing.assert_allclose(np.abs(turn), [0.0, np.sin(0.1), 0.0, np.cos(0.1)], atol=5e-3)
+    assert seen.report.interventions["workspace"] == 1
