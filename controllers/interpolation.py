@@ -22,6 +22,7 @@ from robot_rl.types import Array
 
 _ROWS = 8  # that may wait; a plan that is later than this loses its oldest
 _STRETCHES = 30  # by a tenth and more each, until a row is slow enough
+_GENTLE = 0.05  # m/s, rad/s in one row: slow enough to be shed within half a millimetre
 _DONE = 1e-9  # s left of a row that are rounding
 
 
@@ -89,9 +90,7 @@ def begin_segment(
     """Go on from where the path stands to ``target`` [7] within ``dt`` seconds, or longer: as long as it takes to stay
     within ``acceleration`` [6].
 
-    The rate at the end is the central difference over the row after, ``following`` [7], where the plan holds one; a
-    plan that ends there (rows streamed one by one) approaches the pace of its set points.
-    Components that turn back have no rate there, so that no set point is passed.
+    ``following`` [7] is the row after, where the plan holds one; ``end_rate`` says how it matters.
     """
     pose, ahead = scratch(7), np.zeros(6)
     sample_segment(segment, pose, segment.start_twist)
@@ -115,12 +114,9 @@ def begin_segment(
 def _aim_end_twist(segment: Segment, ahead: Array, has_following: bool, duration: float) -> None:
     """The rate [6] at the end of a row of ``duration``, ``ahead`` [6] of which the next one leads."""
     for i in range(6):
-        if not has_following:
-            segment.end_twist[i] = _streamed_rate(segment.start_twist[i], segment.delta[i] / duration)
-        elif segment.delta[i] * ahead[i] <= 0.0:
-            segment.end_twist[i] = 0.0
-        else:
-            segment.end_twist[i] = 0.5 * (segment.delta[i] + ahead[i]) / duration
+        segment.end_twist[i] = end_rate(
+            segment.start_twist[i], segment.delta[i], ahead[i], has_following, duration
+        )  # fmt: skip
     rotation.rotvec_rate(segment.delta[3:], segment.end_twist[3:], segment.end_twist[3:])
 
 
@@ -178,13 +174,21 @@ def settle_segment(segment: Segment, target: Array, acceleration: Array, turning
 
 
 @kernel
-def _streamed_rate(before: float, pace: float) -> float:
-    """Half way from the rate before to the pace of the set points, at most that pace: a stream gets up to speed
-    within a few steps, a single jump overshoots little."""
-    if before * pace < 0.0:
+def end_rate(before: float, step: float, ahead: float, has_following: bool, duration: float) -> float:
+    """The rate [1/s] at the end of a row that begins with rate ``before`` and leads ``step`` far in ``duration`` s.
+
+    Where the plan holds a row after, which leads ``ahead`` far, it is the central difference over both. A row that is
+    the last one known (streamed, or the end of a plan) ends without acceleration, so that a stream which slows down
+    or turns is led evenly; from rest it gets up to its pace within two rows, and a single jump overshoots little.
+    Where the way turns back at the row there is no rate, so that no set point is passed.
+    """
+    if has_following:
+        return 0.5 * (step + ahead) / duration if step * ahead > 0.0 else 0.0
+    pace = step / duration
+    even, most = 1.5 * pace - 0.5 * before, max(0.5 * abs(pace), _GENTLE) + abs(before)
+    if even * pace <= 0.0:
         return 0.0
-    rate = 0.5 * (before + pace)
-    return rate if abs(rate) < abs(pace) else pace
+    return min(max(even, -most), most)
 
 
 @kernel

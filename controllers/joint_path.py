@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from controllers.compiled import kernel
+from controllers.interpolation import end_rate
 from robot_rl.types import Array
 
 
@@ -25,11 +26,13 @@ def new_joint_path(n: int) -> JointPath:
     return JointPath(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.ones(2))
 
 
+@kernel
 def rest_joint_path(path: JointPath, position: Array) -> None:
     """Stay at ``position`` [n] rad."""
     path.start[:] = position
-    for part in (path.start_rate, path.delta, path.end_rate):
-        part[:] = 0.0
+    path.start_rate[:] = 0.0
+    path.delta[:] = 0.0
+    path.end_rate[:] = 0.0
     path.time[:] = 1.0
 
 
@@ -39,8 +42,7 @@ def begin_joint_path(
 ) -> None:
     """Go on from where the path stands to ``target`` [n] rad within ``dt`` seconds.
 
-    The rate at the end is the central difference over the row after, ``following`` [n], where the plan holds one; rows
-    that come one by one approach the pace of the set points while ``moving``. A joint that turns back has no rate.
+    ``following`` [n] is the row after, where the plan holds one. Not ``moving``, the path ends at rest.
     """
     n = target.shape[0]
     position, rate = np.empty(n), np.empty(n)
@@ -49,14 +51,9 @@ def begin_joint_path(
     path.start_rate[:] = rate
     for i in range(n):
         path.delta[i] = target[i] - position[i]
-        pace = path.delta[i] / dt
-        ahead = following[i] - target[i]
         path.end_rate[i] = 0.0
-        if moving and has_following and path.delta[i] * ahead > 0.0:
-            path.end_rate[i] = 0.5 * (path.delta[i] + ahead) / dt
-        elif moving and not has_following and rate[i] * pace >= 0.0:
-            halfway = 0.5 * (rate[i] + pace)
-            path.end_rate[i] = halfway if abs(halfway) < abs(pace) else pace
+        if moving:
+            path.end_rate[i] = end_rate(rate[i], path.delta[i], following[i] - target[i], has_following, dt)
     path.time[0], path.time[1] = 0.0, dt
 
 

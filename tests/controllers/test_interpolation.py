@@ -5,11 +5,13 @@ from controllers.interpolation import (
     advance_segment,
     append_row,
     begin_segment,
+    end_rate,
     late,
     new_segment,
     rest_segment,
     sample_segment,
     settle_segment,
+    splice_segment,
 )
 from robot_rl.geometry import geodesic_angle, quat_xyzw_from_rotvec, quat_xyzw_multiply, rotvec_from_quat_xyzw, slerp
 
@@ -144,8 +146,28 @@ def test_a_stream_of_single_rows_gets_up_to_its_pace():
     for row in range(1, 9):
         begin_segment(segment, pose(0.01 * row), pose(0.01 * row), False, FAST, DT)
         rates.append(run(segment)[1][-1, 0])
-    np.testing.assert_allclose(rates[:3], [0.1, 0.15, 0.175])
-    assert rates[-1] == pytest.approx(0.2, rel=0.01)
+    np.testing.assert_allclose(rates, [0.1] + [0.2] * 7)
+
+
+def test_a_stream_that_slows_down_and_turns_is_led_as_evenly_as_its_rows_tell():
+    """Single rows of x = a t^2 / 2 at 1 m/s^2, from -0.2 m/s to 0.2 m/s: at most three times that."""
+    times = np.arange(-0.2, 0.2001, DT)
+    segment, speeds = rested(pose(0.5 * times[0] ** 2)), []
+    splice_segment(segment, pose(0.5 * times[0] ** 2), np.array([times[0], 0, 0, 0, 0, 0]))
+    for t in times[1:]:
+        begin_segment(segment, pose(0.5 * t * t), pose(0.5 * t * t), False, FAST, DT)
+        speeds += list(run(segment)[1][:-1, 0])
+    accelerations = np.diff(speeds) / (DT / TICKS)
+    assert accelerations.max() < 3.1
+    assert accelerations.min() > -1.5
+    assert speeds[-1] == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("before", [0.3, -0.3])
+def test_a_row_that_turns_hard_is_left_hardly_faster_than_it_was_begun(before):
+    assert abs(end_rate(before, -0.01 * np.sign(before), 0.0, False, DT)) <= abs(before) + 0.1
+    assert end_rate(0.0, 0.01, 0.0, False, DT) == pytest.approx(0.1)  # a single jump: half its pace
+    assert end_rate(before, np.sign(before) * 0.001, 0.0, False, DT) == 0.0  # too near to go on
 
 
 def test_no_set_point_is_passed_where_the_plan_turns_back():
