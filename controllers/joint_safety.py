@@ -1,8 +1,9 @@
 """The safety chain of an arm that is commanded by joint positions: the same layers, the same counts, in joint space.
 
-At step rate a set point passes finite -> joint limits -> jump (and ramp) -> workspace, the TCP's by forward kinematics
-along the way there. At control rate the reference keeps speed, acceleration and jerk of every joint, and is at every
-tick in a state from which it can still brake within its joint limits and with the TCP in the workspace.
+At step rate a set point passes finite -> joint limits -> jump (or ramp; and ahead of the arm) -> workspace, the TCP's
+by forward kinematics along the way there. At control rate the reference keeps speed, acceleration and jerk of every
+joint, and is at every tick in a state from which it can still brake within its joint limits and with the TCP in the
+workspace.
 """
 
 from __future__ import annotations
@@ -64,11 +65,12 @@ class JointSafetyChain:
         """The last set point: joint position [n] and opening."""
         return self._last.copy(), self._opening
 
-    def set_point(self, position: Array, opening: float) -> tuple[Array, float]:
+    def set_point(self, position: Array, opening: float, measured: Array | None = None) -> tuple[Array, float]:
         """The set point nearest to the wish that is finite, within the joint limits, within one jump (or one step of
-        the ramp) of the last, and with the TCP in the workspace on the straight way there."""
-        wish = np.array(position, dtype=np.float64)
-        check_joint_set_point(self.arrays, self._chain, self._last, wish, self._ramp, self._joining, self.counts)
+        the ramp) of the last, no further than the lead ahead of the ``measured`` joints [n], where they are measured,
+        and with the TCP in the workspace on the straight way there."""
+        wish, near = np.array(position, dtype=np.float64), self._last if measured is None else measured
+        check_joint_set_point(self.arrays, self._chain, self._last, wish, near, self._ramp, self._joining, self.counts)
         bounded = min(max(opening, 0.0), 1.0) if math.isfinite(opening) else self._opening
         self.counts[FINITE] += not abs(bounded - opening) <= _ROUNDING
         self._last[:], self._opening = wish, bounded
@@ -77,10 +79,11 @@ class JointSafetyChain:
 
 @kernel
 def check_joint_set_point(
-    limits: LimitArrays, chain: ChainArrays, last: Array, wish: Array, ramp: float, joining: Array, counts: Array
-) -> None:
-    """Change ``wish`` [n] rad in place; ``last`` [n] is the set point in force; ``joining`` [1] holds until a wish is
-    near, steps are at most ``ramp`` rad until then."""
+    limits: LimitArrays, chain: ChainArrays, last: Array, wish: Array, measured: Array, ramp: float, joining: Array,
+    counts: Array,
+) -> None:  # fmt: skip
+    """Change ``wish`` [n] rad in place; ``last`` [n] is the set point in force, ``measured`` [n] where the arm is;
+    ``joining`` [1] holds until a wish is near, steps are at most ``ramp`` rad until then."""
     n = wish.shape[0]
     furthest, clipped = 0.0, False
     for i in range(n):
@@ -100,6 +103,12 @@ def check_joint_set_point(
         counts[JUMP] += furthest - most > _ROUNDING
         for i in range(n):
             wish[i] = last[i] + (wish[i] - last[i]) * (most / furthest)
+    led = False
+    for i in range(n):
+        near = min(max(wish[i], measured[i] - limits.joint_motion[3]), measured[i] + limits.joint_motion[3])
+        led |= abs(near - wish[i]) > _ROUNDING
+        wish[i] = near
+    counts[JUMP] += led
     counts[WORKSPACE] += joint_workspace_layer(limits, chain, last, wish)
 
 
@@ -177,17 +186,6 @@ def joint_motion_layer(
         reference.velocity[i] += wanted[i] * dt
         reference.position[i] += reference.velocity[i] * dt
     return left, braked
-
-
-@kernel
-def stop_joints(limits: LimitArrays, reference: JointReference, dt: float) -> None:
-    """Move ``reference`` on by ``dt`` on the fastest way to rest."""
-    for i in range(reference.position.shape[0]):
-        reference.acceleration[i] = stop(
-            reference.velocity[i], reference.acceleration[i], limits.joint_motion[0], limits.joint_motion[1], dt
-        )
-        reference.velocity[i] += reference.acceleration[i] * dt
-        reference.position[i] += reference.velocity[i] * dt
 
 
 @kernel

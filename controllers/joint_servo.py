@@ -16,10 +16,11 @@ from controllers.joint_path import (
     rest_joint_path,
     sample_joint_path,
 )
-from controllers.joint_safety import joint_motion_layer, stop_joints
+from controllers.joint_safety import joint_motion_layer
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.law import ArmState, Gains, JointReference, law_torque
 from controllers.safety import (
+    FINITE,
     FORCE,
     JOINT,
     LAYERS,
@@ -42,6 +43,8 @@ def joint_servo_tick(servo: JointServoArrays, q: Array, dq: Array, mass: Array, 
     solve_chain(servo.chain, q, servo.pose, servo.jacobian)
     if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
         servo.counts[FORCE] += 1
+        if not servo.stopped[0]:
+            rest_joint_path(servo.path, q)  # where the arm is: what presses is let go
         servo.stopped[0] = True
     sample_joint_path(servo.path, before, last_rate)
     advance_joint_path(servo.path, dt)
@@ -49,12 +52,9 @@ def joint_servo_tick(servo: JointServoArrays, q: Array, dq: Array, mass: Array, 
     reference = JointReference(servo.reference, servo.reference_velocity, servo.reference_acceleration)
     for i in range(n):
         last_rate[i] = (rate[i] - last_rate[i]) / dt
-    if servo.stopped[0]:
-        stop_joints(servo.limits, reference, dt)
-    else:
-        left, braked = joint_motion_layer(servo.limits, servo.chain, before, after, last_rate, reference, dt)
-        servo.counts[MOTION] += left
-        servo.counts[WORKSPACE] += braked
+    left, braked = joint_motion_layer(servo.limits, servo.chain, before, after, last_rate, reference, dt)
+    servo.counts[MOTION] += left
+    servo.counts[WORKSPACE] += braked
     arm = ArmState(q, dq, mass, bias, servo.pose, servo.jacobian)
     law_torque(servo.law, arm, reference, dt, servo.torque)
     servo.counts[JOINT] += joint_layer(servo.limits, q, dq, mass, bias, servo.torque)
@@ -125,8 +125,16 @@ class JointServo:
         a.law.latch(q, q)
 
     def begin(self, target: Array, following: Array | None = None, *, moving: bool = True) -> None:
-        """Head for the set point ``target`` [n] rad, already checked; ``following`` [n] is the one after it."""
+        """Head for the set point ``target`` [n] rad, already checked; ``following`` [n] is the one after it.
+
+        One that is not finite is none. Once a force stopped the arm, nothing begins until the reset.
+        """
+        if not np.isfinite(target).all():
+            self.arrays.counts[FINITE] += 1
+            return
         self._latched[:] = target
+        if self.arrays.stopped[0]:
+            return
         ahead = target if following is None else following
         begin_joint_path(self.arrays.path, target, ahead, following is not None, moving, self._target_s)
 

@@ -31,6 +31,7 @@ _ON_PATH = 1e-6  # [m, rad] from the path: what follows is joined to the path, n
 _BEHIND = (0.002, 0.02)  # [m]: from here on the path slows down; it waits there
 _BEHIND_RAD = (0.02, 0.2)
 _SINGULAR = 0.03  # damping of the pseudo-inverse [m, rad]
+_STUCK = 0.02  # of the pace: a path that the joints hold up so much is given up for the newest row
 _APPROACH = 6.0  # 1/s: joint speed per distance that is left to a limit
 
 
@@ -50,10 +51,11 @@ def begin_row(
 ) -> None:  # fmt: skip
     """Head for ``target`` [7], to be reached in ``dt`` seconds, and then for ``following`` [7] where there is one.
 
-    ``continuing`` the same plan, rows that are late come first. Otherwise the path begins anew where it is, or at the
-    reference (``pose`` [7], ``twist`` [6]) where that has left it.
+    ``continuing`` the same plan, rows that are late come first, unless the joints cannot follow to them at all.
+    Otherwise the path begins anew where it is, or at the reference (``pose`` [7], ``twist`` [6]) where that has left
+    it.
     """
-    if continuing:
+    if continuing and segment.pace[1] > _STUCK:
         append_row(segment, target, following, has_following, limits.path, dt)
         return
     _splice(segment, pose, twist)
@@ -65,6 +67,13 @@ def hold(limits: LimitArrays, segment: Segment, pose: Array, twist: Array, targe
     """Come to rest at ``target`` [7], or ahead where that is too near; never by turning back."""
     _splice(segment, pose, twist)
     settle_segment(segment, target, limits.path, False, dt)
+
+
+@kernel
+def give_way(limits: LimitArrays, segment: Segment, pose: Array, twist: Array, measured: Array, dt: float) -> None:
+    """Come to rest where the arm is, at ``measured`` [7], also by turning back: what presses there is let go."""
+    _splice(segment, pose, twist)
+    settle_segment(segment, measured, limits.path, True, dt)
 
 
 @kernel

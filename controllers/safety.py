@@ -1,9 +1,9 @@
 """The last thing before the arm: layers that change a command until it is within limits, and count what they changed.
 
-At step rate a set point (TCP pose, opening) passes finite -> workspace -> jump; at control rate the reference between
-set points passes motion (speed, acceleration, jerk, and the workspace again), the torque passes joint -> torque, and
-force stops the arm. The order is fixed here and in ``servo``, and no configuration leaves a layer out: limits have
-names and can only be made tighter.
+At step rate a set point (TCP pose, opening) passes finite -> workspace -> jump (from the last one, and ahead of the
+arm); at control rate the reference between set points passes motion (speed, acceleration, jerk, and the workspace
+again), the torque passes joint -> torque, and force stops the arm. The order is fixed here and in ``servo``, and no
+configuration leaves a layer out: limits have names and can only be made tighter.
 
 Limits on vectors act per axis at 1/sqrt(3) of the limit on the norm, which keeps the axes independent: an axis that
 brakes in front of a wall is never slowed in braking by what another axis wants.
@@ -70,12 +70,16 @@ class SafetyChain:
         """The last set point: pose [7] and opening."""
         return self._last[:7].copy(), float(self._last[7])
 
-    def set_point(self, pose: Array, opening: float) -> tuple[Array, float]:
+    def set_point(self, pose: Array, opening: float, measured: Array | None = None) -> tuple[Array, float]:
         """The set point nearest to the wish that is finite, within the workspace and within one jump of the last, or
-        one step of the ramp after ``reset`` and ``join``."""
+        one step of the ramp after ``reset`` and ``join``, and no further than the lead ahead of the ``measured`` TCP
+        [7], where one is measured."""
         checked = np.empty(8)
         checked[:7], checked[7] = pose, opening
         check_set_point(self.arrays, self._last, checked, self._ramp, self._joining, self.counts)
+        if measured is not None:
+            lead = self.arrays.lead
+            self.counts[JUMP] += jump_layer(lead[0], lead[1], measured, checked[:7])
         self._last[:] = checked
         return self.last
 

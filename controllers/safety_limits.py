@@ -29,6 +29,7 @@ class LimitArrays(NamedTuple):
     upright: Array  # [4] reference rotation of the workspace
     tilt: Array  # [1] rad, geodesic
     jump: Array  # [2] m, rad per step
+    lead: Array  # [2] m, rad of a set point ahead of the measured TCP
     speed: Array  # [6] per axis
     acceleration: Array  # [6] per axis
     jerk: Array  # [6] per axis
@@ -39,7 +40,7 @@ class LimitArrays(NamedTuple):
     joint: Array  # [2, n] rad, margin taken off
     joint_speed: Array  # [n] rad/s
     torque: Array  # [2, n] N m and N m/s
-    joint_motion: Array  # [3] rad/s^2, rad/s^3 of each joint, rad per step
+    joint_motion: Array  # [4] rad/s^2, rad/s^3 of each joint, rad per step, rad ahead of the measured joint
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,22 @@ class SafetyLimits:
     max_rotation_rad: float = 1.57  # beyond pi/2 the ball is not convex: the way between two poses inside may leave it
     max_jump_m: float = 0.1
     max_jump_rad: float = 0.5
+    max_lead_m: float = 0.1  # of a set point ahead of the measured TCP: an arm that is held back winds up no way
+    max_lead_rad: float = 0.5
     max_speed_m_s: float = 1.2
-    max_acceleration_m_s2: float = 12.0
+    max_acceleration_m_s2: float = 8.0
     max_speed_rad_s: float = 2.5
-    max_acceleration_rad_s2: float = 20.0
+    max_acceleration_rad_s2: float = 10.0
     max_jerk_m_s3: float = 6000.0
     max_jerk_rad_s3: float = 12000.0
     max_contact_force_n: float = 100.0
     max_contact_torque_n_m: float = 40.0
     joint_margin_rad: float = 0.1
     torque_rate_n_m_s: float = 8000.0
-    max_joint_acceleration_rad_s2: float = 7.5  # this and the next two where joints are commanded
+    max_joint_acceleration_rad_s2: float = 7.5  # this and the next three where joints are commanded
     max_joint_jerk_rad_s3: float = 3000.0
     max_joint_jump_rad: float = 0.3
+    max_joint_lead_rad: float = 0.3
     walls_lower_m: tuple[float, float, float] = (-_NO_WALL_M, -_NO_WALL_M, -_NO_WALL_M)
     walls_upper_m: tuple[float, float, float] = (_NO_WALL_M, _NO_WALL_M, _NO_WALL_M)
     spheres: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -190,6 +194,7 @@ class SafetyLimits:
             quat_xyzw_normalize(self.upright_quat_xyzw),
             np.array([self.max_rotation_rad]),
             np.array([self.max_jump_m, self.max_jump_rad]),
+            np.array([self.max_lead_m, self.max_lead_rad]),
             np.repeat([self.max_speed_m_s, self.max_speed_rad_s], 3) * _AXIS,
             np.repeat([self.max_acceleration_m_s2, self.max_acceleration_rad_s2], 3) * _AXIS,
             np.repeat([self.max_jerk_m_s3, self.max_jerk_rad_s3], 3) * _AXIS,
@@ -201,8 +206,11 @@ class SafetyLimits:
             + np.array([[self.joint_margin_rad], [-self.joint_margin_rad]]),
             np.array(self.joint_speed_rad_s),
             np.array([self.torque_n_m, np.full(n, self.torque_rate_n_m_s)]),
-            np.array([self.max_joint_acceleration_rad_s2, self.max_joint_jerk_rad_s3, self.max_joint_jump_rad]),
-        )
+            np.array([
+                self.max_joint_acceleration_rad_s2, self.max_joint_jerk_rad_s3, self.max_joint_jump_rad,
+                self.max_joint_lead_rad,
+            ]),
+        )  # fmt: skip
 
 
 def _numeric() -> list[str]:

@@ -15,8 +15,8 @@ from controllers.interpolation import Segment, late, new_segment
 from controllers.kinematics import ChainArrays, SerialChain, solve_chain
 from controllers.law import ArmState, Gains, Reference, law_torque
 from controllers.operational_space import OperationalSpaceGains
-from controllers.reference import advance_reference, begin_row, hold, rest_reference
-from controllers.safety import FORCE, JOINT, LAYERS, TORQUE, force_layer, joint_layer, torque_layer
+from controllers.reference import advance_reference, begin_row, give_way, hold, rest_reference
+from controllers.safety import FINITE, FORCE, JOINT, LAYERS, TORQUE, force_layer, joint_layer, torque_layer
 from controllers.safety_limits import LimitArrays, SafetyLimits
 from robot_rl.types import Array, Arrays
 
@@ -31,7 +31,7 @@ def tcp_servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: A
     if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
         servo.counts[FORCE] += 1
         if not servo.stopped[0]:
-            hold(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.reference, dt)
+            give_way(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.pose, dt)
         servo.stopped[0] = True
     advance_reference(
         servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,
@@ -123,8 +123,12 @@ class Servo:
 
         A set point that the last one announced continues its plan: where the path is late, it waits for those before.
         Any other one starts at once, from where the reference is. Not ``moving``, the arm comes to rest at ``target``,
-        or ahead of it, where that is too near to brake. Once a force stopped the arm, nothing begins until the reset.
+        or ahead of it, where that is too near to brake. One that is not finite is none. Once a force stopped the arm,
+        nothing begins until the reset.
         """
+        if not np.isfinite(target).all():
+            self.arrays.counts[FINITE] += 1
+            return
         a, continuing = self.arrays, self._announced is not None and np.array_equal(target, self._announced)
         self._latched[:], self._announced = target, None if following is None or not moving else following.copy()
         if a.stopped[0]:

@@ -41,7 +41,7 @@ class ControlStep:
         wished = self._wish[world.part]
         wish = world.possible(wished)
         world.safety.counts[WORKSPACE] += wish is not wished and not math.dist(wish, wished) <= _CHANGED
-        target, opening = world.safety.set_point(wish, float(self._wish[GRIPPER][0]))
+        target, opening = world.safety.set_point(wish, float(self._wish[GRIPPER][0]), world.measured)
         following = None if verdict.following is None else verdict.following.get(world.part)
         if following is not None:
             following = world.possible(following)

@@ -89,6 +89,11 @@ class World:
         quat = quat_xyzw_multiply(quat_xyzw_from_rotvec(np.where(axes[3:], turn, 0.0)), home[3:])
         return np.concatenate((np.where(axes[:3], target[:3], home[:3]), quat_xyzw_near(quat, target[3:])))
 
+    @property
+    def measured(self) -> Array:
+        """Where the arm is, as its part commands it: the TCP's pose [7] at the last tick, or joint positions [n]."""
+        return self.physics.arm.q if self.part == JOINTS else self.servo.arrays.pose
+
     # --- starting ---------------------------------------------------------------------------------------------------
 
     def place(self, thing: SceneObject, value: Array) -> None:

@@ -82,4 +82,6 @@ def panda_limits(**tighter: Any) -> SafetyLimits:
         joint_speed_rad_s=(2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61),
         torque_n_m=(80.0, 80.0, 80.0, 80.0, 80.0, 12.0, 12.0),
         force_source="none",
+        max_acceleration_m_s2=12.0,
+        max_acceleration_rad_s2=20.0,
     ).tightened(**tighter)

@@ -130,6 +130,32 @@ def test_the_tool_stops_ahead_of_the_table():
     assert CHAIN.pose(back)[2] > CHAIN.pose(target)[2]
 
 
+def test_a_sphere_below_the_tool_stops_ahead_of_the_table():
+    """It reaches 8 cm below the TCP."""
+    spheres = {"camera": (0.0, 0.0, 0.05, 0.03)}
+    safety = JointSafetyChain(panda_limits(walls_lower_m=(-1.0, -1.0, 0.0), spheres=spheres), CHAIN)
+    safety.reset(HOME, 1.0)
+    for _ in range(20):
+        safety.set_point(safety.last[0] + np.array([0, 0.1, 0, 0, 0, 0, 0]), 1.0)
+    assert 0.07 < CHAIN.pose(safety.last[0])[2] < 0.12  # leaning forward has tilted it
+    assert -0.015 < tcp_outside(safety.arrays, CHAIN.arrays, safety.last[0]) <= 1e-9
+
+
+def test_a_set_point_beyond_a_joint_limit_is_put_within_its_margin():
+    safety = JointSafetyChain(panda_limits(joint_upper_rad=(*LIMITS.joint_upper_rad[:6], 1.0)), CHAIN)
+    safety.reset(HOME, 1.0)
+    target, _ = safety.set_point(HOME + np.array([0, 0, 0, 0, 0, 0, 0.2]), 1.0)
+    assert target[6] == pytest.approx(1.0 - LIMITS.joint_margin_rad)
+
+
+def test_a_joint_that_is_held_back_winds_up_no_way():
+    safety, most = started(), LIMITS.max_joint_lead_rad
+    for _ in range(10):
+        safety.set_point(safety.last[0] + np.array([0, 0, 0, 0, 0, 0, 0.1]), 1.0, HOME)
+    assert safety.last[0][6] == pytest.approx(HOME[6] + most)
+    assert safety.counts[JUMP] > 0
+
+
 def test_whoever_takes_over_from_far_away_is_ramped():
     safety, far = started(), HOME + np.array([0, 0, 0, 0, 0, 0, 0.8])
     first, _ = safety.set_point(far, 1.0)

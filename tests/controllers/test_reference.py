@@ -209,10 +209,55 @@ def test_a_force_stops_the_arm_within_its_limits_until_the_reset():
     assert arm.servo.arrays.counts[FORCE] > 0
     assert arm.servo.arrays.stopped[0]
     assert_within(arm.limits, arm.walked)
-    np.testing.assert_array_equal(arm.walked[-1], arm.walked[begun + 150])
+    np.testing.assert_array_equal(arm.walked[-1], arm.walked[-100])
     assert arm.walked[-1, 1] - arm.walked[begun, 1] < 0.05
     arm.servo.reset({"joint_position": arm.q})
     assert not arm.servo.arrays.stopped[0]
+
+
+def test_a_force_lets_go_of_what_the_arm_pressed_against():
+    """The arm stands still while its reference goes on for 6 cm; stopped, it comes back to where the arm is."""
+    servo, q = Servo(CHAIN, panda_limits(force_source="measured")), np.array(HOME_RAD)
+    state = {"joint_position": q, "joint_velocity": np.zeros(7), "mass_matrix": np.eye(7), "bias_force": np.zeros(7)}
+    servo.reset(state)
+    here, poses = CHAIN.pose(q), []
+    pushed = CHAIN.jacobian(q).T @ np.array([0.0, -250.0, 0.0, 0.0, 0.0, 0.0])
+    for tick in range(500):
+        state["external_torque"] = pushed if 150 < tick < 200 else np.zeros(7)
+        servo.compute(state, {"tcp_pose": here + np.array([0, 0.06, 0, 0, 0, 0, 0])}, DT)
+        poses.append(servo.arrays.reference.copy())
+    walked = np.array([here, *poses])
+    assert walked[:, 1].max() > 0.05
+    np.testing.assert_allclose(walked[-1], here, atol=1e-6)
+    assert_within(panda_limits(), walked)
+
+
+def test_a_target_that_is_no_number_is_none_and_the_next_one_counts():
+    arm = Driven(panda_limits())
+    goal = arm.reference + np.array([0, 0.03, 0, 0, 0, 0, 0])
+    for broken in (np.full(7, np.nan), np.array([np.inf, 0, 0, 0, 0, 0, 1])):
+        arm.servo.begin(broken)
+        arm.tick(20)
+    np.testing.assert_array_equal(arm.walked[-1], arm.walked[0])
+    assert arm.servo.arrays.counts[LAYERS.index("finite")] == 2
+    arm.servo.begin(goal)
+    arm.tick(300)
+    np.testing.assert_allclose(arm.reference, goal, atol=1e-6)
+
+
+def test_a_plan_that_a_joint_holds_up_goes_on_where_its_rows_lead_back():
+    """The tool is turned against the limit of the last joint and back; rows are announced one by one."""
+    limits = panda_limits(joint_upper_rad=(2.8, 1.7, 2.8, -0.07, 2.8, 3.7, HOME_RAD[6] + 0.25))
+    arm = Driven(limits)
+    start, rows = arm.reference, []
+    for turn in [*np.linspace(0.04, 0.8, 20), *np.linspace(0.8, 0.0, 20), *np.zeros(30)]:
+        back = quat_xyzw_multiply(quat_xyzw_from_rotvec([0.0, 0.0, -turn]), start[3:])
+        rows.append(np.array([*start[:3], *back]))
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        arm.servo.begin(row, following)
+        arm.tick(TICKS)
+    assert arm.servo.arrays.counts[LAYERS.index("joint")] > 0
+    np.testing.assert_allclose(arm.reference, start, atol=1e-3)
 
 
 def test_no_layer_is_left_out():

@@ -100,6 +100,18 @@ def test_what_starts_far_away_is_ramped_until_it_is_near():
     assert safety.counts[2] == 5
 
 
+def test_a_set_point_stays_near_an_arm_that_is_held_back():
+    """The set point goes on by 3 cm a step, the arm does not; sideways it may go on."""
+    safety, here = chain(), START.copy()
+    for _ in range(8):
+        pose, _ = safety.set_point(safety.last[0] + np.array([0.0, 0.03, 0, 0, 0, 0, 0]), 1.0, here)
+    assert pose[1] - here[1] == pytest.approx(LIMITS.max_lead_m)
+    assert safety.counts[LAYERS.index("jump")] == 5  # from the fourth on
+    here[0] += 0.03
+    pose, _ = safety.set_point(safety.last[0] + np.array([0.03, 0.0, 0, 0, 0, 0, 0]), 1.0, here)
+    assert pose[0] == pytest.approx(here[0])
+
+
 def test_rotation_is_clipped_on_the_geodesic():
     limits = panda_limits(max_rotation_rad=0.3)
     tilted = quat_xyzw_multiply(quat_xyzw_from_rotvec([0.0, 0.4, 0.0]), START[3:])
