@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers.motion import braking_speed, motion_layer, stop, stop_bound, stop_travel
+from controllers.motion import braking_speed, keep_inside, motion_layer, stop, stop_bound, stop_travel
 from controllers.safety_limits import SafetyLimits
 from controllers.workspace import sphere_room
 from robot_rl.geometry import geodesic_angle, pose_interpolate, quat_xyzw_from_rotvec, quat_xyzw_multiply
@@ -205,3 +205,42 @@ def test_at_rest_outside_it_only_moves_inwards():
     assert (np.diff(np.array(walked)[:, 2]) >= -1e-12).all()
     assert (np.diff(geodesic_angle(np.array(walked)[:, 3:], START[3:])) <= 1e-7).all()
     np.testing.assert_allclose(pose, START, atol=1e-9)
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_a_path_into_a_wall_is_left_in_time(axis, end):
+    """Followed exactly at 0.6 m/s until the wall is so near that it takes braking."""
+    limits, path, speed = panda_limits(), [], 0.0
+    at = START.copy()
+    for tick in range(600):
+        speed += min(200.0 * tick * DT, 3.0, (0.6 - speed) / 0.02) * DT
+        at[axis] += end * speed * DT
+        path.append(at.copy())
+    walked = walk(limits, path)
+    assert_within(limits, walked)
+    assert walked[-1, axis] == pytest.approx((limits.box_lower_m if end < 0 else limits.box_upper_m)[axis], abs=1e-7)
+
+
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_whoever_asks_for_all_there_is_stops_at_the_wall(end):
+    at, speed, acceleration, most, jerk = 0.0, 0.0, 0.0, 5.0, 500.0
+    for _ in range(800):
+        acceleration = keep_inside(0.2 + at, 0.3 - at, end * most, speed, acceleration, most, jerk, DT)
+        speed += acceleration * DT
+        at += speed * DT
+        assert -0.2 - 1e-9 <= at <= 0.3 + 1e-9
+    assert at == pytest.approx(0.3 if end > 0 else -0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("direction", [-1.0, 1.0])
+def test_a_path_that_gets_too_fast_gently_is_left_at_the_limit(direction):
+    """The path is followed exactly up to 0.69 m/s, and then goes on at 2 m/s^2 as smoothly as before."""
+    limits, speed, at, path = panda_limits(), 0.0, START.copy(), []
+    for tick in range(560):
+        speed += min(40.0 * tick * DT, 2.0) * DT
+        at[1] += direction * speed * DT
+        path.append(at.copy())
+    walked = walk(limits, path)
+    assert_within(limits, walked)
+    assert np.abs(differences(walked)[0][:, 1]).max() == pytest.approx(limits.max_speed_m_s / math.sqrt(3), rel=1e-6)
