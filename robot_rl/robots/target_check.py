@@ -24,6 +24,8 @@ def checked_targets(chunk: TargetChunk, action: ActionSpec, frame: str = "base")
         raise CommandRefusedError(f"targets in frame '{chunk.frame}'", remedy=f"The robot takes frame '{frame}'")
     if not isinstance(chunk.first_step, _WHOLE):
         raise CommandRefusedError(f"the plan starts at step {chunk.first_step}", limit="a whole number")
+    if not isinstance(chunk.stamp_ns, int | np.integer):
+        raise CommandRefusedError(f"the plan has the stamp {chunk.stamp_ns}", limit="a whole number of ns")
     if chunk.source not in _SOURCES:
         raise CommandRefusedError(f"targets from source {chunk.source}", remedy=f"Valid: {[*Phase.__members__]}")
     parts = {part.name: part for part in action.parts}
