@@ -59,11 +59,6 @@ def _product(
     )
 
 
-def quat_xyzw_turn(quat_xyzw: ArrayLike, rotvec: ArrayLike) -> Array:
-    """Unit quaternion [4] of the orientation [4] after it is turned by a rotation vector [3] rad of the outer frame."""
-    return quat_xyzw_normalize(_product(*_exponential(*_array(rotvec).tolist()), *_array(quat_xyzw).tolist()))
-
-
 def quat_xyzw_conjugate(quat_xyzw: ArrayLike) -> Array:
     """Inverse of a unit quaternion, [..., 4]."""
     return _array(quat_xyzw) * np.array([-1.0, -1.0, -1.0, 1.0])
@@ -123,12 +118,6 @@ def rotvec_from_quat_xyzw(quat_xyzw: ArrayLike) -> Array:
     safe = np.where(small, 1.0, sine)
     scale = np.where(small, 2.0 + sine**2 / 3.0, 2.0 * np.arctan2(sine, quat[..., 3:]) / safe)
     return quat[..., :3] * scale
-
-
-def rotvec_between(start_xyzw: ArrayLike, end_xyzw: ArrayLike) -> Array:
-    """Shortest rotation vector [3] rad, of the outer frame, that turns one unit quaternion [4] into another."""
-    x, y, z, w = _array(start_xyzw).tolist()
-    return np.array(_logarithm(*_product(*_array(end_xyzw).tolist(), -x, -y, -z, w)))
 
 
 def _exponential(x: float, y: float, z: float) -> tuple[float, float, float, float]:
@@ -294,3 +283,26 @@ def se3_log(pose: ArrayLike) -> Array:
     rotvec = rotvec_from_quat_xyzw(p[..., 3:])
     linear: Array = np.linalg.solve(so3_left_jacobian(rotvec), p[..., :3, None])[..., 0].astype(np.float64)
     return np.concatenate((linear, rotvec), axis=-1)
+
+
+# --- steps of a pose (translation [m], rotation vector [rad], both in the outer frame) ------------------------------
+
+
+def poses_after(pose: ArrayLike, steps: ArrayLike) -> Array:
+    """Where a pose [7] is after each of ``steps`` [H, 6], one upon the other: [H, 7]."""
+    x, y, z, *quat = _array(pose).tolist()
+    poses, right, forward, up = [], 0.0, 0.0, 0.0
+    for dx, dy, dz, *turn in _array(steps).tolist():
+        right, forward, up = right + dx, forward + dy, up + dz
+        quat = _product(*_exponential(*turn), *quat)
+        length = math.hypot(*quat)
+        quat = [part / length for part in quat]
+        poses.append((x + right, y + forward, z + up, *quat))
+    return np.array(poses).reshape(-1, 7)
+
+
+def pose_step(start: ArrayLike, end: ArrayLike) -> Array:
+    """The step [6] that leads from one pose [7] to another, by the shortest rotation."""
+    sx, sy, sz, x, y, z, w = _array(start).tolist()
+    ex, ey, ez, *turned = _array(end).tolist()
+    return np.array((ex - sx, ey - sy, ez - sz, *_logarithm(*_product(*turned, -x, -y, -z, w))))

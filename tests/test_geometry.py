@@ -180,3 +180,15 @@ def test_single_quaternions_give_what_rows_of_an_array_give() -> None:
     for none in (np.zeros(4), np.full(4, np.nan), np.zeros((2, 4))):
         with pytest.raises(ValueError, match="direction"):
             g.quat_xyzw_normalize(none)
+
+
+def test_steps_of_a_pose_by_hand() -> None:
+    """Forwards and a quarter turn about z, twice: both steps are in the outer frame."""
+    step = [1.0, 0.0, 0.0, 0.0, 0.0, 0.5 * np.pi]
+    poses = g.poses_after([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], [step, step])
+    half = np.sqrt(0.5)
+    np.testing.assert_allclose(
+        poses, [[1.0, 0.0, 1.0, 0.0, 0.0, half, half], [2.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0]], atol=1e-12
+    )
+    np.testing.assert_allclose(g.pose_step(poses[0], poses[1]), step, atol=1e-12)
+    assert g.poses_after(poses[0], np.empty((0, 6))).shape == (0, 7)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from robot_rl.errors import CommandRefusedError, InvalidArrayError
-from robot_rl.geometry import quat_xyzw_normalize, quat_xyzw_turn, rotvec_between
+from robot_rl.geometry import pose_step, poses_after, quat_xyzw_normalize
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Arrays, check_finite
 
 _FLOAT = np.float64
@@ -77,13 +77,7 @@ def _position_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
 
 
 def _pose_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
-    start = _in_force(part, in_force)
-    position = start[:3] + values[:, :3].cumsum(axis=0)
-    rotation, rows = start[3:], []
-    for turn in values[:, 3:]:
-        rotation = quat_xyzw_turn(rotation, turn)
-        rows.append(rotation)
-    return _poses(position, np.array(rows).reshape(-1, 4))
+    return poses_after(_in_force(part, in_force), values)
 
 
 def _joint_delta(values: Array, part: ActionPart, in_force: Arrays) -> Array:
@@ -103,8 +97,7 @@ def _express_position_delta(target: Array, part: ActionPart, in_force: Arrays) -
 
 
 def _express_pose_delta(target: Array, part: ActionPart, in_force: Arrays) -> Array:
-    start = _in_force(part, in_force)
-    return np.concatenate((target[:3] - start[:3], rotvec_between(start[3:], target[3:])))
+    return pose_step(_in_force(part, in_force), target)
 
 
 def _express_joint_delta(target: Array, part: ActionPart, in_force: Arrays) -> Array:
