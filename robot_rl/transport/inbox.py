@@ -8,22 +8,19 @@ Files and decisions; no sockets, no threads.
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robot_rl.data.episode_file import check_version
 from robot_rl.data.episode_id import check_id
-from robot_rl.data.file_lock import fsync_folder, write_all
-from robot_rl.data.journal import Record, disk_error, scan_records
+from robot_rl.data.journal import Record, disk_error
 from robot_rl.errors import EpisodeError, ProtocolError, RobotRlError, SpecMismatchError, StoreError
 from robot_rl.interfaces import Arrivals
 from robot_rl.transport.messages import MAX_PART_BYTES, Message
 from robot_rl.transport.notes import check_edits
+from robot_rl.transport.remote_journal import RemoteJournal, whole_records
 from robot_rl.transport.sole_user import lock_alone
 from robot_rl.types import EnvSpec
 
@@ -35,19 +32,6 @@ MAX_OPEN = 64  # journals that are open at a time
 
 Peer = TypeVar("Peer")
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Held:
-    """A journal that is arriving, and how much of it the disk is known to have."""
-
-    path: Path
-    descriptor: int = -1  # before the first part there is no file
-    size: int = 0
-    records: int = 0
-    rows: int = 0
-    ended: bool = False
-    durable: int = 0
 
 
 class Inbox:
@@ -63,7 +47,7 @@ class Inbox:
         self.problem = ""  # why nothing is taken at the moment
         self._store = store
         self._folder = store.root / "journal"
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, RemoteJournal] = {}
         self._counted: dict[str, int] = {}  # control steps told of, by running episode
         self._steps = 0
         self._committed: list[str] = []
@@ -146,23 +130,17 @@ class Inbox:
             return False
         if held.size + len(data) > MAX_JOURNAL_BYTES or len(data) > MAX_PART_BYTES:
             raise ProtocolError(f"a journal of over {held.size + len(data)} bytes", limit=f"{MAX_JOURNAL_BYTES} bytes")
-        records = _whole_records(data, held.records)
+        records = whole_records(data, held.records)
         if not records:
             self.counts["corrupt"] += 1
             return False
         if held.size == 0:
             self._check_begin(episode, records[0])
         try:
-            if held.descriptor < 0:
-                held.descriptor = os.open(held.path, _NEW, 0o644)
-            write_all(held.descriptor, [data])
-        except OSError:
-            self._forget(episode, held)  # opened again, it is cut behind its last whole record
-            raise
-        held.size += len(data)
-        held.records += len(records)
-        held.rows += sum(record.header.get("kind") == "row" for record in records)
-        held.ended = records[-1].header.get("kind") == "end"
+            held.append(data, records)
+        except OSError as error:
+            self._forget(episode, held)
+            raise disk_error(error, episode, "what an actor sent cannot be written") from error
         return True
 
     def _check_begin(self, episode: str, record: Record) -> None:
@@ -237,42 +215,35 @@ class Inbox:
         check_id(episode)  # it becomes part of a path
         return (self._store.root / "episodes" / f"{episode}.zarr.zip").exists()
 
-    def _hold(self, episode: str) -> _Held:
+    def _hold(self, episode: str) -> RemoteJournal:
         held = self._held.pop(episode, None)
-        if held is not None and held.descriptor >= 0 and os.fstat(held.descriptor).st_nlink == 0:
-            os.close(held.descriptor)  # somebody removed it
+        if held is not None and held.removed:
+            held.close()
             held = None
         if held is None:
             if len(self._held) >= MAX_OPEN:
                 self._sync()
                 self._forget(*next(iter(self._held.items())))
-            held = _open(self._folder / f"{check_id(episode)}.remote")
-            self._counted.setdefault(episode, max(held.rows - 1, 0))
+            held = RemoteJournal(self._folder / f"{check_id(episode)}.remote")
+            self._counted.setdefault(episode, held.steps)
         self._held[episode] = held  # the last of them was used last
         return held
 
-    def _forget(self, episode: str, held: _Held) -> None:
+    def _forget(self, episode: str, held: RemoteJournal) -> None:
         self._held.pop(episode, None)
-        if held.descriptor >= 0:
-            os.close(held.descriptor)
+        held.close()
 
     def _sync(self) -> None:
-        """Make what was written durable. Raises DiskFullError or StoreError, and takes back what may be lost."""
+        """Make what was written durable. Raises DiskFullError or StoreError."""
         for episode, held in list(self._held.items()):
-            if held.size == held.durable:
-                continue
             try:
-                os.fdatasync(held.descriptor)
-                if held.durable == 0:
-                    fsync_folder(self._folder)
+                grown = held.sync()
             except OSError as error:
-                os.ftruncate(held.descriptor, held.durable)
                 self._forget(episode, held)
                 raise disk_error(error, episode, "what an actor sent cannot be synced") from error
-            held.durable = held.size
-            steps = max(held.rows - 1, 0)
-            self._steps += max(0, steps - self._counted[episode])
-            self._counted[episode] = max(steps, self._counted[episode])
+            if grown:
+                self._steps += max(0, held.steps - self._counted[episode])
+                self._counted[episode] = max(held.steps, self._counted[episode])
 
     def _acknowledge(self, due: Mapping[tuple[Any, str], tuple[int, bool]]) -> list[tuple[Any, Message]]:
         answers = []
@@ -296,43 +267,3 @@ class Inbox:
         self.problem = str(error)
         for key in [key for key in due if key[1] == message.fields.get("episode")]:
             del due[key]
-
-
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-
-
-def _open(path: Path) -> _Held:
-    """The journal at ``path`` as far as there is one, cut behind its last whole record."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    except FileNotFoundError:
-        path.parent.stat()  # without the folder nothing can be taken
-        return _Held(path)
-    held = _Held(path, descriptor)
-    try:
-        size = os.fstat(descriptor).st_size
-        content = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)) if size else memoryview(b"")
-        for record, end in scan_records(content):
-            held.size, held.records = end, record.sequence + 1
-            held.rows += record.header.get("kind") == "row"
-            held.ended = record.header.get("kind") == "end"
-        if held.size != size:
-            os.ftruncate(descriptor, held.size)
-        os.fdatasync(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    held.durable = held.size
-    return held
-
-
-def _whole_records(data: memoryview, first: int) -> list[Record]:
-    """The records that ``data`` consists of; empty when it is anything else."""
-    records, whole = [], 0
-    try:
-        for record, end in scan_records(data, first):
-            records.append(record)
-            whole = end
-    except Exception:  # a sum can be right over a header that msgpack or we cannot read
-        return []
-    return records if whole == len(data) else []

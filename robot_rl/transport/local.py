@@ -72,6 +72,8 @@ class LocalTransport:
         committed = self._new_episodes()
         for id, length in committed.items():
             steps += length - self._counted.pop(id, 0)
+        for id in [id for id in self._running if not self._running[id].there()]:  # discarded
+            del self._running[id], self._counted[id]
         edited, self._edited = tuple(self._edited), []
         return Arrivals(steps, tuple(committed), edited)
 
@@ -131,6 +133,10 @@ class _RowCount:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset, self._sequence, self._rows = 0, 0, 0
+
+    def there(self) -> bool:
+        """Whether the journal is still there."""
+        return self._path.exists()
 
     def advance(self) -> int:
         """Rows so far."""

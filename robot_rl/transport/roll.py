@@ -49,6 +49,7 @@ class ActorRoll:
                 raise ProtocolError(f"signal '{kind}' is too large", limit=f"{MAX_SIGNAL_BYTES} bytes")
             self._count += 1
             if keep:
+                self._kept.pop(kind, None)  # what was said last is heard last
                 self._kept[kind] = told
             for there in self._actors.values():
                 if not actor or there.status.name == actor:

@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,11 @@ def copied(version: int, tensors: Arrays, meta: Mapping[str, Any]) -> Weights:
 class _Blob:
     version: int
     content: memoryview
-    sha256: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """Its sum, made when the first actor asks for it: not every version is asked for."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 class WeightsShelf:
@@ -91,7 +96,7 @@ class WeightsShelf:
         content = pack_weights(weights)
         if len(content) > MAX_WEIGHTS_BYTES:
             raise ConfigError(f"an acting state of {len(content)} bytes", limit=f"{MAX_WEIGHTS_BYTES} bytes")
-        self._newest = _Blob(weights.version, memoryview(content), hashlib.sha256(content).hexdigest())
+        self._newest = _Blob(weights.version, memoryview(content))
 
     def chunk(self, peer: bytes, version: int, offset: int) -> Message | None:
         """What ``peer`` asks for; the start of the newest version where it cannot have that; None before the first."""

@@ -126,6 +126,10 @@ def test_late_actors_hear_what_was_said_to_stay_said(stores: tuple[EpisodeStore,
             with ZmqActor(tmp_path / "late", learner.address, name="late") as late:
                 (only,) = until(late.signals)
                 assert (only.kind, only.payload) == ("pause_at_reset", {"paused": False})
+            learner.signal("go_on", keep=True)
+            learner.signal("pause_at_reset", {"paused": True}, keep=True)
+            with ZmqActor(tmp_path / "late", learner.address, name="late") as late:
+                assert [signal.kind for signal in until(late.signals)] == ["go_on", "pause_at_reset"]
                 until(lambda: [actor.name for actor in learner.actors()] == ["early", "late"])
         with pytest.raises(ProtocolError, match="too large"):
             learner.signal("relabel", {"text": "x" * 3000})
