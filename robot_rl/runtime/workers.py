@@ -8,7 +8,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, RobotRlError
 
 _Result = TypeVar("_Result")
 _Outcome = tuple[int, Any, BaseException | None]
@@ -31,7 +31,11 @@ class Workers:
         return len(self._queues)
 
     def run(self, task: Callable[[int], _Result], items: int) -> list[_Result]:
-        """``[task(0), ..., task(items - 1)]``. All are done, then the first error among them is raised."""
+        """``[task(0), ..., task(items - 1)]``. All are done, then the first error among them is raised.
+
+        Raises RobotRlError once they are closed."""
+        if items and not self._queues:
+            raise RobotRlError("the workers are closed", remedy="Make new ones")
         finished: SimpleQueue[list[_Outcome]] = SimpleQueue()  # one per round: an interrupted one leaves nothing
         busy = self._queues[:items]
         for number, queue in enumerate(busy):

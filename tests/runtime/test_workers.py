@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from robot_rl.errors import ConfigError
+from robot_rl.errors import ConfigError, RobotRlError
 from robot_rl.runtime.workers import Workers
 
 
@@ -56,6 +56,9 @@ def test_threads_end_when_closed():
     for thread in threads:
         thread.join(timeout=60)
         assert not thread.is_alive()
+    with pytest.raises(RobotRlError, match="closed"):
+        pool.run(lambda item: item, 2)
+    assert pool.run(lambda item: item, 0) == []
 
 
 def test_no_threads_are_refused():
