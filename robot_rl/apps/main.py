@@ -28,6 +28,8 @@ COMMANDS = {
     "dataset": "import, export, info, verify, repair or report on an episode store",
     "train": "train a policy from stored episodes",
     "session": "reinforcement learning: actor and learner in one command",
+    "learner": "learn from what actors ship, give them weights",
+    "actor": "act with a learner's newest weights, ship what happens",
     "evaluate": "roll out a checkpoint on fixed seeds, with intervals",
     "compare": "two policies on the same seeds, with an exact paired test",
     "replay": "play the actions of a stored episode back",

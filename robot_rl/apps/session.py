@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, closing, given_env, make_env, open_dataset
-from robot_rl.apps.main import instantiate
-from robot_rl.errors import CheckpointError, ConfigError, valid_choices
+from robot_rl.apps.environment import at_least, closing, given_env, make_env
+from robot_rl.apps.learning_side import make_training, open_run, plain, run_folder
+from robot_rl.errors import ConfigError, valid_choices
 
 MODES = ("lockstep",)
 
@@ -64,8 +64,7 @@ def run(config: Any) -> None:
         raise ConfigError(f"mode={config.mode}", remedy=valid_choices(config.mode, MODES))
     torch.set_num_threads(config.threads)
     node = given_env(config, "session")
-    name = config.name or f"{config.env.task._target_.rpartition('.')[2].lower()}-seed{config.seed}"
-    folder = Path(config.root) / "runs" / name
+    folder = run_folder(config)
     envs = [make_env(node)] + ([make_env(node)] if config.evaluate_every else [])
     with closing(*envs):
         session = _lockstep(config, envs, folder)
@@ -78,34 +77,20 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     """The session, resumed where there is something to go on from."""
     from robot_rl.data.store import EpisodeStore
     from robot_rl.learning.lockstep_session import LockstepSession, SessionSchedule, Turns, rewind
-    from robot_rl.learning.online_training import OnlineReplay, OnlineSchedule, OnlineTraining
     from robot_rl.learning.targets import build
-    from robot_rl.learning.training_run import TrainingRun
-    from robot_rl.learning.update_ratio import UpdateRatio
     from robot_rl.runtime.actor import Actor, NewestPolicy
     from robot_rl.runtime.recorder import EpisodeRecorder
     from robot_rl.transport.local import LocalTransport
 
     spec = envs[0].spec
-    run = TrainingRun(folder, resume=config.resume, keep=config.keep)
-    resuming = config.resume and run.resumable
+    if not spec.simulated:
+        raise ConfigError("in lockstep the arm waits for the learner after every step", limit="simulated robots")
+    run, resuming = open_run(config, folder)
     store = EpisodeStore.open_or_create(folder / "store", spec=spec, name=folder.name)
     rewind(store, _recorded(folder) if resuming else 0)
-    demos = open_dataset(config.root, config.demos)
-    policy_config = _plain(config.policy)
-    policy, acting, scored = (build(policy_config, env_spec=spec) for _ in range(3))
-    if resuming:
-        _check_policy(folder, policy_config)
-    else:
-        policy.fit_normalizer(_rows(demos, policy.spec))
-    learner = instantiate(config.algorithm)(policy)
-    replay = OnlineReplay(learner.views, store, demos, batch=config.batch, seed=config.seed, images=_images(policy))
     transport = LocalTransport(store)
-    ratio = UpdateRatio(config.update_ratio, config.update_ratio, start=config.start)
-    schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
-    training = OnlineTraining(
-        learner, replay, ratio, run, schedule, _provenance(config, policy_config, spec), transport
-    )
+    training = make_training(config, spec, run, store, transport)
+    acting, scored = (build(plain(config.policy), env_spec=spec) for _ in range(2))
     recorder = EpisodeRecorder(store, {"task": spec.task, "source": "policy", "policies": ["online"]})
     listeners = [recorder, Turns(recorder, training)]
     actor = Actor(envs[0], NewestPolicy(acting, transport), listeners, next_seed=config.first_seed)
@@ -126,50 +111,6 @@ def _recorded(folder: Path) -> int:
     from robot_rl.learning.checkpoint import find_checkpoint, read_manifest
 
     return int(read_manifest(find_checkpoint(folder))["episodes"])
-
-
-def _check_policy(folder: Path, policy_config: Mapping[str, Any]) -> None:
-    from robot_rl.learning.checkpoint import find_checkpoint, read_config
-
-    if read_config(find_checkpoint(folder)) != policy_config:
-        raise CheckpointError(
-            f"run {folder} was started with another policy configuration", remedy="Resume it with the same one"
-        )
-
-
-def _plain(node: Any) -> dict[str, Any]:
-    """The resolved ``_target_`` configuration that goes into checkpoints."""
-    from omegaconf import OmegaConf
-
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    return {str(key): value for key, value in plain.items() if key != "_partial_"}
-
-
-def _rows(demos: Any, spec: Any) -> dict[str, Any]:
-    """Rows of the demonstrations for the normaliser, the steps that act."""
-    from robot_rl.data.tables import EpisodeTable
-
-    keys = [f"obs/{key}" for key in spec.observation if not key.startswith("images/")]
-    table = EpisodeTable([*keys, "action_valid"])
-    table.update(demos)
-    return {key: table[key][table["action_valid"]] for key in keys}
-
-
-def _images(policy: Any) -> Any:
-    from robot_rl.data.frames import ImageOptions
-
-    size = getattr(policy, "image_size", None)
-    return ImageOptions(size=size, threads=1) if size else None
-
-
-def _provenance(config: Any, policy_config: Mapping[str, Any], spec: Any) -> Any:
-    from omegaconf import OmegaConf
-
-    from robot_rl.learning.offline_training import Provenance
-
-    names = [name for name in config if name not in ("root", "env", "task")]
-    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
-    return Provenance(policy_config, spec, {"data": {"dataset": config.demos}, "config": settings})
 
 
 def _evaluation(config: Any, env: Any, policy: Any) -> Any:

@@ -97,7 +97,7 @@ class OfflineTraining:
             try:
                 while self.step < schedule.steps:
                     batches = {DEMONSTRATIONS: self._group()}
-                    with _signals_held():
+                    with signals_held():
                         metrics = self.learner.update(batches)
                         self.step += schedule.group
                     if self._due(schedule.log_every):
@@ -143,7 +143,7 @@ class OfflineTraining:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Ctrl-C and TERM take effect on the way out: in the middle of an update the state is of no step at all."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -140,11 +140,17 @@ class OnlineTraining:
         online = self.replay.online
         return 0 if online is None else online.steps
 
-    def work(self) -> int:
-        """Take in what has come and make the updates it is worth, whole groups of them; returns how many."""
+    @property
+    def behind(self) -> bool:
+        """Whether steps that were received are worth another group of updates."""
+        return self.replay.ready and self.ratio.verdict(self.steps).updates >= self.schedule.group
+
+    def work(self, most: int | None = None) -> int:
+        """Take in what has come and make the updates it is worth, whole groups of them and at most ``most``; returns
+        how many."""
         self._take_in()
         allowed = self.ratio.verdict(self.steps).updates if self.replay.ready else 0
-        groups = allowed // self.schedule.group
+        groups = (allowed if most is None else min(allowed, most)) // self.schedule.group
         for _ in range(groups):
             self._update()
         self._log_when_due()
@@ -171,7 +177,7 @@ class OnlineTraining:
         """Give the acting state out; its version is the number of updates it has seen."""
         self.version = self.ratio.updates
         tensors = {name: value.cpu().numpy() for name, value in self.learner.acting_state().items()}
-        self.transport.publish(self.version, tensors, {"steps": self.steps})
+        self.transport.publish(self.version, tensors, {"steps": self.steps, "policy": self.provenance.policy_config})
         self._published[self.version] = time.monotonic()
         for version in list(self._published)[:-1000]:
             del self._published[version]

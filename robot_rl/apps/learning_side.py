@@ -1,0 +1,94 @@
+"""What the apps that learn online share: the learner's side of a session, built from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from robot_rl.apps.environment import open_dataset
+from robot_rl.apps.main import instantiate
+from robot_rl.errors import CheckpointError
+
+
+def run_folder(config: Any) -> Path:
+    """<root>/runs/<name>, where a name that was not given is made of task and seed."""
+    task = config.env.task._target_.rpartition(".")[2].lower() if config.get("env") else config.demos
+    return Path(config.root) / "runs" / (config.name or f"{task}-seed{config.seed}")
+
+
+def open_run(config: Any, folder: Path) -> tuple[Any, bool]:
+    """TrainingRun, and whether there is a checkpoint to resume. Raises ConfigError for a run that is there already."""
+    from robot_rl.learning.training_run import TrainingRun
+
+    run = TrainingRun(folder, resume=config.resume, keep=config.keep)
+    return run, config.resume and run.resumable
+
+
+def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) -> Any:
+    """OnlineTraining over the session's ``store``.
+
+    Statistics of observations come from the demonstrations, once: a resumed run has them in its checkpoint.
+    """
+    from robot_rl.learning.online_training import OnlineReplay, OnlineSchedule, OnlineTraining
+    from robot_rl.learning.targets import build
+    from robot_rl.learning.update_ratio import UpdateRatio
+
+    demos = open_dataset(config.root, config.demos)
+    policy_config = plain(config.policy)
+    policy = build(policy_config, env_spec=spec)
+    if run.resumable:
+        _check_policy(run.folder, policy_config)
+    else:
+        policy.fit_normalizer(_rows(demos, policy.spec))
+    learner = instantiate(config.algorithm)(policy)
+    replay = OnlineReplay(learner.views, store, demos, batch=config.batch, seed=config.seed, images=_images(policy))
+    lowest = config.get("lowest_ratio", config.update_ratio)
+    ratio = UpdateRatio(lowest, config.update_ratio, start=config.start)
+    schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
+    provenance = _provenance(config, policy_config, spec)
+    return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)
+
+
+def _check_policy(folder: Path, policy_config: Mapping[str, Any]) -> None:
+    from robot_rl.learning.checkpoint import find_checkpoint, read_config
+
+    if read_config(find_checkpoint(folder)) != policy_config:
+        raise CheckpointError(
+            f"run {folder} was started with another policy configuration", remedy="Resume it with the same one"
+        )
+
+
+def plain(node: Any) -> dict[str, Any]:
+    """The resolved ``_target_`` configuration that goes into checkpoints."""
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    return {str(key): value for key, value in plain.items() if key != "_partial_"}
+
+
+def _rows(demos: Any, spec: Any) -> dict[str, Any]:
+    """Rows of the demonstrations for the normaliser, the steps that act."""
+    from robot_rl.data.tables import EpisodeTable
+
+    keys = [f"obs/{key}" for key in spec.observation if not key.startswith("images/")]
+    table = EpisodeTable([*keys, "action_valid"])
+    table.update(demos)
+    return {key: table[key][table["action_valid"]] for key in keys}
+
+
+def _images(policy: Any) -> Any:
+    from robot_rl.data.frames import ImageOptions
+
+    size = getattr(policy, "image_size", None)
+    return ImageOptions(size=size, threads=1) if size else None
+
+
+def _provenance(config: Any, policy_config: Mapping[str, Any], spec: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    from robot_rl.learning.offline_training import Provenance
+
+    names = [name for name in config if name not in ("root", "env", "task")]
+    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
+    return Provenance(policy_config, spec, {"data": {"dataset": config.demos}, "config": settings})
