@@ -54,3 +54,10 @@ def test_a_bad_plan_is_refused_with_the_reason(targets, frame, message):
 def test_a_plan_of_no_step_or_no_known_source_is_refused(first_step, source, message):
     with pytest.raises(CommandRefusedError, match=message):
         checked_targets(TargetChunk({"arm0/tcp": POSE}, first_step, 0, source=source), SPEC)
+
+
+@pytest.mark.parametrize("stamp", [float("nan"), 1.5, None])
+def test_a_stamp_that_cannot_be_ordered_is_refused(stamp):
+    """Nothing is older than NaN: plans behind it would come in any order."""
+    with pytest.raises(CommandRefusedError, match="stamp"):
+        checked_targets(TargetChunk({"arm0/gripper": np.zeros((1, 1))}, 0, stamp), SPEC)
