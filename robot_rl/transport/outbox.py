@@ -26,6 +26,7 @@ import numpy as np
 
 from robot_rl.data.file_lock import lock_orphan
 from robot_rl.data.journal import scan_records
+from robot_rl.errors import StoreError
 from robot_rl.transport.messages import MAX_PART_BYTES, Message
 from robot_rl.transport.notes import RESEND_S, Notes
 from robot_rl.transport.sole_user import lock_alone
@@ -73,7 +74,9 @@ class Outbox:
         self.window_bytes = window_bytes
         self.notes = Notes(self.folder)
         self._problem = ""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (root / "dataset.json").exists():
+            raise StoreError(f"{root} is no episode store", remedy="Create the store before its transport")
+        self.folder.mkdir(exist_ok=True)
         self._lock = lock_alone(
             self.folder / "lock",
             f"{root} is shipped by another process",

@@ -14,6 +14,7 @@ from robot_rl.interfaces import PeerStatus
 from robot_rl.transport.messages import Message, encode
 
 FORGET_S = 30.0
+REPLACED_S = 1.0  # two starts of one name that were both heard within this time are two actors
 MAX_ACTORS = 256
 MAX_SIGNALS = 1024  # that wait for an actor; the oldest give way
 MAX_SIGNAL_BYTES = 2048
@@ -58,10 +59,13 @@ class ActorRoll:
                         del there.signals[next(iter(there.signals))]
 
     def statuses(self) -> Sequence[PeerStatus]:
-        """Who was heard lately, by name."""
+        """Who was heard lately, by name; an actor that was started again does not appear twice."""
         now_s = time.monotonic()
         with self._lock:
-            found = [replace(actor.status, age_s=now_s - actor.heard_s) for actor in self._actors.values()]
+            actors = sorted(self._actors.values(), key=lambda actor: actor.heard_s)
+        last = {actor.status.name: actor for actor in actors}
+        there = [a for a in actors if now_s - a.heard_s < REPLACED_S or a is last[a.status.name]]
+        found = [replace(actor.status, age_s=now_s - actor.heard_s) for actor in there]
         return sorted(found, key=lambda status: status.name)
 
     def hear(self, peer: bytes, fields: Mapping[str, Any]) -> None:

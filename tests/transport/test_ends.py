@@ -98,6 +98,7 @@ def test_an_actor_that_stood_still_gets_the_newest_weights_and_no_backlog(tmp_pa
         "            print(last, flush=True)\n"
     )
     tensors = {"w": np.zeros(100_000, np.float32)}
+    EpisodeStore.create(tmp_path / "actor", spec=SPEC)
     with ZmqLearner(EpisodeStore.create(tmp_path / "session"), "tcp://127.0.0.1:0") as learner:
         learner.publish(1, tensors, {})
         command = [sys.executable, "-c", program, str(tmp_path / "actor"), learner.address]
@@ -115,6 +116,7 @@ def test_an_actor_that_stood_still_gets_the_newest_weights_and_no_backlog(tmp_pa
 
 
 def test_late_actors_hear_what_was_said_to_stay_said(stores: tuple[EpisodeStore, EpisodeStore], tmp_path: Path) -> None:
+    EpisodeStore.create(tmp_path / "late", spec=SPEC)
     with ZmqLearner(stores[1], "tcp://127.0.0.1:0") as learner:
         with ZmqActor(stores[0].root, learner.address, name="early") as early:
             until(learner.actors)
@@ -126,11 +128,12 @@ def test_late_actors_hear_what_was_said_to_stay_said(stores: tuple[EpisodeStore,
             with ZmqActor(tmp_path / "late", learner.address, name="late") as late:
                 (only,) = until(late.signals)
                 assert (only.kind, only.payload) == ("pause_at_reset", {"paused": False})
+                until(lambda: [actor.name for actor in learner.actors()] == ["early", "late"])
             learner.signal("go_on", keep=True)
             learner.signal("pause_at_reset", {"paused": True}, keep=True)
             with ZmqActor(tmp_path / "late", learner.address, name="late") as late:
                 assert [signal.kind for signal in until(late.signals)] == ["go_on", "pause_at_reset"]
-                until(lambda: [actor.name for actor in learner.actors()] == ["early", "late"])
+            until(lambda: [actor.name for actor in learner.actors()] == ["early", "late"])  # which started twice
         with pytest.raises(ProtocolError, match="too large"):
             learner.signal("relabel", {"text": "x" * 3000})
 
@@ -160,6 +163,8 @@ def test_no_keys_no_wide_address(stores: tuple[EpisodeStore, EpisodeStore]) -> N
         ZmqLearner(stores[1], "tcp://*:5588")
     with pytest.raises(ConfigError, match="without keys"):
         ZmqActor(stores[0].root, "tcp://192.168.1.7:5588")
+    with pytest.raises(StoreError, match="Create the store before"):
+        ZmqActor(stores[0].root / "nowhere")
     with ZmqActor(stores[0].root), pytest.raises(StoreError, match="another process"):
         ZmqActor(stores[0].root)
 

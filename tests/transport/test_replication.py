@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -287,6 +288,24 @@ def test_a_step_too_large_for_a_message_cuts_the_episode(pair: Pair, monkeypatch
     record(pair.recorded, 0, steps=3)
     pair.run()
     assert pair.ids() == []  # not even the first record fits
+
+
+def test_what_cannot_be_synced_is_not_acknowledged(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No disk fails on demand, so the call does."""
+    id = record(pair.recorded, 0, steps=4)
+    pair.step()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", _refuse)
+        for _ in range(3):
+            pair.step()
+        assert "cannot be synced" in pair.inbox.problem
+        assert pair.outbox.lag_bytes == (pair.root / "actor" / "outbox" / f"{id}.journal").stat().st_size
+    pair.run()
+    assert same(pair, id) and pair.inbox.problem == ""
+
+
+def _refuse(descriptor: int) -> None:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 FULL = """
