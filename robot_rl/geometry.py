@@ -304,5 +304,5 @@ def poses_after(pose: ArrayLike, steps: ArrayLike) -> Array:
 def pose_step(start: ArrayLike, end: ArrayLike) -> Array:
     """The step [6] that leads from one pose [7] to another, by the shortest rotation."""
     sx, sy, sz, x, y, z, w = _array(start).tolist()
-    ex, ey, ez, *turned = _array(end).tolist()
-    return np.array((ex - sx, ey - sy, ez - sz, *_logarithm(*_product(*turned, -x, -y, -z, w))))
+    ex, ey, ez, ax, ay, az, aw = _array(end).tolist()
+    return np.array((ex - sx, ey - sy, ez - sz, *_logarithm(*_product(ax, ay, az, aw, -x, -y, -z, w))))

@@ -10,8 +10,12 @@ Keys of the JSON line:
   steps_per_s_lift           control steps per second of one env: plan anchored, stepped, judged; without the expert
   steps_per_s_robosuite_lift the same of robosuite's env.step
   ratio_vs_robosuite         the first over the second (median of the turns' ratios)
-  fraction_of_bare_physics   time of bare mj_step from the states those steps began with over time of those steps
-  fraction_with_expert       the same with the expert's time added to that of the steps
+  fraction_of_bare_physics   time of bare mj_step from the states those steps began with over time of those steps.
+                             These hold all that an env does: plan anchored and checked, arbiter, safety chain and law
+                             at 500 Hz, measurement, judgement, actions expressed for the record. Bare physics runs
+                             right after each episode, not between its steps, where each would run from cold caches
+  fraction_default_action    the same under the action that lift has by default, which turns nothing
+  fraction_with_expert       the first fraction with the expert's time added to that of the steps
   expert_us                  what the scripted expert takes for one step, in microseconds
   vector_steps_per_s         control steps per second of all envs of one ThreadedVectorEnv
   vector_envs, vector_threads  how many envs, on how many threads (one per core)
@@ -50,6 +54,7 @@ TURNS, EPISODES, ROBOSUITE_STEPS = 7, 6, 80
 TICKS = 25  # of physics in a control step
 VECTOR_ENVS, VECTOR_STEPS = 8, 20  # no episode of the expert ends within so few steps
 CAMERAS = ("camera=front_wrist",)
+STATE = ("qpos", "qvel", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat")
 
 
 def build(task: str, *overrides: str) -> tuple[Any, Any]:
@@ -77,21 +82,24 @@ class Stopwatch:
 
 def single(env: Any, expert: Any, seeds: range) -> dict[str, float]:
     """Mean microseconds of a control step and of its parts: ``step``, ``expert``, ``advance`` (physics with the servo),
-    ``bare`` (physics alone, right after each step, from the state that it began with)."""
+    ``bare`` (physics alone, after each episode, from the states that its steps began with)."""
     physics, spare = env.robot.physics, Physics(env.robot.physics.built)
     act, step = Stopwatch(partial(chosen, expert)), Stopwatch(partial(stepped, env))
     bare, advance = Stopwatch(partial(spare.coast, TICKS)), Stopwatch(physics.advance)
     count = 0
     for seed in seeds:
-        observation, done = env.reset(seed), False
+        observation, done, begun = env.reset(seed), False, []
         physics.advance = advance
         while not done:
-            copy_state(physics.data, spare.data)
+            begun.append([getattr(physics.data, name).copy() for name in STATE])
             result = step(act(observation), observation)
-            bare()
             observation, done = result.observation, result.terminated or result.truncated
-            count += 1
         del physics.advance  # resets are not counted
+        for state in begun:
+            for name, value in zip(STATE, state, strict=True):
+                getattr(spare.data, name)[:] = value
+            bare()
+        count += len(begun)
     watches = {"step": step, "expert": act, "advance": advance, "bare": bare}
     return {name: 1e6 * watch.total_s / count for name, watch in watches.items()}
 
@@ -104,11 +112,6 @@ def chosen(expert: Any, observation: Observation) -> Array:
 
 def stepped(env: Any, plan: Array, observation: Observation) -> Any:
     return env.step(env.anchor(plan, observation))
-
-
-def copy_state(data: Any, spare: Any) -> None:
-    for name in ("qpos", "qvel", "qacc_warmstart", "ctrl", "mocap_pos", "mocap_quat"):
-        getattr(spare, name)[:] = getattr(data, name)
 
 
 # --- many envs ----------------------------------------------------------------------------------------------------
@@ -194,21 +197,24 @@ def expert_success(seeds: int) -> dict[str, float]:
         if compose("record", [f"task={task}", "teleop=scripted"]).get("expert") is None:
             continue
         env, expert = build(task, "teleop=scripted")
-        rates[task] = float(np.mean([run_episode(env, expert, seed=seed).success for seed in range(seeds)]))
+        rates[task] = float(np.mean([bool(run_episode(env, expert, seed=seed).success) for seed in range(seeds)]))
         env.close()
     return rates
 
 
 def main(experts: int = 0) -> dict[str, Any]:
-    (env, expert), theirs = build("lift", "action=tcp_delta"), robosuite_lift()
+    (env, expert), (plain, its_expert) = build("lift", "action=tcp_delta"), build("lift")
+    theirs = robosuite_lift()
     envs = ThreadedVectorEnv([lambda: build("lift", "action=tcp_delta")[0]] * VECTOR_ENVS)
     actions = np.array([recorded(env, expert, seed) for seed in range(VECTOR_ENVS)])
     rng, turns = np.random.default_rng(0), []
     for turn in range(TURNS + 1):  # the first one warms up
-        mean_us = single(env, expert, range(turn * EPISODES, (turn + 1) * EPISODES))
+        seeds = range(turn * EPISODES, (turn + 1) * EPISODES)
+        mean_us, by_default = single(env, expert, seeds), single(plain, its_expert, seeds)
         together, alone = vector_rates(envs, env, actions)
-        turns.append(figures(mean_us, robosuite_rate(theirs, rng), together, alone))
-    for part in (env, envs, theirs):
+        turn_figures = figures(mean_us, robosuite_rate(theirs, rng), together, alone)
+        turns.append({**turn_figures, "fraction_default_action": by_default["bare"] / by_default["step"]})
+    for part in (env, plain, envs, theirs):
         part.close()
     turns = turns[1:]
     result: dict[str, Any] = {key: _rounded(np.median([turn[key] for turn in turns])) for key in turns[0]}
