@@ -91,6 +91,12 @@ class GaussianPolicy:
     def feature_size(self) -> int:
         return self.encoder.size
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) that training images are brought to; None without cameras."""
+        sizes = [value.shape for key, value in self.spec.observation.items() if key.startswith("images/")]
+        return (sizes[0][0], sizes[0][1]) if sizes else None
+
     def sample(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, F] and standard-normal noise [B, A] -> actions in (-1, 1) [B, A], log-density there [B]."""
         mean, log_std = self.body(features).float().chunk(2, dim=-1)

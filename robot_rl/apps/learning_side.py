@@ -80,8 +80,7 @@ def _rows(demos: Any, spec: Any) -> dict[str, Any]:
 def _images(policy: Any) -> Any:
     from robot_rl.data.frames import ImageOptions
 
-    size = getattr(policy, "image_size", None)
-    return ImageOptions(size=size, threads=1) if size else None
+    return ImageOptions(size=policy.image_size, threads=1) if policy.image_size else None
 
 
 def _provenance(config: Any, policy_config: Mapping[str, Any], spec: Any) -> Any:

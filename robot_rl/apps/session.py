@@ -9,7 +9,7 @@ from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, given_env, make_env
 from robot_rl.apps.learning_side import make_training, open_run, plain, run_folder
-from robot_rl.errors import ConfigError, valid_choices
+from robot_rl.errors import CheckpointError, ConfigError, valid_choices
 
 MODES = ("lockstep",)
 
@@ -110,7 +110,10 @@ def _recorded(folder: Path) -> int:
     """Episodes recorded when the newest checkpoint was made."""
     from robot_rl.learning.checkpoint import find_checkpoint, read_manifest
 
-    return int(read_manifest(find_checkpoint(folder))["episodes"])
+    manifest = read_manifest(find_checkpoint(folder))
+    if "episodes" not in manifest:
+        raise CheckpointError(f"run {folder} was not made in lockstep", remedy="Resume it with robot-rl learner")
+    return int(manifest["episodes"])
 
 
 def _evaluation(config: Any, env: Any, policy: Any) -> Any:

@@ -203,3 +203,22 @@ def test_a_session_without_rows_has_nothing_to_draw(store: EpisodeStore) -> None
     union = ReplayUnion([], [session_of(store)], batch=4)
     with pytest.raises(StoreError, match="no transition yet"):
         union.batch(0)
+
+
+def test_frames_of_a_running_episode_are_drawn_as_those_of_a_committed_one(tmp_path: Path) -> None:
+    spec = make_spec()  # one camera of 8 x 8; every frame is one grey value
+    store = EpisodeStore.create(tmp_path / "images", spec=spec)
+    view = replace(VIEW, observation=("images/wrist",))
+    replay = session_of(store, view)
+    with store.begin(spec) as writer:
+        for t in range(4):
+            writer.append(make_row(spec, 2, t, final=t == 3))
+        writer.flush()
+        replay.follow()
+        running = replay.growing.gather(np.arange(3))
+        assert running["images/wrist"][:, 0, 0, 0, 0].tolist() == [2, 3, 4]
+        assert running["next/images/wrist"][:, 0, 0, 0, 0].tolist() == [3, 4, 5]
+        writer.end(DONE)
+    replay.follow()
+    committed = replay.committed.gather(np.arange(3))
+    assert all(np.array_equal(running[key], committed[key]) for key in running)
