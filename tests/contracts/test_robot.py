@@ -108,15 +108,16 @@ def test_time_and_steps_go_on(robot: Robot, spec: EnvSpec) -> None:
 def test_a_plan_moves_the_arm_and_is_reported_in_absolute_targets(robot: Robot, spec: EnvSpec) -> None:
     seen = robot.reset(ResetRequest(tcp_pose=pose_at(spec, 0.5, 0.1, 0.3)))
     x = float(seen.state["arm0/tcp_pose"][0])
-    for i in range(1, 5):
+    # rest to rest over 1 cm takes an arm's acceleration more than one step: the stream may run a row late
+    for i in (1, 2, 3, 4, 4, 4):
         robot.command(chunk(spec, seen, [x + 0.01 * i] * 4))
         seen = step(robot, spec)
-    assert abs(float(seen.state["arm0/tcp_pose"][0]) - (x + 0.04)) < 5e-3
+    assert abs(float(seen.state["arm0/tcp_pose"][0]) - (x + 0.04)) < 3e-3
     assert seen.report is not None
     assert seen.report.source is Phase.POLICY
     assert seen.report.valid
     assert seen.report.step < seen.step
-    assert abs(float(seen.report.executed["arm0/tcp"][0]) - (x + 0.04)) < 5e-3
+    assert abs(float(seen.report.executed["arm0/tcp"][0]) - (x + 0.04)) < 3e-3
 
 
 def test_when_the_plan_has_run_out_the_arm_holds_and_says_so(robot: Robot, spec: EnvSpec) -> None:
