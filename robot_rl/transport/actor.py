@@ -219,7 +219,10 @@ class ZmqActor:
         return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT)  # type: ignore[operator]
 
     def _send(self, message: Message) -> None:
-        self._socket.send_multipart(encode(message), zmq.NOBLOCK, copy=False)
+        try:
+            self._socket.send_multipart(encode(message), zmq.NOBLOCK, copy=False)
+        except zmq.Again:  # the learner went away since we asked: whatever it was is sent again
+            self.counts["unsent"] += 1
 
 
 _OPTIONS = {

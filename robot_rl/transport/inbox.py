@@ -54,11 +54,13 @@ class Inbox:
         self._edited: list[str] = []
 
     def resume(self) -> None:
-        """Commit what had ended when the last learner was killed."""
+        """Commit what had ended when the last learner was killed; remove journals that it had committed already."""
         for path in sorted(self._folder.glob("*.remote")):
             try:
-                if self._hold(path.stem).ended:
-                    self._finish(path.stem, self._held[path.stem].size)
+                if self._is_committed(path.stem):
+                    self._store.commit_remote(path)
+                elif (held := self._hold(path.stem)).ended:
+                    self._finish(path.stem, held.size)
             except (RobotRlError, OSError) as error:
                 self.problem = str(error)
         self.arrivals()

@@ -82,6 +82,9 @@ class RemoteJournal:
             os.ftruncate(self._descriptor, self.size)
         os.fdatasync(self._descriptor)
         self._durable = self.size
+        if not self.size:  # a kill before the first record was whole
+            self.path.unlink()
+            self.close()
 
     def _count(self, records: Sequence[Record]) -> None:
         kinds = [record.header.get("kind") for record in records]

@@ -29,7 +29,7 @@ from tests.transport.malformed import Flood
 
 _ACTOR = struct.Struct("<IIQII")  # running ordinal, rows appended to it, newest version, stale ones, torn ones
 _LEARNER = struct.Struct("<QII")  # version, intruders seen among the actors, messages turned away
-PERIOD_S = 0.003
+PERIOD_S = 0.01
 
 
 @dataclass
@@ -243,7 +243,7 @@ def _act(root: Path, address: str, name: str, ordinal: int, seed: int) -> bool:
     with ZmqActor(root / name, address, name=name, keys=name, key_folder=root / "keys") as link:
         while not told.end:
             _, _, newest, stale, torn = _ACTOR.unpack_from(notes)
-            steps = int(random.integers(2, 60))
+            steps = int(random.integers(2, 25))
             _ACTOR.pack_into(notes, 0, ordinal, 0, newest, stale, torn)
             with store.begin(spec, {"ordinal": ordinal}) as writer:
                 for t in range(steps + 1):

@@ -235,6 +235,24 @@ def test_what_ended_is_committed_when_the_actor_never_comes_back(pair: Pair) -> 
     assert pair.inbox.arrivals() == Arrivals()  # earlier learners took it
 
 
+def test_a_learner_killed_between_commit_and_clean_up_leaves_nothing(pair: Pair) -> None:
+    with pair.recorded.begin(SPEC) as writer:
+        for t in range(5):
+            writer.append(make_row(SPEC, 0, t))
+        while writer.pending:
+            pass
+        for _ in range(3):
+            pair.step()
+        journal = pair.root / "session" / "journal" / f"{writer.id}.remote"
+        content = journal.read_bytes()
+        writer.discard("test")
+    assert pair.session.commit_remote(journal) is not None
+    journal.write_bytes(content)
+    pair.restart_learner()
+    pair.run()
+    assert list(journal.parent.iterdir()) == [] and pair.ids() == []
+
+
 def test_a_removed_journal_is_sent_again_from_its_start(pair: Pair) -> None:
     with pair.recorded.begin(SPEC) as writer:
         for t in range(6):
