@@ -44,7 +44,8 @@ def plot_learning_curve(folder: Path) -> Path:
     figure, axes = _subplots(1, 3, (15.0, 4.0))
     steps = [row["step"] for row in scores]
     axes[0].plot(steps, [row["success"] for row in scores], marker=".")
-    axes[0].set(xlabel="control step", ylabel="success", ylim=(-0.02, 1.02), title="evaluation, seeds to choose by")
+    axes[0].set(xlabel="control step", ylabel="success", title="evaluation, seeds to choose by")
+    axes[0].set(xlim=(0, max(steps, default=1)), ylim=(-0.02, 1.02))
     if scores and scores[-1]["step"]:
         scale = scores[-1]["robot_minutes"] / scores[-1]["step"]
         above = axes[0].secondary_xaxis("top", functions=(lambda x: x * scale, lambda x: x / scale))
