@@ -177,8 +177,7 @@ class EpisodeStore:
             ring_bytes=ring_bytes,
             max_bytes=max_bytes,
         )
-        if (self.root / "outbox").is_dir():  # before the first row, so that no row can miss its way
-            (self.root / "outbox" / path.name).hardlink_to(path)
+        self._give_to_outbox(writer, path)
         return writer
 
     def adopt(self, spec: EnvSpec) -> None:
@@ -283,6 +282,20 @@ class EpisodeStore:
             self.recover()
         except OSError as error:  # DiskFullError is one
             _log.warning("%s is opened without recovering what a killed writer left: %s", self.root, error)
+
+    def _give_to_outbox(self, writer: EpisodeWriter, journal: Path) -> None:
+        """A second name for the journal where there is an outbox, before the first row: no row can miss its way."""
+        outbox = self.root / "outbox"
+        if not outbox.is_dir():
+            return
+        try:
+            (outbox / journal.name).hardlink_to(journal)
+        except OSError as error:
+            writer.discard("it would not be shipped")
+            raise StoreError(
+                f"episode {writer.id} cannot be put into {outbox}: {error.strerror}",
+                remedy="Put the actor's store on a local disk whose file system has hard links",
+            ) from error
 
     def _index_missing(self) -> None:
         """Entries for files that have none, e.g. after a kill between rename and index line; drop dead entries."""

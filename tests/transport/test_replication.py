@@ -295,6 +295,18 @@ def test_notes_wait_for_their_episode_and_wrong_ones_are_set_aside(pair: Pair) -
     assert len(list(pair.outbox.folder.glob("*.refused"))) == 1
 
 
+def test_an_episode_that_could_not_be_shipped_does_not_begin(pair: Pair) -> None:
+    pair.outbox.close()
+    (pair.outbox.folder / "lock").unlink()
+    pair.outbox.folder.rmdir()
+    pair.outbox.folder.symlink_to("/proc")  # a folder in which nobody can make a link
+    with pytest.raises(StoreError, match="hard links"):
+        pair.recorded.begin(SPEC)
+    assert list((pair.root / "actor" / "journal").iterdir()) == []
+    pair.outbox.folder.unlink()
+    pair.outbox = Outbox(pair.root / "actor")
+
+
 def test_one_process_ships_a_store(pair: Pair) -> None:
     with pytest.raises(StoreError, match="shipped by another process"):
         Outbox(pair.root / "actor")
