@@ -57,6 +57,7 @@ class _Shipment:
     records: int = 0  # up to ``sent``
     durable: int = 0  # what the learner holds
     ended: bool = False  # the last record sent is the end
+    more: bool = False  # the last part left some behind
     torn_size: int = -1  # at this size of the file no whole record follows
     final: str = ""  # what to tell when all is durable: finish or discard
     asked_s: float = -math.inf
@@ -180,8 +181,8 @@ class Outbox:
 
     def _next_part(self, shipment: _Shipment, size: int, now_s: float) -> Message | None:
         in_flight = sum(s.sent - s.durable for s in self._active.values())
-        fresh = size - shipment.sent < PART_BYTES and now_s - shipment.sent_s < SHIP_PERIOD_S
-        if in_flight >= self.window_bytes or (fresh and not shipment.ended):
+        lately = now_s - shipment.sent_s < SHIP_PERIOD_S
+        if in_flight >= self.window_bytes or (lately and not (shipment.more or shipment.ended)):
             return None
         data = self._whole_records(shipment, size) if size not in (shipment.sent, shipment.torn_size) else b""
         if not data:
@@ -191,7 +192,7 @@ class Outbox:
         fields = _about(shipment) | {"offset": shipment.sent - len(data)}
         if shipment.sent - len(data) == shipment.durable:
             shipment.progress_s = now_s  # nothing was awaited until now
-        shipment.sent_s = now_s
+        shipment.sent_s, shipment.more = now_s, shipment.sent < size
         return Message("part", fields, {"data": np.frombuffer(data, np.uint8)})
 
     def _whole_records(self, shipment: _Shipment, size: int) -> bytes | memoryview:
