@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +49,17 @@ class RobosuiteReplay:
                 raise StoreError(f"robosuite {robosuite.__version__} has no environment '{env_name}'", remedy=known)
             more = {"env_configuration": configuration} if configuration else {}
             self.version: str = robosuite.__version__
-            self._env: Any = robosuite.make(
-                env_name,
-                robots=list(robots),
-                has_renderer=False,
-                has_offscreen_renderer=cameras,
-                use_camera_obs=False,
-                ignore_done=True,
-                **more,
-            )
-            self._env.reset()
+            with _fixed_sizes():
+                self._env: Any = robosuite.make(
+                    env_name,
+                    robots=list(robots),
+                    has_renderer=False,
+                    has_offscreen_renderer=cameras,
+                    use_camera_obs=False,
+                    ignore_done=True,
+                    **more,
+                )
+                self._env.reset()
         self.env_name, self._view = env_name, RobosuiteView(self._env)
         self._joints: list[_Joint] = []
 
@@ -145,6 +147,18 @@ class RobosuiteReplay:
             f"the demonstration does not fit {self.env_name} of robosuite {self.version}: {what}",
             remedy="Replay it with the robosuite it was recorded with",
         )
+
+
+@contextmanager
+def _fixed_sizes() -> Iterator[None]:
+    """robosuite draws the sizes of its objects from numpy's global stream: the same ones every time, and the stream as
+    it was. They are not those of the recording, whose states alone are taken over."""
+    before = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 def _joints_of(world: ET.Element) -> Iterator[_Joint]:
