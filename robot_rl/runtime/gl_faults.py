@@ -65,7 +65,9 @@ def import_faults(environ: Mapping[str, str]) -> list[GlFault]:
 
 def check_import() -> None:
     """Raise ConfigError where importing MuJoCo would fail with a message that helps nobody."""
-    for fault in import_faults(os.environ) if sys.platform == "linux" else ():
+    if sys.platform != "linux" or importlib.util.find_spec("mujoco") is None:  # arms are plain data without MuJoCo
+        return
+    for fault in import_faults(os.environ):
         raise ConfigError(fault.told, remedy=fault.remedy)
 
 
