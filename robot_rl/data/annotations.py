@@ -12,7 +12,7 @@ from typing import Any
 from robot_rl.data.index import EpisodeInfo
 from robot_rl.data.line_log import append_lines, read_lines
 
-FIELDS = ("success", "exclude", "split", "task", "note", "deleted")
+FIELDS = ("success", "success_step", "exclude", "split", "task", "note", "deleted")
 
 
 class AnnotationLog:
@@ -45,7 +45,7 @@ class AnnotationLog:
         edits = self._merged.get(info.id)
         if not edits:
             return info
-        changes = {key: edits[key] for key in ("success", "exclude", "split", "note") if key in edits}
+        changes = {key: edits[key] for key in ("success", "success_step", "exclude", "split", "note") if key in edits}
         if "task" in edits:
             changes["metadata"] = {**info.metadata, "task": edits["task"]}
         return replace(info, **changes)

@@ -27,6 +27,7 @@ class EpisodeInfo:
     rows: int  # length + 1: the final observation included
     success: bool | None
     metadata: Mapping[str, Any] = field(default_factory=dict)  # scalars of the file's attributes: task, source, ...
+    success_step: int | None = None  # relabelled: the control step that succeeded, whatever was recorded
     exclude: bool = False
     split: str = ""
     note: str = ""

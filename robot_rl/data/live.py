@@ -29,6 +29,7 @@ class LiveInfo:
     rows: int
     crc32c: int = 0
     success: bool | None = None
+    success_step: int | None = None
 
 
 class JournalTail:

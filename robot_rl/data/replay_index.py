@@ -38,8 +38,9 @@ class Steps:
     def of(table: EpisodeTable) -> Steps:
         """Read the labels of ``table``. The verdict on the whole episode (annotations applied) outweighs its steps.
 
-        A revoked success gives no reward and is a truncation. A success that no step shows lies at the last one, with
-        reward 1; one that came with a late command, whose step is not sampled, at the last step before it.
+        A revoked success gives no reward and is a truncation. A success lies at the step that its annotation names;
+        else at the recorded one, or at the last step, with reward 1. One that came with a late command, whose step is
+        not sampled, lies at the last step before it.
         """
         first = table.first
         rows = table.rows
@@ -48,14 +49,16 @@ class Steps:
         acting[first[1:] - 1] = False
         reward, success = table["rl/reward"].astype(np.float64), table["rl/success"].copy()
         terminated, last = table["rl/terminated"].copy(), table["rl/truncated"].copy()
-        for e, judged in _judged(table):
+        for e, judged, step in _judged(table):
             span = slice(first[e], first[e + 1])
-            if judged and not (success & acting)[span].any():
-                _grant(span, acting, reward, success)
-            elif not judged and success[span].any():
+            seen = np.flatnonzero(success[span])
+            if not judged or step is not None:
                 terminated[span] &= ~success[span]
                 reward[span][success[span]] = 0.0
                 success[span] = False
+            if judged and not (success & acting)[span].any():
+                latest = step if step is not None else seen[0] if len(seen) else span.stop
+                _grant(span, latest, acting, reward, success)
         _end_at_first_success(episode, acting, success)
         terminated |= success
         return Steps(
@@ -63,16 +66,16 @@ class Steps:
         )
 
 
-def _judged(table: EpisodeTable) -> Iterator[tuple[int, bool]]:
-    """Episodes with a verdict on their success, which outweighs what the steps say."""
+def _judged(table: EpisodeTable) -> Iterator[tuple[int, bool, int | None]]:
+    """Episodes with a verdict on their success, which outweighs what the steps say, and the step it names."""
     for e, summary in enumerate(table.summaries):
         if summary is not None and summary.success is not None:
-            yield e, bool(summary.success)
+            yield e, bool(summary.success), summary.success_step
 
 
-def _grant(span: slice, acting: Array, reward: Array, success: Array) -> None:
-    seen = np.flatnonzero(success[span])
-    steps = np.flatnonzero(acting[span][: seen[0] if len(seen) else None])
+def _grant(span: slice, latest: int, acting: Array, reward: Array, success: Array) -> None:
+    """A success at the last step that acts up to step ``latest`` of the episode in the rows ``span``."""
+    steps = np.flatnonzero(acting[span][: latest + 1])
     if len(steps):
         row = span.start + steps[-1]
         success[row], reward[row] = True, max(reward[row], 1.0)

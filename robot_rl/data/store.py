@@ -212,6 +212,7 @@ class EpisodeStore:
         id: str,
         *,
         success: bool | None = None,
+        success_step: int | None = None,
         exclude: bool | None = None,
         split: str | None = None,
         task: str | None = None,
@@ -220,11 +221,17 @@ class EpisodeStore:
     ) -> None:
         """Say something about an episode; None leaves what was said before.
 
-        Raises StoreError for an unknown id, and DiskFullError.
+        ``success_step`` is the control step that brought the success, where that is another than the recorded one; a
+        word on ``success`` without it takes back what was said about the step. Raises StoreError for an unknown id,
+        EpisodeError for a step that the episode does not have, and DiskFullError.
         """
-        self._info(id)
+        info = self._info(id)
+        if success_step is not None and not (success and 0 <= success_step < info.length):
+            limit = f"a success, in steps 0 to {info.length - 1}"
+            raise EpisodeError(f"success={success} at step {success_step}", episode=id, limit=limit)
         given = {"success": success, "exclude": exclude, "split": split, "task": task, "note": note}
-        self._say(id, {key: value for key, value in given.items() if value is not None}, who)
+        edits = {key: value for key, value in given.items() if value is not None}
+        self._say(id, edits | ({} if success is None else {"success_step": success_step}), who)
 
     def delete(self, id: str, *, who: str = "") -> None:
         """Take an episode out of the dataset; its file stays until ``gc``."""

@@ -39,6 +39,11 @@ class EpisodeSummary(Protocol):
     @property
     def success(self) -> bool | None: ...
 
+    @property
+    def success_step(self) -> int | None:
+        """The control step that an annotation says succeeded; None leaves it to what was recorded."""
+        ...
+
 
 class EpisodeSource(Protocol):
     """Committed episodes: an EpisodeStore, or MemoryEpisodes."""
@@ -64,6 +69,10 @@ class MemoryInfo:
     @property
     def id(self) -> str:
         return self.episode.id
+
+    @property
+    def success_step(self) -> int | None:
+        return self.episode.metadata.get("success_step") if self.success else None
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -178,7 +187,7 @@ class EpisodeTable:
         for info in new:
             self.append(source.read(info.id), info.crc32c)
         self.summaries = [listed.get(id) for id in self.ids]
-        labels = [(summary is not None, summary and summary.success) for summary in self.summaries]
+        labels = [summary and (summary.success, summary.success_step) for summary in self.summaries]
         self.revision += labels != self._labels
         self._labels = labels
         return len(new)

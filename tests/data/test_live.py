@@ -222,3 +222,28 @@ def test_frames_of_a_running_episode_are_drawn_as_those_of_a_committed_one(tmp_p
     replay.follow()
     committed = replay.committed.gather(np.arange(3))
     assert all(np.array_equal(running[key], committed[key]) for key in running)
+
+
+def test_relabels_move_and_revoke_successes_of_a_running_session(store: EpisodeStore) -> None:
+    """Six steps with rewards 0 1 2 3 4 0: a success found at step 2 pays its reward (2) and ends; revoked, none pays."""
+    replay = session_of(store)
+    writer = store.begin(SPEC)
+    record(writer, 0, range(7), final=6)
+    info = writer.end(replace(DONE, length=6))
+    running = store.begin(SPEC)
+    record(running, 1, range(3))
+    replay.refresh()
+
+    def targets(part: ReplaySampler) -> list[tuple[float, float]]:
+        found = part.gather(np.arange(len(part)))
+        return list(zip(found["reward"].tolist(), found["bootstrap"].tolist(), strict=True))
+
+    assert targets(replay.committed) == [(0, 0.5), (1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), (0, 0.5)]
+    store.annotate(info.id, success=True, success_step=2, who="classifier")
+    replay.refresh()
+    assert targets(replay.committed) == [(0, 0.5), (1, 0.5), (2, 0)]
+    store.annotate(info.id, success=False, who="classifier")
+    replay.refresh()
+    assert targets(replay.committed) == [(0, 0.5), (1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), (0, 0.5)]
+    assert targets(replay.growing) == [(0, 0.5), (1, 0.5)]  # nobody has judged what still runs
+    running.discard("test")

@@ -309,6 +309,39 @@ def test_a_new_success_ends_the_episode_with_a_reward() -> None:
     ]  # fmt: skip
 
 
+def relabelled(stored: Episode, success_step: int) -> Episode:
+    return replace(stored, metadata={"success": True, "success_step": success_step})
+
+
+def test_a_success_found_earlier_cuts_the_episode_there() -> None:
+    """Recorded at step 3 of 4 and moved to step 1: the chunk from step 0 earns 0 + 0.5 * 1, nothing starts later."""
+    recorded = episode(4, reward=(0, 0, 0, 1), success=[3], terminated=True, judged=True)
+    found = transitions([relabelled(recorded, 1)], STEP)
+    assert [(each["row"], each["reward"], each["bootstrap"]) for each in found] == [(0, 0, 0.5), (1, 1, 0)]
+    chunk = transitions([relabelled(recorded, 1)], CHUNK)[0]
+    assert (chunk["reward"], chunk["bootstrap"], chunk["action_mask"].tolist()) == (0.5, 0, [True, True, False, False])
+
+
+def test_a_success_found_later_uncovers_the_steps_up_to_it() -> None:
+    """Recorded at step 1 of 5, where it neither ends nor pays any more; found at step 3."""
+    recorded = episode(5, reward=(0, 1, 0, 0, 0), success=[1], judged=True)
+    found = transitions([relabelled(recorded, 3)], STEP)
+    assert [(each["row"], each["reward"], each["bootstrap"]) for each in found] == [
+        (0, 0, 0.5), (1, 0, 0.5), (2, 0, 0.5), (3, 1, 0),
+    ]  # fmt: skip
+
+
+def test_a_success_found_in_a_failure_ends_the_two_step_return_before_the_time_out() -> None:
+    """n = 2, success moved to step 2 of a time-out of 4: returns 0, 0.5, 1 and nothing behind."""
+    found = transitions([relabelled(episode(4), 2)], replace(STEP, n_step=2))
+    assert [(each["reward"], each["bootstrap"]) for each in found] == [(0, 0.25), (0.5, 0), (1, 0)]
+
+
+def test_a_success_found_at_a_late_command_lies_at_the_step_before_it() -> None:
+    found = transitions([relabelled(episode(4, invalid=[2]), 2)], STEP)
+    assert [(each["row"], each["reward"], each["bootstrap"]) for each in found] == [(0, 0, 0.5), (1, 1, 0)]
+
+
 def test_a_success_that_came_with_a_late_command_is_not_lost() -> None:
     """Step 2 was late, so nothing is sampled there; the verdict of the episode gives its reward to the step before."""
     late = episode(5, reward=(0, 0, 1, 0, 0), success=[2], invalid=[2], judged=True)

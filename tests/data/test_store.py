@@ -265,6 +265,19 @@ def test_annotations_lie_over_the_files(store):
         store.annotate("x", note="?")
 
 
+def test_a_success_at_a_step_holds_until_the_next_word_on_success(store):
+    info = record(store, 0)
+    store.annotate(info.id, success=True, success_step=info.length - 1)
+    store.annotate(info.id, note="looked at")  # says nothing about success
+    (found,) = EpisodeStore.open(store.root).infos()
+    assert (found.success, found.success_step) == (True, info.length - 1)
+    store.annotate(info.id, success=True)
+    assert store.infos()[0].success_step is None
+    for said in ({"success": True, "success_step": info.length}, {"success": False, "success_step": 0}):
+        with pytest.raises(EpisodeError, match="a success, in steps 0 to"):
+            store.annotate(info.id, **said)
+
+
 def test_deleting_hides_and_gc_removes(store):
     first, second = record(store, 0), record(store, 1)
     store.delete(first.id)
