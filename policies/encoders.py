@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from policies.features import Feature, check_keys
-from policies.image_encoder import ImageEncoder
 from robot_rl.data.normalizer import Normalizer
 from robot_rl.errors import ConfigError, SpecMismatchError, valid_choices
 from robot_rl.types import ArraySpec, EnvSpec
@@ -24,7 +23,7 @@ class ObservationEncoder(nn.Module):
         spec: of the env; raises SpecMismatchError where a feature or camera reads what it does not offer.
         history: T_o.
         features: low-dimensional features in order.
-        cameras: {camera: constructor of its ImageEncoder}.
+        cameras: {camera: constructor of its encoder, images [N, h, w, 3] -> [N, size]: ImageEncoder, ConvEncoder}.
         fourier, fourier_scale: number and spread of random Fourier features of the low-dimensional part (Tancik et al.
             2020), which let a smooth network tell positions apart that lie a pixel or a millimetre from one another.
     """
@@ -34,7 +33,7 @@ class ObservationEncoder(nn.Module):
         spec: EnvSpec,
         history: int,
         features: Sequence[Feature],
-        cameras: Mapping[str, Callable[[], ImageEncoder]],
+        cameras: Mapping[str, Callable[[], nn.Module]],
         fourier: int = 0,
         fourier_scale: float = 0.5,
     ) -> None:
@@ -71,7 +70,7 @@ class ObservationEncoder(nn.Module):
     def forward(
         self, observation: Mapping[str, Tensor], normalizer: Normalizer, generator: torch.Generator | None = None
     ) -> Tensor:
-        """{key: [B, T_o, ...]} -> [B, size]; ``generator`` draws random crops (training), None crops the centre."""
+        """{key: [B, T_o, ...]} -> [B, size]; ``generator`` draws random crops and shifts (training), None none."""
         parts = []
         if self.features:
             scaled = normalizer.normalize(FEATURES, self.vector(observation)).flatten(1)

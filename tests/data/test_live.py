@@ -225,7 +225,7 @@ def test_frames_of_a_running_episode_are_drawn_as_those_of_a_committed_one(tmp_p
 
 
 def test_relabels_move_and_revoke_successes_of_a_running_session(store: EpisodeStore) -> None:
-    """Six steps with rewards 0 1 2 3 4 0: a success found at step 2 pays its reward (2) and ends; revoked, none pays."""
+    """Six steps with rewards 0 1 2 3 4 0: found at step 2, a success pays the 2 there and ends."""
     replay = session_of(store)
     writer = store.begin(SPEC)
     record(writer, 0, range(7), final=6)
