@@ -10,12 +10,11 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,14 @@ from robot_rl.types import DEPTH_CODEC, Array
 
 _log = logging.getLogger(__name__)
 
+Request = tuple[str, Array, Array]  # camera, numbers of its frames [...], where they go [..., h, w, c]
+Reader = Callable[[Array, Array], None]  # (numbers [M], out [M, h, w, c])
+Piece = tuple[Reader, Array, Array]
+
 TIERS = ("auto", "cache", "decode")
 _CODECS = ("jpeg", "png", DEPTH_CODEC, "webp")  # what OpenCV decodes; raw needs no decoder
-_FRAMES_PER_THREAD = 8  # fewer are not worth a hand-over when decoding,
-_BYTES_PER_THREAD = 16 << 20  # less when copying
+_DECODED_AT_ONCE = 8  # frames; fewer are not worth a hand-over to another thread when decoding,
+_COPIED_AT_ONCE = 4 << 20  # bytes; less when copying
 _SHARE = 0.7  # of the free memory (page cache), or of the free disk, that decoded frames may take
 
 
@@ -134,27 +137,42 @@ class Images:
         tracks = self.table.tracks[camera]
         return np.dtype(np.uint16 if tracks and tracks[0].codec == DEPTH_CODEC else np.uint8)
 
-    def read(self, camera: str, frames: Array, out: Array) -> None:
-        """Frames with these numbers [...] into ``out`` [..., h, w, c] of the camera's ``dtype``."""
+    @contextmanager
+    def reading(self, wanted: Sequence[Request]) -> Iterator[None]:
+        """Frames with these numbers [...] of each camera are in its array [..., h, w, c] of the camera's ``dtype`` when
+        the block ends. Other threads begin at once, so that the block can be about something else.
+
+        All that a batch needs in one call: the threads then share it evenly, whatever the sizes.
+        """
+        with self._sharing([piece for camera, frames, out in wanted for piece in self._pieces(camera, frames, out)]):
+            yield
+
+    def _pieces(self, camera: str, frames: Array, out: Array) -> list[Piece]:
         flat, target = frames.reshape(-1), out.reshape(-1, *self._shapes[camera])
         if self.tier == "cache":
-            self._in_parts(self._caches[camera].read, flat, target, smallest=1 + _BYTES_PER_THREAD // target[0].nbytes)
-        else:
-            self._in_parts(partial(self._decode, camera), flat, target)
+            return _cut(self._caches[camera].read, flat, target, 1 + _COPIED_AT_ONCE // max(target[:1].nbytes, 1))
+        return _cut(partial(self._decode, camera), flat, target, _DECODED_AT_ONCE)
 
-    def _in_parts(
-        self, read: Callable[[Array, Array], None], frames: Array, out: Array, smallest: int = _FRAMES_PER_THREAD
-    ) -> None:
-        """``read(frames, out)`` on all threads, each with at least ``smallest`` frames; decoding and copying run
-        without the interpreter lock."""
-        threads = min(self.options.threads, len(frames) // smallest)
-        if threads < 2:
-            read(frames, out)
-            return
-        borders = [len(frames) * i // threads for i in range(threads + 1)]
-        parts = [self._pool.submit(read, frames[a:b], out[a:b]) for a, b in pairwise(borders)]
-        for part in parts:
-            part.result()
+    @contextmanager
+    def _sharing(self, pieces: list[Piece]) -> Iterator[None]:
+        """Do all pieces on all threads, this one too at the end; decoding and copying run without the interpreter lock.
+
+        Whoever is free takes the next piece, so that a thread whose core is taken by others holds up one piece at most.
+        """
+        remaining = iter(pieces)
+
+        def work() -> None:
+            for read, frames, out in remaining:
+                read(frames, out)
+
+        others = [self._pool.submit(work) for _ in range(min(self.options.threads, len(pieces)) - 1)]
+        try:
+            yield
+            work()
+        finally:
+            for other in others:
+                if not other.cancel():
+                    other.result()
 
     def will_need(self, camera: str, frames: Array) -> None:
         """Have the kernel start reading cached frames that a later ``read`` asks for."""
@@ -228,10 +246,17 @@ class Images:
         first = self.table.first_frame[camera]
 
         def decode(episode: int, out: Array) -> None:
-            self._in_parts(partial(self._decode, camera), np.arange(first[episode], first[episode + 1]), out)
+            frames = np.arange(first[episode], first[episode + 1])
+            with self._sharing(_cut(partial(self._decode, camera), frames, out, _DECODED_AT_ONCE)):
+                pass
 
         keys = list(zip(self.table.ids, self.table.checksums, strict=True))
         cache.extend(keys, np.diff(first).tolist(), decode, resident=not self.cold)
+
+
+def _cut(read: Reader, frames: Array, out: Array, size: int) -> list[Piece]:
+    """Pieces of ``size`` frames."""
+    return [(read, frames[i : i + size], out[i : i + size]) for i in range(0, len(frames), size)]
 
 
 def _cache_folder(options: ImageOptions, store_root: Path | None) -> Path | None:

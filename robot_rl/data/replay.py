@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from robot_rl.data import aligned
 from robot_rl.data.episode import Episode
-from robot_rl.data.frames import ImageOptions, Images
+from robot_rl.data.frames import ImageOptions, Images, Request
 from robot_rl.data.replay_index import (
     DECISION_PREFIX,
     ROW_KEYS,
@@ -140,7 +142,7 @@ class ReplaySampler:
     def _zeros(self, key: str, leading: tuple[int, ...]) -> Array:
         if key.startswith("images/") and self.images is not None:
             camera = key.removeprefix("images/")
-            return np.zeros((*leading, *self.images.shape(camera)), dtype=self.images.dtype(camera))
+            return aligned.zeros((*leading, *self.images.shape(camera)), self.images.dtype(camera))
         return np.zeros((*leading, *self.table[key].shape[1:]), self.table[key].dtype)
 
     def batch(self, step: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -171,14 +173,16 @@ class ReplaySampler:
         start, end = snapshot.index.start[chosen], snapshot.index.end[chosen]
         decision, episode = snapshot.index.decision[chosen], snapshot.steps.episode[start]
         begin = snapshot.steps.first[episode][:, None]
-        for prefix, row in (("", start), (NEXT, end)):
-            self._take_state(prefix, row, begin, decision, filled)
-        self._take_action(start, end, decision, filled)
-        self._take_return(snapshot, start, end, filled)
-        filled["episode"][:] = episode
-        filled["row"][:] = start - begin[:, 0]
-        filled["intervention"][:] = snapshot.steps.intervention[start]
-        filled["version"][:] = self.table["policy/version"][start]
+        history = {"": self._history(start, begin), NEXT: self._history(end, begin)}
+        with self._reading(history, filled):
+            for prefix, rows in history.items():
+                self._take_state(prefix, rows, decision, filled)
+            self._take_action(start, end, decision, filled)
+            self._take_return(snapshot, start, end, filled)
+            filled["episode"][:] = episode
+            filled["row"][:] = start - begin[:, 0]
+            filled["intervention"][:] = snapshot.steps.intervention[start]
+            filled["version"][:] = self.table["policy/version"][start]
         return filled
 
     def prepare(self, step: int, count: int | None = None) -> None:
@@ -188,20 +192,37 @@ class ReplaySampler:
             return
         count = self.batch_size if count is None else count
         chosen = snapshot.stream.draw(step * count, count)
-        rows = np.concatenate([snapshot.index.start[chosen], snapshot.index.end[chosen]])
+        start, end = snapshot.index.start[chosen], snapshot.index.end[chosen]
+        begin = snapshot.steps.first[snapshot.steps.episode[start]][:, None]
+        rows = np.concatenate([self._history(start, begin), self._history(end, begin)])
         for camera in self.table.cameras:
             self.images.will_need(camera, self.table[f"images/{camera}"][rows])
 
-    def _take_state(self, prefix: str, row: Array, begin: Array, decision: Array, out: Mapping[str, Array]) -> None:
-        back = np.arange(1 - self.view.history, 1)
-        history = row[:, None] if len(back) == 1 else np.maximum(row[:, None] + back, begin)
+    def _history(self, row: Array, begin: Array) -> Array:
+        """Rows [B, T_o] observed at ``row`` [B] of episodes that begin at ``begin`` [B, 1]."""
+        return np.maximum(row[:, None] + np.arange(1 - self.view.history, 1), begin)
+
+    def _reading(self, history: Mapping[str, Array], out: Mapping[str, Array]) -> AbstractContextManager[None]:
+        """Frames of both states are in ``out`` at the end of the block."""
+        if self.images is None:
+            return nullcontext()
+        wanted: list[Request] = []
+        for key in (*self.view.observation, *self.view.extras):
+            for prefix, rows in history.items() if key.startswith("images/") else ():
+                frames = self.table[key][rows if key in self.view.observation else rows[:, -1]]
+                wanted.append((key.removeprefix("images/"), frames, out[prefix + key]))
+        return self.images.reading(wanted)
+
+    def _take_state(self, prefix: str, history: Array, decision: Array, out: Mapping[str, Array]) -> None:
         for key in self.view.observation:
-            self._gather(key, history, out[prefix + key])
+            if not key.startswith("images/"):
+                self._gather(key, history, out[prefix + key])
         for key in self.view.extras:
-            if not key.startswith(DECISION_PREFIX):
-                self._gather(key, row, out[prefix + key])
-            elif not prefix:
-                self._gather(key, decision, out[key])
+            if key.startswith(DECISION_PREFIX):
+                if not prefix:
+                    self._gather(key, decision, out[key])
+            elif not key.startswith("images/"):
+                self._gather(key, history[:, -1], out[prefix + key])
 
     def _take_action(self, start: Array, end: Array, decision: Array, out: Mapping[str, Array]) -> None:
         if self._decides:
@@ -224,10 +245,7 @@ class ReplaySampler:
         out["bootstrap"][:] = discount**length * ~snapshot.steps.terminated[end - 1]
 
     def _gather(self, key: str, rows: Array, out: Array) -> None:
-        if key.startswith("images/") and self.images is not None:
-            self.images.read(key.removeprefix("images/"), self.table[key][rows], out)
-        else:
-            np.take(self.table[key], rows, axis=0, out=out, mode="clip")
+        np.take(self.table[key], rows, axis=0, out=out, mode="clip")
 
     def _nothing(self) -> StoreError:
         if not self.table.ids:

@@ -8,11 +8,13 @@ and in the final row, so those are read as they are and repeated only beyond the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from robot_rl.data import aligned
 from robot_rl.data.episode import Episode
 from robot_rl.data.frames import ImageOptions, Images
 from robot_rl.data.replay_index import ROW_KEYS
@@ -124,8 +126,8 @@ class WindowSampler:
         self.spec, self.batch_size, self.seed = spec, batch, seed
         self._source, self._where, self._weights = as_source(source), where, weights
         cameras = [key.removeprefix("images/") for key in spec.keys if key.startswith("images/")]
-        low_dim = [key for key in spec.keys if not key.startswith("images/")]
-        self.table = EpisodeTable([*low_dim, *ROW_KEYS], cameras)
+        self._low_dim = {key: offsets for key, offsets in spec.keys.items() if not key.startswith("images/")}
+        self.table = EpisodeTable([*self._low_dim, *ROW_KEYS], cameras)
         root = getattr(self._source, "root", None)
         self.images = Images(self.table, images or ImageOptions(), root) if cameras else None
         self._mask_key = _mask_key(spec)
@@ -174,7 +176,7 @@ class WindowSampler:
                 shape, dtype = self.images.shape(camera), self.images.dtype(camera)
             else:
                 shape, dtype = self.table[key].shape[1:], self.table[key].dtype
-            out[key] = np.zeros((count, offsets.length, *shape), dtype)
+            out[key] = aligned.zeros((count, offsets.length, *shape), dtype)
         out["mask"] = np.ones((count, self.spec.keys[self._mask_key].length), dtype=bool)
         out["episode"] = np.zeros(count, dtype=np.int64)
         out["row"] = np.zeros(count, dtype=np.int64)
@@ -208,35 +210,41 @@ class WindowSampler:
         windows = snapshot.stream.draw(step * count, count)
         t = snapshot.index.row[windows]
         _, whole = snapshot.bounds(snapshot.index.segment[windows])
-        for key, offsets in self.spec.keys.items():
-            if key.startswith("images/"):
-                frames = self.table[key][np.clip(_rows(t, offsets), *whole)]
-                self.images.will_need(key.removeprefix("images/"), frames)
+        for camera, frames in self._frames(t, whole).items():
+            self.images.will_need(camera, frames)
 
     def _gather(self, snapshot: _Snapshot, windows: Array, out: Mapping[str, Array] | None) -> dict[str, Array]:
         filled = self.allocate(len(windows)) if out is None else dict(out)
         t, segment = snapshot.index.row[windows], snapshot.index.segment[windows]
         acting, whole = snapshot.bounds(segment)
-        rows: dict[tuple[Offsets, bool], Array] = {}
-        for key, offsets in self.spec.keys.items():
-            place = offsets, is_step_key(key)
-            if place not in rows:
-                rows[place] = np.clip(_rows(t, offsets), *(acting if place[1] else whole))
-            self._gather_key(key, rows[place], filled[key])
-        if self.spec.pad is Pad.MASK:
-            asked = _rows(t, self.spec.keys[self._mask_key])
-            np.logical_and(asked >= acting[0], asked <= acting[1], out=filled["mask"])
-        else:
-            filled["mask"].fill(True)
-        filled["episode"][:] = snapshot.segments.episode[segment]
-        np.subtract(t, whole[0][:, 0], out=filled["row"])
+        with self._reading(self._frames(t, whole), filled):
+            rows: dict[tuple[Offsets, bool], Array] = {}
+            for key, offsets in self._low_dim.items():
+                place = offsets, is_step_key(key)
+                if place not in rows:
+                    rows[place] = np.clip(_rows(t, offsets), *(acting if place[1] else whole))
+                np.take(self.table[key], rows[place], axis=0, out=filled[key], mode="clip")
+            if self.spec.pad is Pad.MASK:
+                asked = _rows(t, self.spec.keys[self._mask_key])
+                np.logical_and(asked >= acting[0], asked <= acting[1], out=filled["mask"])
+            else:
+                filled["mask"].fill(True)
+            filled["episode"][:] = snapshot.segments.episode[segment]
+            np.subtract(t, whole[0][:, 0], out=filled["row"])
         return filled
 
-    def _gather_key(self, key: str, rows: Array, out: Array) -> None:
-        if key.startswith("images/") and self.images is not None:
-            self.images.read(key.removeprefix("images/"), self.table[key][rows], out)
-        else:
-            np.take(self.table[key], rows, axis=0, out=out, mode="clip")
+    def _frames(self, t: Array, whole: tuple[Array, Array]) -> dict[str, Array]:
+        """Numbers of the frames [B, L] that each camera shows in windows around ``t`` [B]."""
+        return {
+            camera: self.table[f"images/{camera}"][np.clip(_rows(t, self.spec.keys[f"images/{camera}"]), *whole)]
+            for camera in self.table.cameras
+        }
+
+    def _reading(self, frames: Mapping[str, Array], out: Mapping[str, Array]) -> AbstractContextManager[None]:
+        """These frames are in ``out`` at the end of the block."""
+        if self.images is None:
+            return nullcontext()
+        return self.images.reading([(camera, numbers, out[f"images/{camera}"]) for camera, numbers in frames.items()])
 
     def _nothing_fits(self) -> StoreError:
         if not self.table.ids:
