@@ -18,8 +18,10 @@ from robot_rl.types import (
     Decision,
     EnvSpec,
     EpisodeEnd,
+    EpisodeEvent,
     Judgement,
     Observation,
+    Phase,
     PolicySpec,
     ReplayView,
     ResetRequest,
@@ -146,8 +148,9 @@ class Env(Protocol):
         """Start the episode of that seed."""
         ...
 
-    def anchor(self, actions: Array, observation: Observation) -> TargetChunk:
-        """Integrate a plan [H, A] once, onto the target in force at ``observation``, into absolute targets."""
+    def anchor(self, actions: Array, observation: Observation, source: Phase = ...) -> TargetChunk:
+        """Integrate a plan [H, A] of ``source`` (Phase.POLICY unless given) once, onto the target in force at
+        ``observation``, into absolute targets."""
         ...
 
     def step(self, plan: TargetChunk) -> StepResult:
@@ -163,6 +166,32 @@ class Env(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Intervention(Protocol):
+    """A device by which a person takes over from a policy, or what stands for the person.
+
+    Asked at every tick, so nothing here may wait. What is commanded by it, and when it is handed back, is decided in
+    ``robot_rl.runtime.handover``.
+    """
+
+    @property
+    def age_s(self) -> float:
+        """Time since the device was heard of; 0 where it is asked directly."""
+        ...
+
+    def reset(self, seed: int) -> None:
+        """The episode of ``seed`` starts; whatever was pressed before is void."""
+        ...
+
+    def action(self, observation: Observation) -> Array | None:
+        """The action [A] of this step, in physical units; None while nothing is pressed."""
+        ...
+
+    def events(self) -> Sequence[EpisodeEvent]:
+        """Keys pressed since the last call, in order."""
+        ...
 
 
 class Listener(Protocol):

@@ -250,6 +250,16 @@ class Phase(IntEnum):
     HOLD = 4
 
 
+class EpisodeEvent(StrEnum):
+    """What a person says about an episode by a key."""
+
+    START = "start"  # the arm may move to the start of the next episode
+    SUCCESS = "success"  # ends the episode; the person's word outweighs the rule's
+    FAILURE = "failure"  # ends it, too
+    DISCARD = "discard"  # ends it, and nothing of it is kept
+    HAND_BACK = "hand_back"  # the policy may go on: needed after a dead-man was let go
+
+
 @dataclass(frozen=True)
 class Frame:
     """One encoded camera image with its arrival stamp (monotonic) and, if known, the device's own stamp."""
@@ -438,7 +448,7 @@ class StepRow:
 class EpisodeEnd:
     """How an episode ended: success is None when nobody judged."""
 
-    reason: str  # success, failure, time_limit, fault: ..., operator, killed
+    reason: str  # success, failure, time_limit, fault: ..., discarded, operator, killed
     success: bool | None
     length: int  # control steps, the final observation not counted
     total_reward: float = 0.0

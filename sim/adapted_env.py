@@ -138,10 +138,10 @@ class AdaptedEnv:
         self._refusal = "was not reset to the end"
         return self._start(self._simulator.reset(seed))
 
-    def anchor(self, actions: Array, observation: Observation) -> TargetChunk:
+    def anchor(self, actions: Array, observation: Observation, source: Phase = Phase.POLICY) -> TargetChunk:
         """A plan [H, A] as absolute targets, clipped to the limits of the spec."""
-        in_force = targets_in_force(self.spec.action, observation)
-        return TargetChunk(integrate(self.spec.action, actions, in_force), observation.step, observation.stamp_ns)
+        targets = integrate(self.spec.action, actions, targets_in_force(self.spec.action, observation, source))
+        return TargetChunk(targets, observation.step, observation.stamp_ns, source)
 
     def hold(self) -> TargetChunk:
         """One step of the targets in force; zero for a raw action."""
@@ -160,7 +160,7 @@ class AdaptedEnv:
         targets = {**self._held(before), **{name: np.asarray(rows[0]) for name, rows in plan.targets.items()}}
         for name, value in targets.items():
             check_finite(name, value)
-        action = express(self.spec.action, targets, targets_in_force(self.spec.action, before))
+        action = express(self.spec.action, targets, targets_in_force(self.spec.action, before, plan.source))
         outcome = self._simulator.step(targets)
         self._clock.wait_until(before.stamp_ns + self.spec.step_period_ns)
         after = self._observe(outcome.seen, before.step + 1, CommandReport(before.step, plan.source, targets, targets))
@@ -170,7 +170,7 @@ class AdaptedEnv:
             self._refusal = "has ended"
         return StepResult(
             after,
-            ActionRecord(commanded=action, executed=action, policy=action, source=plan.source),
+            ActionRecord(action, action, action, plan.source, human=action if plan.source is Phase.HUMAN else None),
             reward=float(outcome.reward),
             terminated=outcome.terminated,
             truncated=truncated,

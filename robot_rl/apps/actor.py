@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, closing, given_env, make_env
+from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
 from robot_rl.errors import RobotConnectionError
 
 
@@ -61,7 +61,8 @@ def _actor(config: Any, env: Any, store: Any, transport: Any) -> Any:
     policy = NewestPolicy(build(weights.meta["policy"], env_spec=env.spec), transport)
     recorder = EpisodeRecorder(store, {"task": env.spec.task, "source": "policy", "policies": ["online"]})
     seeds = [int(info.metadata.get("seed", -1)) for info in store.infos(excluded=True)]
-    return Actor(env, policy, [recorder], next_seed=max([config.first_seed, *(seed + 1 for seed in seeds)]))
+    first = max([config.first_seed, *(seed + 1 for seed in seeds)])
+    return Actor(env, policy, [recorder], next_seed=first, human=make_human(config, env.spec))
 
 
 def _act(config: Any, actor: Any, transport: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from robot_rl.apps.main import compose, instantiate
 from robot_rl.errors import ConfigError, StoreError, valid_choices
 from robot_rl.interfaces import Env, Policy
+from robot_rl.runtime.handover import Handover
 from robot_rl.types import EnvSpec
 
 
@@ -50,7 +51,24 @@ def side_by_side(env: Env) -> int:
 
 
 def make_teleop(config: Any, spec: EnvSpec) -> Policy:
-    """The teleop device or expert; an option with ``_partial_`` is given the env's spec."""
+    """The teleop device or expert that demonstrates; an option with ``_partial_`` is given the env's spec."""
+    made = _teleop(config, spec)
+    if not isinstance(made, Policy):
+        raise ConfigError("this teleop= only takes over from a policy", remedy="Use it with robot-rl session or actor")
+    return made
+
+
+def make_human(config: Any, spec: EnvSpec) -> Handover | None:
+    """Who may take over from the policy; None where the configuration names no teleop."""
+    if not config.get("teleop"):
+        return None
+    made = _teleop(config, spec)
+    if not isinstance(made, Handover):
+        raise ConfigError("this teleop= cannot take over from a policy", remedy="Use teleop=scripted_human or a device")
+    return made
+
+
+def _teleop(config: Any, spec: EnvSpec) -> Any:
     try:
         made = instantiate(config.teleop)
     except ConfigError as error:

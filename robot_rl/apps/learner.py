@@ -16,6 +16,7 @@ class Config:
 
     root: str
     demos: str
+    draw_demos: bool
     name: str | None
     address: str
     keys: str

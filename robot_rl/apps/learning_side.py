@@ -42,12 +42,32 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     else:
         policy.fit_normalizer(_rows(demos, policy.spec))
     learner = instantiate(config.algorithm)(policy)
-    replay = OnlineReplay(learner.views, store, demos, batch=config.batch, seed=config.seed, images=_images(policy))
+    replay = OnlineReplay(
+        learner.views,
+        store,
+        demos,
+        batch=config.batch,
+        seed=config.seed,
+        images=_images(policy),
+        corrections_only=not config.draw_demos,
+    )
     lowest = config.get("lowest_ratio", config.update_ratio)
     ratio = UpdateRatio(lowest, config.update_ratio, start=config.start)
     schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
     provenance = _provenance(config, policy_config, spec)
     return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)
+
+
+def commanded_steps(store: Any) -> int:
+    """Steps of a session in which a person commanded."""
+    from robot_rl.data.replay_index import HUMAN
+    from robot_rl.data.tables import EpisodeTable
+
+    table = EpisodeTable(["flags/intervention", "action_valid"])
+    table.update(store)
+    if not table.rows:
+        return 0
+    return int(((table["flags/intervention"] == HUMAN) & table["action_valid"]).sum())
 
 
 def _check_policy(folder: Path, policy_config: Mapping[str, Any]) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, closing, given_env, make_env
-from robot_rl.apps.learning_side import make_training, open_run, plain, run_folder
+from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
+from robot_rl.apps.learning_side import commanded_steps, make_training, open_run, plain, run_folder
 from robot_rl.errors import CheckpointError, ConfigError, valid_choices
 
 MODES = ("lockstep",)
@@ -20,6 +20,7 @@ class Config:
 
     root: str
     demos: str
+    draw_demos: bool
     name: str | None
     mode: str
     resume: bool
@@ -93,7 +94,9 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     acting, scored = (build(plain(config.policy), env_spec=spec) for _ in range(2))
     recorder = EpisodeRecorder(store, {"task": spec.task, "source": "policy", "policies": ["online"]})
     listeners = [recorder, Turns(recorder, training)]
-    actor = Actor(envs[0], NewestPolicy(acting, transport), listeners, next_seed=config.first_seed)
+    human = make_human(config, spec)
+    policy = NewestPolicy(acting, transport)
+    actor = Actor(envs[0], policy, listeners, next_seed=config.first_seed, human=human)
     session = LockstepSession(
         actor,
         training,
@@ -103,6 +106,8 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     )
     if resuming:
         print(f"resuming at step {session.resume()}")
+        if human is not None:
+            human.steps = commanded_steps(store)
     return session
 
 

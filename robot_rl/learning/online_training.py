@@ -27,7 +27,7 @@ from robot_rl.learning.diagnostics import ValueLearner, diagnose
 from robot_rl.learning.offline_training import Provenance
 from robot_rl.learning.training_run import TrainingRun
 from robot_rl.learning.update_ratio import UpdateRatio
-from robot_rl.types import Cut, ReplayView
+from robot_rl.types import Cut
 
 DEMONSTRATIONS, ONLINE = "demonstrations", "online"
 DIAGNOSED_EPISODES = 5
@@ -47,7 +47,7 @@ class OnlineReplay:
     """Batches of every view of a learner, from a session's store and from demonstrations.
 
     The view ``online`` draws from all steps of the session, ``demonstrations`` from the demonstrations and from the
-    session's corrections: steps in which a human was in command.
+    session's corrections: steps in which a human was in command. With ``corrections_only`` from these alone.
     """
 
     def __init__(
@@ -59,33 +59,36 @@ class OnlineReplay:
         batch: int,
         seed: int = 0,
         images: Any = None,
+        corrections_only: bool = False,
     ) -> None:
         if batch % len(views):
             raise ConfigError(f"batch={batch} for views {', '.join(views)}", limit=f"a multiple of {len(views)}")
         live = LiveEpisodes(session.root)
         self.views, self.session = dict(views), session
         self.unions: dict[str, ReplayUnion] = {}
-        self.online: SessionReplay | None = None
+        seen = views.get(ONLINE) or next(iter(views.values()))
+        self.online = SessionReplay(session, live, seen, images=images)  # counts, also where nothing is drawn from it
+        self._parts = [self.online]
         for place, (name, view) in enumerate(views.items()):
-            fixed = []
-            part = SessionReplay(session, live, view if name == ONLINE else _corrections(view), images=images)
-            if name == ONLINE:
-                self.online = part
-            elif demonstrations is None:
-                raise ConfigError(f"the learner's view '{name}' needs data", remedy="Name a dataset with demos=")
-            else:
-                fixed = [ReplaySampler(demonstrations, view, batch=1, images=images)]
+            part, fixed = self.online, []
+            if name != ONLINE:
+                part = SessionReplay(session, live, replace(view, cut=Cut.HUMAN), images=images)
+                self._parts.append(part)
+                if demonstrations is None and not corrections_only:
+                    raise ConfigError(f"the learner's view '{name}' needs data", remedy="Name a dataset with demos=")
+                if demonstrations is not None and not corrections_only:
+                    fixed = [ReplaySampler(demonstrations, view, batch=1, images=images)]
             self.unions[name] = ReplayUnion(fixed, [part], batch=batch // len(views), seed=seed + place)
 
     def follow(self) -> None:
         """Take in what the running episodes brought."""
-        for union in self.unions.values():
-            union.follow()
+        for part in self._parts:
+            part.follow()
 
     def refresh(self) -> None:
         """Take in rows, episodes and labels."""
-        for union in self.unions.values():
-            union.refresh()
+        for part in self._parts:
+            part.refresh()
 
     @property
     def ready(self) -> bool:
@@ -95,10 +98,6 @@ class OnlineReplay:
     def batches(self, first: int, count: int) -> dict[str, dict[str, Tensor]]:
         """Batches number ``first`` ... ``first + count - 1`` of every view, with a leading group axis."""
         return {name: _stacked([union.batch(first + i) for i in range(count)]) for name, union in self.unions.items()}
-
-
-def _corrections(view: ReplayView) -> ReplayView:
-    return replace(view, cut=Cut.HUMAN)
 
 
 def _stacked(drawn: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -136,9 +135,8 @@ class OnlineTraining:
 
     @property
     def steps(self) -> int:
-        """Control steps received."""
-        online = self.replay.online
-        return 0 if online is None else online.steps
+        """Control steps taken in: those that ``work`` has seen, not what is arriving meanwhile."""
+        return self.replay.online.steps
 
     @property
     def behind(self) -> bool:
@@ -211,7 +209,7 @@ class OnlineTraining:
     def _diagnosis(self) -> dict[str, float]:
         """Of the newest episodes that have ended."""
         online, learner = self.replay.online, self.learner
-        ids = online.committed.episodes[-DIAGNOSED_EPISODES:] if online is not None else []
+        ids = online.committed.episodes[-DIAGNOSED_EPISODES:]
         if not ids or not isinstance(learner, ValueLearner):
             return {}
         episodes = [self.replay.session.read(id) for id in ids]

@@ -195,8 +195,9 @@ class FakeRobot:
         commanded = {**self._set_points, **(planned or {})}
         if self._human is not None and self._mode == "tracking":
             source, commanded = Phase.HUMAN, dict(self._human)
+        human = commanded if source is Phase.HUMAN else None
         self._report = CommandReport(
-            self._step, source, commanded, commanded, human=self._human, valid=source is not Phase.HOLD
+            self._step, source, commanded, commanded, human=human, valid=source is not Phase.HOLD
         )
         self._set_points = commanded
         self._follow(commanded)

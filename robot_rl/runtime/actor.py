@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from robot_rl.interfaces import Env, Listener, Policy, Weights
+from robot_rl.runtime.handover import Handover
 from robot_rl.runtime.rollout import run_episode
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EpisodeEnd, PolicySpec
 
@@ -71,12 +72,22 @@ class Actor:
         env, policy: as for ``run_episode``.
         listeners: the recorder first, so that others can rely on what it wrote.
         next_seed: of the next episode's start.
+        human: who may take over.
     """
 
-    def __init__(self, env: Env, policy: Policy, listeners: Sequence[Listener], *, next_seed: int = 0) -> None:
+    def __init__(
+        self,
+        env: Env,
+        policy: Policy,
+        listeners: Sequence[Listener],
+        *,
+        next_seed: int = 0,
+        human: Handover | None = None,
+    ) -> None:
         self.env, self.policy, self.listeners, self.next_seed = env, policy, list(listeners), next_seed
+        self.human = human
 
     def run_episode(self) -> EpisodeEnd:
         """One more episode. Raises what ``run_episode`` raises; the seed is then used up all the same."""
         seed, self.next_seed = self.next_seed, self.next_seed + 1
-        return run_episode(self.env, self.policy, self.listeners, seed=seed, explore=True)
+        return run_episode(self.env, self.policy, self.listeners, seed=seed, explore=True, human=self.human)

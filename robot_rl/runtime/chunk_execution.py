@@ -13,7 +13,8 @@ class ChunkExecution:
 
     A chunk starts at the step it was made for, is anchored once, and is replaced after ``execute`` steps. Both edges
     of a human intervention void the plan. While a human commands, the policy's plan is only followed in shadow and the
-    env is told to hold, so that nothing stale is in force when control comes back.
+    env is told to hold, so that nothing stale is in force when control comes back. A human has the arm when the loop
+    knows (``observe``) or when the robot reports one of its own, e.g. at the bridge.
     """
 
     def __init__(self, env: Env, source: Phase = Phase.POLICY) -> None:
@@ -22,13 +23,16 @@ class ChunkExecution:
         self._row = 0  # of the batch the chunk came with
         self._start = self._length = 0
         self._plan: TargetChunk | None = None
+        self._known = False  # the loop gave the last step to a human
         self.human = False
         self.takeover = False  # control just came back from a human
 
-    def observe(self, observation: Observation) -> bool:
-        """Notice who is in command; True when a new chunk is needed for this step."""
+    def observe(self, observation: Observation, human: bool = False) -> bool:
+        """Notice who is in command, ``human`` where the loop knows it; True when a new chunk is needed for this
+        step."""
         report = observation.report
-        human = report is not None and report.source is Phase.HUMAN and self._source is not Phase.HUMAN
+        reported = report is not None and report.source is Phase.HUMAN and self._source is not Phase.HUMAN
+        self._known, human = human, human or (reported and not self._known)
         self.takeover = self.human and not human
         if human is not self.human:
             self._chunk = None

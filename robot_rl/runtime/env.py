@@ -117,10 +117,10 @@ class RobotEnv:
         self._observation, self._last = observation, _Targets(in_force, in_force)
         return observation
 
-    def anchor(self, actions: Array, observation: Observation) -> TargetChunk:
-        """Integrate a plan [H, A] onto the targets in force at ``observation``."""
-        targets = integrate(self._spec.action, actions, targets_in_force(self._spec.action, observation))
-        return TargetChunk(targets, observation.step, observation.stamp_ns)
+    def anchor(self, actions: Array, observation: Observation, source: Phase = Phase.POLICY) -> TargetChunk:
+        """Integrate a plan [H, A] of ``source`` onto the targets in force at ``observation``."""
+        targets = integrate(self._spec.action, actions, targets_in_force(self._spec.action, observation, source))
+        return TargetChunk(targets, observation.step, observation.stamp_ns, source)
 
     def hold(self) -> TargetChunk:
         """One step at the targets in force: measured ones after a reset or while a human commands."""
@@ -185,7 +185,7 @@ class RobotEnv:
         if report is None:
             raise RobotError(f"the robot reports no command for step {before.step}", remedy="Its read() must say")
         spec, last = self._spec.action, self._last
-        base = targets_in_force(spec, before) if fresh else last.commanded
+        base = targets_in_force(spec, before, plan.source) if fresh else last.commanded
         self._last = _Targets({**last.commanded, **report.commanded}, {**last.executed, **report.executed})
         commanded = express(spec, self._last.commanded, base)
         same = report.executed is report.commanded and base is last.executed
@@ -217,14 +217,14 @@ def measured_targets(action: ActionSpec, observation: Observation) -> dict[str, 
     return targets
 
 
-def targets_in_force(action: ActionSpec, observation: Observation) -> dict[str, Array]:
-    """What the robot is held at when ``observation`` is made: {part: [k]}.
+def targets_in_force(action: ActionSpec, observation: Observation, source: Phase = Phase.POLICY) -> dict[str, Array]:
+    """What the robot is held at when ``observation`` is made and ``source`` commands next: {part: [k]}.
 
-    The safety chain's last set points, so that a limited command does not wind up; the measured state after a step
-    that a human commanded, and after a reset whose set points are not reported.
+    The safety chain's last set points, so that a limited command does not wind up; the measured state where command
+    changes between a human and the policy, and after a reset whose set points are not reported.
     """
     report = observation.report
-    if report is None or report.source is Phase.HUMAN:
+    if report is None or (report.source is Phase.HUMAN) is not (source is Phase.HUMAN):
         return measured_targets(action, observation)
     missing = [part.name for part in action.parts if part.name not in report.executed]
     measured = measured_targets(action, observation) if missing else {}

@@ -10,6 +10,7 @@ from robot_rl.data.index import EpisodeInfo
 from robot_rl.data.store import EpisodeStore
 from robot_rl.data.writer import EpisodeWriter
 from robot_rl.errors import RecordingOverflowError
+from robot_rl.runtime.tally import DISCARDED
 from robot_rl.types import EMPTY, ArraySpec, Decision, EnvSpec, EpisodeEnd, Observation, StepRow
 
 
@@ -17,8 +18,8 @@ class EpisodeRecorder:
     """Records every episode it hears; the seed is added to ``metadata``.
 
     ``extras`` are the per-step extras of the policy (``PolicySpec.record``). With ``keep_failures`` False only
-    successes are kept. ``discard`` drops the running episode at its end. Committing happens at the end of an episode,
-    never in a step.
+    successes are kept. ``discard`` drops the running episode at its end, as the person's key does. Committing happens
+    at the end of an episode, never in a step.
     """
 
     def __init__(
@@ -60,13 +61,19 @@ class EpisodeRecorder:
     def on_end(self, final: StepRow, end: EpisodeEnd) -> None:
         """Commit the episode, or discard it. After a refused row it ends at the last good one."""
         writer = self._open()
-        reason = self._discard or ("" if self._keep_failures or end.success else f"not a success: {end.reason}")
+        reason = self._discard or self._unwanted(end)
         if reason:
             writer.discard(reason)
             return
         if not self._refused:
             self._append(final)
         self.kept = writer.end(end)
+
+    def _unwanted(self, end: EpisodeEnd) -> str:
+        """Why the episode is not kept; empty when it is."""
+        if end.reason == DISCARDED:
+            return "discarded by a person"
+        return "" if self._keep_failures or end.success else f"not a success: {end.reason}"
 
     def _append(self, row: StepRow) -> None:
         self._put(lambda writer: writer.append(row))

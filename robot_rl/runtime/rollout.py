@@ -10,6 +10,7 @@ import numpy as np
 
 from robot_rl.interfaces import Env, Listener, Policy
 from robot_rl.runtime.chunk_execution import ChunkExecution
+from robot_rl.runtime.handover import Command, Handover
 from robot_rl.runtime.tally import EpisodeTally
 from robot_rl.runtime.window import ObservationWindow, check_inputs
 from robot_rl.types import (
@@ -23,7 +24,10 @@ from robot_rl.types import (
     Phase,
     StepResult,
     StepRow,
+    TargetChunk,
 )
+
+_POLICY = Command(Phase.POLICY)
 
 
 def run_episode(
@@ -34,8 +38,11 @@ def run_episode(
     seed: int,
     explore: bool = False,
     source: Phase = Phase.POLICY,
+    human: Handover | None = None,
 ) -> EpisodeEnd:
     """Run the episode of ``seed`` and tell the listeners; ``source`` says who the policy is (a scripted expert, ...).
+
+    A ``human`` is asked at every tick; while one has the arm the policy runs on in shadow, and the keys judge.
 
     Whatever is raised in here stops the robot first; listeners whose ``on_reset`` returned hear ``on_end`` once.
     Raises SpecMismatchError when policy and env do not fit, and what env, policy and listeners raise.
@@ -48,14 +55,18 @@ def run_episode(
     try:
         policy.reset(np.array([0]), np.array([seed]))
         observation = env.reset(seed)
+        if human is not None:
+            human.reset(seed)
         ready_ns = env.clock.now_ns()
         audience.reset(observation, env, seed)
         while not tally.reason:
-            decision = planner.advance(observation)
+            command = _POLICY if human is None else human.command(observation, env.spec.action)
+            decision = planner.advance(observation, command.source is not Phase.POLICY)
             if decision is not None:
                 audience.decision(decision)
             sent_ns = env.clock.now_ns()
-            result = env.step(planner.execution.plan(observation))
+            result = env.step(planner.plan(observation, command))
+            result = tally.judged(result, human and human.outcome())
             row = planner.row(observation, result, ready_ns, sent_ns)
             observation, ready_ns = result.observation, env.clock.now_ns()
             tally.add(result)
@@ -81,18 +92,18 @@ class _Planner:
     """The policy's side of the loop: window, chunks, decisions."""
 
     def __init__(self, env: Env, policy: Policy, source: Phase, explore: bool) -> None:
-        self._policy, self._explore = policy, explore
+        self._env, self._policy, self._explore = env, policy, explore
         self._window = ObservationWindow(policy.spec)
         self._action_size = env.spec.action.size
         self._records = bool(policy.spec.record)
         self._decisions = 0
         self.execution = ChunkExecution(env, source)
 
-    def advance(self, observation: Observation) -> Decision | None:
-        """See ``observation``; ask the policy when a new chunk is due."""
+    def advance(self, observation: Observation, human: bool = False) -> Decision | None:
+        """See ``observation``, from which on a ``human`` may have the arm; ask the policy when a new chunk is due."""
         self._window.push(observation)
         execution = self.execution
-        if not execution.observe(observation):
+        if not execution.observe(observation, human):
             return None
         context = ActContext(
             step=np.array([observation.step]),
@@ -109,6 +120,12 @@ class _Planner:
         extras = {name: value[0] for name, value in chunk.decision.items()}
         planned = np.asarray(chunk.actions[0], dtype=np.float32)
         return Decision(self._decisions - 1, observation.step, planned, extras, latency_s)
+
+    def plan(self, observation: Observation, command: Command) -> TargetChunk:
+        """What to send at this step: the person's action, else what the policy's plan says."""
+        if command.action is None:
+            return self.execution.plan(observation)
+        return self._env.anchor(command.action[None], observation, Phase.HUMAN)
 
     def row(self, observation: Observation, result: StepResult, ready_ns: int, sent_ns: int) -> StepRow:
         """Row t: what was seen and done in the step that ``result`` tells of."""

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from robot_rl.types import EpisodeEnd, StepResult
+from robot_rl.types import EpisodeEnd, EpisodeEvent, StepResult
+
+DISCARDED = "discarded"
 
 
 @dataclass
 class EpisodeTally:
-    """Length, rewards and, once it has ended, the reason (``success``, ``failure``, ``time_limit``, ``fault: ...``)."""
+    """Length, rewards and, once it has ended, the reason (``success``, ``failure``, ``time_limit``, ``discarded``,
+    ``fault: ...``)."""
 
     length: int = 0
     total_reward: float = 0.0
     best_reward: float = 0.0
     success: bool = False
     reason: str = ""
+    judged_by: str = "rule"
+
+    def judged(self, result: StepResult, said: EpisodeEvent | None) -> StepResult:
+        """``result`` after what a person ``said`` of the episode, which outweighs the rule: a success or a failure
+        ends it, a discarded one is cut off."""
+        if said is None:
+            return result
+        self.judged_by = "human"
+        if said is EpisodeEvent.DISCARD:
+            self.reason = DISCARDED
+            return replace(result, truncated=not result.terminated)
+        success = said is EpisodeEvent.SUCCESS
+        return replace(result, reward=float(success), success=success, terminated=True, truncated=False)
 
     def add(self, result: StepResult) -> None:
         """Count one control step."""
         self.best_reward = max(self.best_reward, result.reward) if self.length else result.reward
         self.length += 1
         self.total_reward += result.reward
-        self.success |= result.success
+        self.success = result.success or (self.success and self.judged_by == "rule")
+        if self.reason:
+            return
         if result.terminated:
             self.reason = "success" if result.success else "failure"
         elif result.truncated:
@@ -30,7 +48,7 @@ class EpisodeTally:
 
     def end(self) -> EpisodeEnd:
         """The end the env gave it."""
-        return EpisodeEnd(self.reason, self.success, self.length, self.total_reward)
+        return EpisodeEnd(self.reason, self.success, self.length, self.total_reward, self.judged_by)
 
     def broken_off(self, error: BaseException) -> EpisodeEnd:
         """The end of an episode that ``error`` broke off: nobody judged it, unless it had succeeded before."""

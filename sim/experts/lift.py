@@ -35,6 +35,7 @@ class CubeGrasp:
     gripped_opening: float = 0.78  # wider than the diagonal of the cube
     firm_opening: float = 0.55
     empty_opening: float = 0.3
+    wide_opening: float = 0.85  # fingers that are less open would land on the cube
 
     def around(self, offset: Array, opening: float) -> bool:
         """Whether the cube, from which the TCP is ``offset`` [3] away, is between the fingers."""
@@ -49,8 +50,10 @@ class CubeGrasp:
         firm = (self.gripped_opening - opening) / (self.gripped_opening - self.firm_opening)
         return min(max(firm, 0.0), 1.0)
 
-    def approach(self, tcp: Array, cube: Array) -> Array:
-        """Where to go [3] with open fingers: above the cube first, down when right above."""
+    def approach(self, tcp: Array, cube: Array, opening: float) -> Array:
+        """Where to go [3] with opening fingers: above the cube first, down when right above and they are wide open."""
+        if opening < self.wide_opening:
+            return cube + np.array([0.0, 0.0, self.hover_m])
         return funnel(tcp, cube, self.hover_m, self.funnel_slope, self.funnel_radius_m)
 
 
@@ -78,7 +81,7 @@ class LiftExpert:
         cube, opening = position_of(state, f"object/{self.cube}_pose"), float(state["arm0/gripper_opening"][0])
         tcp, velocity = motion(state)
         if not self.grasp.around(tcp - cube, opening):
-            return set_point(self.stride.towards(self.grasp.approach(tcp, cube), tcp, velocity), 1.0)
+            return set_point(self.stride.towards(self.grasp.approach(tcp, cube, opening), tcp, velocity), 1.0)
         rise = self.lift_speed_m_s * self.grasp.firmness(opening) / self.stride.gain_1_s
         goal = np.array([tcp[0], tcp[1], tcp[2] + rise]) if rise > 0.0 else cube
         return set_point(self.stride.towards(goal, tcp, velocity), 0.0)

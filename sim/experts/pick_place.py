@@ -58,7 +58,7 @@ class PickPlaceExpert:
         elif self.grasp.around(tcp - cube, opening):
             goal, wanted = self._carry(tcp, cube, box, opening), 0.0
         else:
-            goal, wanted = self.grasp.approach(tcp, cube), 1.0
+            goal, wanted = self.grasp.approach(tcp, cube, opening), 1.0
         return set_point(self.stride.towards(goal, tcp, velocity), wanted)
 
     def _delivered(self, offset: Array) -> bool:
