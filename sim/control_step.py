@@ -40,12 +40,13 @@ class ControlStep:
         self._wish = {**self._last_set_point(), **(verdict.row or {})}
         wished = self._wish[world.part]
         wish = world.possible(wished)
-        world.safety.counts[WORKSPACE] += wish is not wished and not math.dist(wish, wished) <= _CHANGED
+        if wish is not wished:
+            world.safety.counts[WORKSPACE] += _differ(wish, wished)
         target, opening = world.safety.set_point(wish, float(self._wish[GRIPPER][0]), world.measured)
         following = None if verdict.following is None else verdict.following.get(world.part)
         if following is not None:
             following = world.possible(following)
-        if not math.dist(target, wish) <= _CHANGED:
+        if following is not None and _differ(target, wish):
             following = None  # what comes after a set point that was cut short is not where that one leads
         world.servo.begin(target, following, moving=verdict.row is not None)
         world.drive_gripper(opening)
@@ -75,3 +76,7 @@ class ControlStep:
     def _last_set_point(self) -> dict[str, Array]:
         target, opening = self._world.safety.last
         return {self._world.part: target, GRIPPER: np.array([opening])}
+
+
+def _differ(a: Array, b: Array) -> bool:
+    return a.tobytes() != b.tobytes() and not math.dist(a, b) <= _CHANGED

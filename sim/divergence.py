@@ -21,9 +21,9 @@ _MOST_DUMPS = 5
 _MOST_SPEED = 1000.0
 # What MuJoCo finds itself and, as it must not reset the state here, only counts.
 _WARNINGS = {
-    "position": mujoco.mjtWarning.mjWARN_BADQPOS,
-    "velocity": mujoco.mjtWarning.mjWARN_BADQVEL,
-    "acceleration": mujoco.mjtWarning.mjWARN_BADQACC,
+    "position": int(mujoco.mjtWarning.mjWARN_BADQPOS),
+    "velocity": int(mujoco.mjtWarning.mjWARN_BADQVEL),
+    "acceleration": int(mujoco.mjtWarning.mjWARN_BADQACC),
 }
 
 
@@ -32,8 +32,8 @@ class DivergenceGuard:
 
     def __init__(self, physics: Physics, folder: str | None = None) -> None:
         self._physics, self._folder, self._dumps = physics, folder, 0
-        self._speed = physics.data.qvel
-        self._warnings = {what: physics.data.warning[kind] for what, kind in _WARNINGS.items()}
+        self._position, self._speed = physics.data.qpos, physics.data.qvel
+        self._warnings = physics.data.warning.number
         self._past: deque[tuple[Array, Array, Array]] = deque(maxlen=_KEPT_STEPS)
 
     def reset(self) -> None:
@@ -42,8 +42,7 @@ class DivergenceGuard:
 
     def remember(self, target: Array) -> None:
         """Keep the state that a control step begins with, and its set point [7]."""
-        data = self._physics.data
-        self._past.append((data.qpos.copy(), data.qvel.copy(), target))
+        self._past.append((self._position.copy(), self._speed.copy(), target))
 
     def check(self, step: int) -> None:
         """Raise SimulationDivergedError when control step ``step`` ended in a state that is not to be believed."""
@@ -56,14 +55,14 @@ class DivergenceGuard:
         raise SimulationDivergedError(f"physics diverged in step {step}: {cause}", remedy=f"{kept}; reset to go on")
 
     def _cause(self) -> str | None:
+        speed, found = self._speed, self._warnings.tolist()
         if not self._physics.finite():
             return "not all positions and velocities are finite"
-        speed = self._speed
         if speed.dot(speed) > _MOST_SPEED**2:
             return f"velocities up to {np.abs(speed).max():.3g} m/s or rad/s"
-        for what, warning in self._warnings.items():
-            if warning.number:
-                return f"MuJoCo found a bad {what}, {warning.number} times"
+        for what, kind in _WARNINGS.items():
+            if found[kind]:
+                return f"MuJoCo found a bad {what}, {found[kind]} times"
         return None
 
     def _dump(self) -> Path:

@@ -28,8 +28,7 @@ def checked_targets(chunk: TargetChunk, action: ActionSpec, frame: str = "base")
         raise CommandRefusedError(f"the plan has the stamp {chunk.stamp_ns}", limit="a whole number of ns")
     if chunk.source not in _SOURCES:
         raise CommandRefusedError(f"targets from source {chunk.source}", remedy=f"Valid: {[*Phase.__members__]}")
-    parts = {part.name: part for part in action.parts}
-    targets = {name: _checked_rows(name, value, parts) for name, value in chunk.targets.items()}
+    targets = {name: _checked_rows(name, value, action.by_name) for name, value in chunk.targets.items()}
     checked = TargetChunk(targets, int(chunk.first_step), chunk.stamp_ns, Phase(chunk.source), chunk.frame)
     if checked.length == 0:
         raise CommandRefusedError("the plan has no rows left", remedy="Send at least the set point of this step")

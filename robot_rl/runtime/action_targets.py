@@ -27,7 +27,7 @@ def integrate(spec: ActionSpec, actions: Array, in_force: Arrays) -> dict[str, A
     if actions.ndim != 2 or actions.shape[1] != spec.size:
         raise InvalidArrayError(f"plan has shape {list(actions.shape)}", limit=f"[H, {spec.size}]")
     check_finite("plan", actions)
-    actions = np.minimum(np.maximum(actions, spec.low), spec.high)
+    actions = actions.clip(*spec.bounds)
     return {
         part.name: _INTEGRATE.get(part.kind, _as_is)(actions[:, spec.slices[part.name]], part, in_force)
         for part in spec.parts

@@ -192,11 +192,26 @@ class RobotEnv:
         return ActionRecord(
             commanded=commanded,
             executed=commanded if same else express(spec, self._last.executed, last.executed),
-            policy=express(spec, {**base, **{name: rows[0] for name, rows in plan.targets.items()}}, base),
+            policy=commanded if _asked(spec, plan, report.commanded) else express(spec, {**base, **_first(plan)}, base),
             source=report.source,
             human=None if report.human is None else express(spec, {**base, **report.human}, base),
             valid=report.valid and after.step == before.step + 1,
         )
+
+
+def _first(plan: TargetChunk) -> dict[str, Array]:
+    """The first row of a plan, {part: [k]}."""
+    return {name: rows[0] for name, rows in plan.targets.items()}
+
+
+def _asked(spec: ActionSpec, plan: TargetChunk, commanded: Arrays) -> bool:
+    """Whether all parts of what was commanded are bit for bit the first row of ``plan``."""
+    return all(
+        part.name in plan.targets
+        and part.name in commanded
+        and plan.targets[part.name][0].tobytes() == commanded[part.name].tobytes()
+        for part in spec.parts
+    )
 
 
 @dataclass(frozen=True)
@@ -234,7 +249,7 @@ def targets_in_force(action: ActionSpec, observation: Observation, source: Phase
 def _checked(observation: Observation, before: Observation | None) -> Observation:
     """Refuse values that are not finite and a stream that stands still; encode a simulator's raw frames."""
     state = observation.state
-    if state and not all_finite(np.concatenate([value.ravel() for value in state.values()])):  # one look at all
+    if not all(map(all_finite, state.values())):
         name, value = next((name, value) for name, value in state.items() if not all_finite(value))
         raise RobotError(f"observation '{name}' at step {observation.step} holds {value}", limit="finite values")
     if before is not None and observation.stamp_ns <= before.stamp_ns:
