@@ -26,7 +26,8 @@ from robot_rl.errors import DiskFullError
 from robot_rl.types import Array
 
 FORMAT = 1  # part of the folder's name: another layout or another way of resizing is another cache
-_MADV_POPULATE_READ = 22  # Linux 5.14; MADV_WILLNEED stops after a few hundred kB
+_MADV_POPULATE_READ = 22  # Linux 5.14
+_HINT_BYTES = 256 << 10  # one POSIX_FADV_WILLNEED reads no more than a disk's largest request, often 512 kB or 1 MB
 _UINT8 = np.dtype(np.uint8)
 _FLUSH_BYTES = 256 << 20  # decoded between two syncs: what a kill costs at most
 
@@ -94,12 +95,16 @@ class FrameCache:
         np.take(self._frames, self._place[frames], axis=0, out=out, mode="clip")
 
     def will_need(self, frames: Array) -> None:
-        """Ask the kernel to read these frames [M] from disk in the background."""
-        page = mmap.ALLOCATIONGRANULARITY
-        for place in np.unique(self._place[frames]).tolist():
-            start = place * self._frame_bytes // page * page
-            stop = min((place + 1) * self._frame_bytes, len(self._mapped))
-            self._mapped.madvise(mmap.MADV_WILLNEED, start, stop - start)
+        """Ask the kernel to read these frames [M] from disk in the background; runs without the interpreter lock."""
+        places = np.unique(self._place[frames])
+        borders = np.flatnonzero(np.diff(places) != 1)
+        firsts, lasts = places[np.append(0, borders + 1)], places[np.append(borders, len(places) - 1)]
+        with suppress(FileNotFoundError), self.file.open("rb") as file:  # deleted: its map is read without a hint
+            for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+                stop = (last + 1) * self._frame_bytes
+                for start in range(first * self._frame_bytes, stop, _HINT_BYTES):
+                    length = min(_HINT_BYTES, stop - start)
+                    os.posix_fadvise(file.fileno(), start, length, os.POSIX_FADV_WILLNEED)
 
     def _holds(self, key: Key, count: int) -> bool:
         return self._known.get(key, (0, -1))[1] == count

@@ -177,7 +177,7 @@ class Images:
     def will_need(self, camera: str, frames: Array) -> None:
         """Have the kernel start reading cached frames that a later ``read`` asks for."""
         if self.cold and self.tier == "cache":
-            self._caches[camera].will_need(frames.reshape(-1))
+            self._pool.submit(self._caches[camera].will_need, frames.reshape(-1))
 
     def _decode(self, camera: str, frames: Array, out: Array) -> None:
         first = self.table.first_frame[camera]

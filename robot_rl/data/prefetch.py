@@ -46,6 +46,8 @@ class Prefetcher:
 
     def _fill(self) -> None:
         try:
+            for ahead in range(self._depth):
+                self._sampler.prepare(self._step + ahead)
             while (out := self._free.get()) is not None:
                 self._sampler.prepare(self._step + self._depth)
                 self._ready.put(self._sampler.batch(self._step, out))

@@ -6,11 +6,16 @@ Ten episodes of 300 steps, synthetic RGB: two cameras of 128x128, one of 640x480
     windows_per_s_2cam, windows_per_s_3cam   random windows from the decoded cache, batch 64: 2 observed frames of
                                              the small (of all) cameras, 2 states, 16 actions
     windows_per_s_2cam_decode                decoding JPEG on demand instead
+    windows_per_s_2cam_cold, _3cam_cold      the cache out of memory, each batch announced two batches ahead; six
+                                             batches a round, so that about a tenth of the frames were in an earlier one
     windows_per_s_zarr_2cam, _3cam           the peer: lz4 blosc chunks of 2 MB read through zarr-python, interleaved
     ratio_windows_vs_zarr_concat             ours to the peer, 2 cameras; and ratio_windows_vs_zarr_concat_3cam
     transitions_per_s                        (s, a, r, s') with the 2 small cameras, batch 256
+    transitions_ceiling_per_s                the frames of as many alone: numpy.take of random rows of the mapped cache
+                                             into the arrays of a batch, shared evenly by as many threads; interleaved
+    ratio_transitions_vs_ceiling             the former to the latter, by processor time
     windows_per_s_low_dim                    2 states, 16 actions, batch 256; low_dim_batch_ms is the time of one batch
-    windows_per_cpu_s_2cam, _3cam, transitions_per_cpu_s, low_dim_batch_cpu_ms
+    windows_per_cpu_s_2cam, _3cam, _2cam_cold, _3cam_cold, transitions_per_cpu_s, low_dim_batch_cpu_ms
                                              the same by processor time, for machines whose cores are taken by others
     gather_gb_per_s                          bytes of windows_per_s_2cam
     cache_build_s, cache_mb                  decoding all frames once
@@ -19,15 +24,18 @@ Each rate is the median of five rounds.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import zarr
@@ -36,15 +44,16 @@ from numcodecs import Blosc
 from robot_rl.data.episode import CameraTrack, Episode
 from robot_rl.data.frame_encoding import encode_frame
 from robot_rl.data.frames import ImageOptions
-from robot_rl.data.replay import ReplaySampler
+from robot_rl.data.replay import NEXT, ReplaySampler
 from robot_rl.data.store import EpisodeStore
 from robot_rl.data.windows import WindowSampler
 from robot_rl.types import Array, Cut, Frame, Offsets, ReplayView, WindowSpec
+from tests.benchmarks.page_cache import drop
 
 EPISODES, STEPS, BATCH = 10, 300, 64
 SIZES = {"left": (128, 128), "right": (128, 128), "scene": (480, 640)}
 SMALL, ALL = ("left", "right"), ("left", "right", "scene")
-OBSERVED, ACTIONS, ROUNDS = 2, 16, 5
+OBSERVED, ACTIONS, ROUNDS, COLD_BATCHES = 2, 16, 5, 6
 
 
 def synthetic_frames(generator: np.random.Generator, height: int, width: int, count: int) -> Array:
@@ -147,6 +156,57 @@ def batches(sampler: WindowSampler | ReplaySampler) -> Callable[[], int]:
     return read
 
 
+def bare_copies(replay: ReplaySampler, folder: Path) -> Callable[[], int]:
+    """Copies frames of the cache in ``folder`` into the arrays of a batch of ``replay``: what no sampler can beat."""
+    out, generator, threads = replay.allocate(), np.random.default_rng(1), ImageOptions().threads
+    pool, work = ThreadPoolExecutor(threads), []
+    for name in SMALL:
+        shape = (-1, *SIZES[name], 3)
+        frames = np.memmap(next(folder.glob(f"{name}-*/frames.u8")), np.uint8, "r").reshape(shape)
+        work += [
+            (frames, step, out[prefix + f"images/{name}"].reshape(shape)) for step, prefix in enumerate(("", NEXT))
+        ]
+    share = replay.batch_size // threads
+
+    def read() -> int:
+        rows = generator.integers(0, EPISODES * (STEPS + 1) - 1, replay.batch_size)
+
+        def copy(begin: int) -> None:
+            part = slice(begin, begin + share)
+            for frames, step, target in work:
+                np.take(frames, rows[part] + step, axis=0, out=target[part], mode="clip")
+
+        list(pool.map(copy, range(0, replay.batch_size, share)))
+        return replay.batch_size
+
+    return read
+
+
+def cold_rates(store: EpisodeStore, rounds: int = 3) -> dict[str, tuple[float, float]]:
+    """Windows per second and per processor second while the cache lies on disk alone."""
+    found: dict[str, list[tuple[float, float]]] = {"2cam_cold": [], "3cam_cold": []}
+    for seed in range(rounds):
+        for name, cameras in (("2cam_cold", SMALL), ("3cam_cold", ALL)):
+            with patch("robot_rl.data.frames._free_memory", return_value=0):  # as where the cache exceeds the memory
+                options = ImageOptions(tier="cache")
+                sampler = WindowSampler(store, window_spec(cameras), batch=BATCH, images=options, seed=seed)
+            for path in store.root.glob("cache/frames/*/frames.u8"):
+                drop(path)
+            out = sampler.allocate()
+            wall, cpu = time.perf_counter(), time.process_time()
+            for step in range(2):
+                sampler.prepare(step)
+            for step in range(COLD_BATCHES):
+                if step + 2 < COLD_BATCHES:
+                    sampler.prepare(step + 2)
+                sampler.batch(step, out)
+            windows = COLD_BATCHES * BATCH
+            found[name].append((windows / (time.perf_counter() - wall), windows / (time.process_time() - cpu)))
+            del sampler
+            gc.collect()  # its maps hold the pages in memory
+    return {name: (median(w for w, _ in each), median(c for _, c in each)) for name, each in found.items()}
+
+
 def rates(readers: Mapping[str, tuple[Callable[[], int], int]]) -> dict[str, tuple[float, float]]:
     """Items per second and per processor second of each reader: medians over rounds in which all take turns."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
@@ -178,12 +238,18 @@ def measure_windows(root: Path) -> dict[str, float]:
         cameras: WindowSampler(store, window_spec(cameras), batch=BATCH, images=cached) for cameras in (ALL, SMALL)
     }
     built = time.perf_counter() - started
+    del windows
+    gc.collect()
+    measured = cold_rates(store)
+    windows = {
+        cameras: WindowSampler(store, window_spec(cameras), batch=BATCH, images=cached) for cameras in (ALL, SMALL)
+    }
     decoding = WindowSampler(store, window_spec(SMALL), batch=BATCH, images=ImageOptions(tier="decode"))
     view = ReplayView(observation=("obs/state", *(f"images/{name}" for name in SMALL)), cut=Cut.NONE)
     replay = ReplaySampler(store, view, batch=256, images=cached)
     low_dim = WindowSampler(store, window_spec(()), batch=256)
     generator = np.random.default_rng(0)
-    measured = rates(
+    measured |= rates(
         {
             "2cam": (batches(windows[SMALL]), 200),
             "zarr_2cam": (peer.reader(window_spec(SMALL), generator), 2),
@@ -191,18 +257,21 @@ def measure_windows(root: Path) -> dict[str, float]:
             "zarr_3cam": (peer.reader(window_spec(ALL), generator), 1),
             "2cam_decode": (batches(decoding), 8),
             "transitions": (batches(replay), 60),
+            "ceiling": (bare_copies(replay, store.root / "cache" / "frames"), 60),
             "low_dim": (batches(low_dim), 500),
         }
     )
     wall, cpu = ({name: each[i] for name, each in measured.items()} for i in (0, 1))
     small_bytes = OBSERVED * len(SMALL) * 128 * 128 * 3
     return {
-        **{f"windows_per_s_{name}": round(wall[name]) for name in wall if name != "transitions"},
+        **{f"windows_per_s_{name}": round(wall[name]) for name in wall if name not in ("transitions", "ceiling")},
         "ratio_windows_vs_zarr_concat": round(wall["2cam"] / wall["zarr_2cam"], 1),
         "ratio_windows_vs_zarr_concat_3cam": round(wall["3cam"] / wall["zarr_3cam"], 1),
         "transitions_per_s": round(wall["transitions"]),
+        "transitions_ceiling_per_s": round(wall["ceiling"]),
+        "ratio_transitions_vs_ceiling": round(cpu["transitions"] / cpu["ceiling"], 3),
         "low_dim_batch_ms": round(256e3 / wall["low_dim"], 3),
-        **{f"windows_per_cpu_s_{name}": round(cpu[name]) for name in ("2cam", "3cam")},
+        **{f"windows_per_cpu_s_{name}": round(cpu[name]) for name in ("2cam", "3cam", "2cam_cold", "3cam_cold")},
         "transitions_per_cpu_s": round(cpu["transitions"]),
         "low_dim_batch_cpu_ms": round(256e3 / cpu["low_dim"], 3),
         "gather_gb_per_s": round(wall["2cam"] * small_bytes / 1e9, 1),

@@ -136,6 +136,20 @@ def test_prefetched_batches_are_those_of_the_sampler() -> None:
                 np.testing.assert_array_equal(batch[key], value)
 
 
+def test_batches_are_announced_before_they_are_made() -> None:
+    """... the first ones too, each once."""
+    sampler, log = windows(50), []
+    make = sampler.batch
+    sampler.prepare = lambda step, count=None: log.append(("announced", step))
+    sampler.batch = lambda step, out=None: log.append(("made", step)) or make(step, out)
+    with Prefetcher(sampler, first_step=7, depth=3) as batches:
+        for _ in range(5):
+            next(batches)
+    for step in range(7, 12):
+        assert log.count(("announced", step)) == 1
+        assert log.index(("announced", step)) < log.index(("made", step))
+
+
 def test_a_held_batch_is_not_overwritten() -> None:
     with Prefetcher(windows(50), depth=2) as batches:
         held = next(batches)
