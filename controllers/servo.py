@@ -12,57 +12,48 @@ import numpy as np
 
 from controllers.compiled import kernel_of, lean_kernel
 from controllers.interpolation import Segment, late, new_segment
-from controllers.kinematics import ChainArrays, SerialChain, solve_chain
+from controllers.kinematics import SerialChain, solve_chain
 from controllers.law import ArmState, Gains, Reference, law_torque
 from controllers.operational_space import OperationalSpaceGains
 from controllers.reference import advance_reference, begin_row, give_way, hold, rest_reference
-from controllers.safety import FINITE, FORCE, JOINT, LAYERS, TORQUE, force_layer, joint_layer, torque_layer
-from controllers.safety_limits import LimitArrays, SafetyLimits
+from controllers.safety import FINITE, FORCE, JOINT, TORQUE, force_layer, joint_layer, torque_layer
+from controllers.safety_limits import SafetyLimits
+from controllers.servo_arm import ServoArm, new_servo_arm, rest_servo_arm
 from robot_rl.types import Array, Arrays
 
-# One cycle of a servo: f(servo, q, dq, mass, bias, dt) writes servo.torque.
+# One cycle of a servo: f(servo, q, dq, mass, bias, dt) writes servo.arm.torque.
 servo_tick = kernel_of("tick")
 
 
 @lean_kernel
 def tcp_servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: Array, dt: float) -> None:
-    """One cycle: write ``servo.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
-    solve_chain(servo.chain, q, servo.pose, servo.jacobian)
-    if force_layer(servo.limits, servo.jacobian, servo.external, servo.wrench, dt):
-        servo.counts[FORCE] += 1
-        if not servo.stopped[0]:
-            give_way(servo.limits, servo.segment, servo.reference, servo.reference_twist, servo.pose, dt)
-        servo.stopped[0] = True
+    """One cycle: write ``servo.arm.torque`` [n] N m from joint state, ``mass`` [n, n] and ``bias`` [n]."""
+    arm = servo.arm
+    solve_chain(arm.chain, q, arm.pose, arm.jacobian)
+    if force_layer(arm.limits, arm.jacobian, arm.external, arm.wrench, dt):
+        arm.counts[FORCE] += 1
+        if not arm.stopped[0]:
+            give_way(arm.limits, servo.segment, servo.reference, servo.reference_twist, arm.pose, dt)
+        arm.stopped[0] = True
     advance_reference(
-        servo.limits, servo.segment, servo.jacobian, q, servo.reference, servo.reference_twist,
-        servo.reference_acceleration, servo.counts, dt,
+        arm.limits, servo.segment, arm.jacobian, q, servo.reference, servo.reference_twist,
+        servo.reference_acceleration, arm.counts, dt,
     )  # fmt: skip
-    law_torque(
-        servo.law, ArmState(q, dq, mass, bias, servo.pose, servo.jacobian),
-        Reference(servo.reference, servo.reference_twist, servo.reference_acceleration), dt, servo.torque,
-    )  # fmt: skip
-    servo.counts[JOINT] += joint_layer(servo.limits, q, dq, mass, bias, servo.torque)
-    servo.counts[TORQUE] += torque_layer(servo.limits, servo.last_torque, servo.torque, dt)
+    reference = Reference(servo.reference, servo.reference_twist, servo.reference_acceleration)
+    law_torque(servo.law, ArmState(q, dq, mass, bias, arm.pose, arm.jacobian), reference, dt, arm.torque)
+    arm.counts[JOINT] += joint_layer(arm.limits, q, dq, mass, bias, arm.torque)
+    arm.counts[TORQUE] += torque_layer(arm.limits, arm.last_torque, arm.torque, dt)
 
 
 class ServoArrays(NamedTuple):
     """Constants and memory of one servo."""
 
-    chain: ChainArrays
+    arm: ServoArm
     law: Any  # LawArrays; its type decides which kernel the tick is compiled with
-    limits: LimitArrays
     segment: Segment
-    pose: Array  # [7] measured
-    jacobian: Array  # [6, n]
     reference: Array  # [7] set point of this tick, after the motion layer
     reference_twist: Array  # [6]
     reference_acceleration: Array  # [6]
-    torque: Array  # [n] of this tick
-    last_torque: Array  # [n]
-    counts: Array  # [layers] int64 interventions
-    external: Array  # [n] N m that others exert on the joints, written before each tick; zeros where nobody knows
-    wrench: Array  # [6] N, N m that others exert on the TCP, over the last 10 ms
-    stopped: Array  # [1] whether a force has stopped the arm since the reset
 
     tick = tcp_servo_tick
 
@@ -81,27 +72,18 @@ class Servo:
         posture: Array | None = None,
         target_s: float = 0.05,
     ) -> None:
-        n, constants = chain.dof, limits.arrays()
+        constants = limits.arrays()
         self.chain, self._target_s, self._force_source = chain, target_s, limits.force_source
         self._posture = None if posture is None else np.array(posture, dtype=np.float64)
         self._latched = np.full(7, np.nan)
         self._announced: Array | None = None
         self.arrays = ServoArrays(
-            chain=chain.arrays,
+            arm=new_servo_arm(chain, constants),
             law=(gains or OperationalSpaceGains()).arrays(chain, constants),
-            limits=constants,
             segment=new_segment(),
-            pose=np.empty(7),
-            jacobian=np.empty((6, n)),
             reference=np.empty(7),
             reference_twist=np.zeros(6),
             reference_acceleration=np.zeros(6),
-            torque=np.zeros(n),
-            last_torque=np.zeros(n),
-            counts=np.zeros(len(LAYERS), dtype=np.int64),
-            external=np.zeros(n),
-            wrench=np.zeros(6),
-            stopped=np.zeros(1, dtype=np.bool_),
         )
 
     def reset(self, state: Arrays) -> None:
@@ -112,8 +94,7 @@ class Servo:
             a.segment, np.ascontiguousarray(pose, dtype=np.float64), a.reference, a.reference_twist,
             a.reference_acceleration,
         )  # fmt: skip
-        a.last_torque[:] = state.get("bias_force", 0.0)
-        a.counts[:], a.external[:], a.wrench[:], a.stopped[:] = 0, 0.0, 0.0, False
+        rest_servo_arm(a.arm, state)
         self._latched[:], self._announced = pose, None
         q = state["joint_position"]
         a.law.latch(q, q if self._posture is None else self._posture)
@@ -127,18 +108,18 @@ class Servo:
         nothing begins until the reset.
         """
         if not np.isfinite(target).all():
-            self.arrays.counts[FINITE] += 1
+            self.arrays.arm.counts[FINITE] += 1
             return
         a, continuing = self.arrays, self._announced is not None and np.array_equal(target, self._announced)
         self._latched[:], self._announced = target, None if following is None or not moving else following.copy()
-        if a.stopped[0]:
+        if a.arm.stopped[0]:
             return
         if not moving:
-            hold(a.limits, a.segment, a.reference, a.reference_twist, target.copy(), self._target_s)
+            hold(a.arm.limits, a.segment, a.reference, a.reference_twist, target.copy(), self._target_s)
             return
         ahead = target if following is None else following
         begin_row(
-            a.limits, a.segment, a.reference, a.reference_twist, target, ahead, following is not None, continuing,
+            a.arm.limits, a.segment, a.reference, a.reference_twist, target, ahead, following is not None, continuing,
             self._target_s,
         )  # fmt: skip
 
@@ -152,8 +133,8 @@ class Servo:
         if not np.array_equal(target["tcp_pose"], self._latched):
             self.begin(target["tcp_pose"])
         if self._force_source != "none":
-            self.arrays.external[:] = state["external_torque"]
+            self.arrays.arm.external[:] = state["external_torque"]
         tcp_servo_tick(
             self.arrays, state["joint_position"], state["joint_velocity"], state["mass_matrix"], state["bias_force"], dt
         )
-        return self.arrays.torque.copy()
+        return self.arrays.arm.torque.copy()

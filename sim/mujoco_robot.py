@@ -242,11 +242,11 @@ class MujocoRobot:
 
     def _check_force(self, simulation: Simulation) -> None:
         """What stopped the arm is a fault until the next reset; the servo brakes to hold by itself."""
-        servo = simulation.world.servo.arrays
-        if servo.stopped[0] and not self._mode.startswith("fault"):
+        arm = simulation.world.servo.arrays.arm
+        if arm.stopped[0] and not self._mode.startswith("fault"):
             with self._switch:
                 self._arbiter.reset(self.time_ns)
-                force, torque = np.linalg.norm(servo.wrench[:3]), np.linalg.norm(servo.wrench[3:])
+                force, torque = np.linalg.norm(arm.wrench[:3]), np.linalg.norm(arm.wrench[3:])
                 self._mode = f"fault: contact stopped the arm, {force:.0f} N and {torque:.0f} N m are left"
 
     def _lose(self, simulation: Simulation) -> None:

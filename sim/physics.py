@@ -170,10 +170,10 @@ def _advance_ticks(loop: Loop, ticks: int) -> None:
         _call(simulator.step1, simulator.model, simulator.data)
         gather_mass(arm)
         for i in range(n):
-            servo.external[i] = arm.contact[i]
+            servo.arm.external[i] = arm.contact[i]
         servo_tick(servo, arm.q, arm.dq, arm.mass, arm.bias, dt)
         for i in range(n):
-            arm.ctrl[i] = servo.torque[i]
+            arm.ctrl[i] = servo.arm.torque[i]
         _call(simulator.step2, simulator.model, simulator.data)
 
 

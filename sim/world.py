@@ -69,9 +69,9 @@ class World:
 
     def take_interventions(self) -> dict[str, int]:
         """Times that each layer of the safety chain changed something since the last call."""
-        counts = (self.safety.counts + self.servo.arrays.counts).tolist()
+        counts = (self.safety.counts + self.servo.arrays.arm.counts).tolist()
         self.safety.counts.fill(0)
-        self.servo.arrays.counts.fill(0)
+        self.servo.arrays.arm.counts.fill(0)
         return {name: count for name, count in zip(LAYERS, counts, strict=True) if count}
 
     # --- measuring --------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class World:
     @property
     def measured(self) -> Array:
         """Where the arm is, as its part commands it: the TCP's pose [7] at the last tick, or joint positions [n]."""
-        return self.physics.arm.q if self.part == JOINTS else self.servo.arrays.pose
+        return self.physics.arm.q if self.part == JOINTS else self.servo.arrays.arm.pose
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class World:
         """The largest speed [m/s, rad/s] of TCP, fingers and objects. That of the joints does not count: the law may
         still turn a redundant arm towards its posture, behind a TCP that stands."""
         arm = self.physics.arm
-        solve_chain(self.servo.arrays.chain, arm.q, self._pose, self._jacobian)
+        solve_chain(self.servo.arrays.arm.chain, arm.q, self._pose, self._jacobian)
         others = self.physics.data.qvel[len(arm.dq) :]
         return float(max(np.abs(self._jacobian @ arm.dq).max(), np.abs(others).max(initial=0.0)))
 
@@ -150,7 +150,7 @@ class World:
     def latch(self, opening: float) -> None:
         """Hold the arm where it is, and head for ``opening`` with the fingers."""
         pose = self.chain.pose(self.physics.arm.q)
-        torque = self.servo.arrays.torque.copy()
+        torque = self.servo.arrays.arm.torque.copy()
         self.servo.reset({"joint_position": self.physics.arm.q, "tcp_pose": pose, "bias_force": torque})
         self.safety.reset(self.servo.arrays.reference, opening)
         self.take_interventions()

@@ -45,9 +45,9 @@ def test_it_settles_at_a_new_target_without_passing_it_far():
 def test_torque_and_reference_keep_their_limits_whatever_is_asked():
     servo, limits = JointServo(CHAIN, panda_limits()), panda_limits()
     path = run(servo, HOME + 9.0, 500)
-    assert (np.abs(servo.arrays.torque) <= limits.torque_n_m).all()
+    assert (np.abs(servo.arrays.arm.torque) <= limits.torque_n_m).all()
     assert (path < limits.joint_upper_rad).all()
-    assert servo.arrays.counts.sum() > 0
+    assert servo.arrays.arm.counts.sum() > 0
 
 
 def test_a_force_stops_the_arm_until_the_reset():
@@ -65,13 +65,13 @@ def test_a_force_stops_the_arm_until_the_reset():
     for _ in range(100):
         servo.compute(pushed, target, DT)
     np.testing.assert_allclose(servo.arrays.reference_velocity, 0.0, atol=1e-9)
-    assert servo.arrays.counts[FORCE] > 0
+    assert servo.arrays.arm.counts[FORCE] > 0
     held = servo.arrays.reference.copy()
     for _ in range(20):
         servo.compute(state, target, DT)  # the force is gone, the stop is not
     np.testing.assert_array_equal(servo.arrays.reference, held)
     servo.reset(state)
-    assert not servo.arrays.stopped[0]
+    assert not servo.arrays.arm.stopped[0]
 
 
 def test_a_drive_has_the_safety_chain_of_its_law():

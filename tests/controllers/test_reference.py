@@ -119,7 +119,7 @@ def test_a_plan_that_is_too_fast_is_late_and_cuts_no_corner(jerk):
     for corner in corners:
         assert np.linalg.norm(offset - corner, axis=1).min() < 0.001
     np.testing.assert_allclose(arm.walked[-1], fine[-1], atol=1e-4)
-    assert arm.servo.arrays.counts[LAYERS.index("motion")] > 100
+    assert arm.servo.arrays.arm.counts[LAYERS.index("motion")] > 100
 
 
 def test_another_plan_starts_at_once_from_where_the_reference_is():
@@ -206,13 +206,13 @@ def test_a_force_stops_the_arm_within_its_limits_until_the_reset():
     begun = len(arm.poses)
     for row in rows[6:]:
         arm.step(row)
-    assert arm.servo.arrays.counts[FORCE] > 0
-    assert arm.servo.arrays.stopped[0]
+    assert arm.servo.arrays.arm.counts[FORCE] > 0
+    assert arm.servo.arrays.arm.stopped[0]
     assert_within(arm.limits, arm.walked)
     np.testing.assert_array_equal(arm.walked[-1], arm.walked[-100])
     assert arm.walked[-1, 1] - arm.walked[begun, 1] < 0.05
     arm.servo.reset({"joint_position": arm.q})
-    assert not arm.servo.arrays.stopped[0]
+    assert not arm.servo.arrays.arm.stopped[0]
 
 
 def test_a_force_lets_go_of_what_the_arm_pressed_against():
@@ -239,7 +239,7 @@ def test_a_target_that_is_no_number_is_none_and_the_next_one_counts():
         arm.servo.begin(broken)
         arm.tick(20)
     np.testing.assert_array_equal(arm.walked[-1], arm.walked[0])
-    assert arm.servo.arrays.counts[LAYERS.index("finite")] == 2
+    assert arm.servo.arrays.arm.counts[LAYERS.index("finite")] == 2
     arm.servo.begin(goal)
     arm.tick(300)
     np.testing.assert_allclose(arm.reference, goal, atol=1e-6)
@@ -256,7 +256,7 @@ def test_a_plan_that_a_joint_holds_up_goes_on_where_its_rows_lead_back():
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         arm.servo.begin(row, following)
         arm.tick(TICKS)
-    assert arm.servo.arrays.counts[LAYERS.index("joint")] > 0
+    assert arm.servo.arrays.arm.counts[LAYERS.index("joint")] > 0
     np.testing.assert_allclose(arm.reference, start, atol=1e-3)
 
 
@@ -271,6 +271,6 @@ def test_no_layer_is_left_out():
     arm.step(far, ticks=3)
     arm.external = np.full(7, np.nan)
     arm.tick(1)
-    counts = arm.chain.counts + arm.servo.arrays.counts
+    counts = arm.chain.counts + arm.servo.arrays.arm.counts
     assert dict(zip(LAYERS, counts > 0, strict=True)) == dict.fromkeys(LAYERS, True)
     assert math.isfinite(arm.reference.sum())

@@ -90,7 +90,7 @@ def test_limits_hold_whatever_is_asked():
         assert (reference[:3] <= np.array(limits.box_upper_m) + 1e-9).all()
         arm.dq += torque * DT
         arm.q += arm.dq * DT
-    assert servo.arrays.counts.sum() > 0
+    assert servo.arrays.arm.counts.sum() > 0
 
 
 def test_the_reference_keeps_its_acceleration_where_the_joints_slow_it_down():
@@ -108,6 +108,6 @@ def test_the_reference_keeps_its_acceleration_where_the_joints_slow_it_down():
             arm.dq += torque * DT
             arm.q += arm.dq * DT
     change = np.linalg.norm(np.diff(twists, axis=0) / DT, axis=1)
-    assert servo.arrays.counts[JOINT] > 0
+    assert servo.arrays.arm.counts[JOINT] > 0
     assert change.max() <= np.hypot(limits.max_acceleration_m_s2, limits.max_acceleration_rad_s2) + 1e-6
     assert np.linalg.norm(np.diff(twists, axis=0)[:, :3] / DT, axis=1).max() <= limits.max_acceleration_m_s2 + 1e-6

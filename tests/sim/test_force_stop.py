@@ -46,7 +46,7 @@ def test_pressing_too_hard_is_a_fault_that_lasts_until_the_reset():
             robot.clock.wait_until(robot.read().stamp_ns + STEP_NS)
         held = robot.read()
         assert held.mode == fault.mode
-        assert np.linalg.norm(robot.servo.arrays.wrench[:3]) < 6.0  # it does not press on
+        assert np.linalg.norm(robot.servo.arrays.arm.wrench[:3]) < 6.0  # it does not press on
         assert np.abs(held.state["arm0/tcp_velocity"]).max() < 0.05
         assert robot.reset(request).mode == "tracking"
 
