@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,33 @@ def run(config: Any) -> None:
     """Train ``config.policy`` with ``config.algorithm`` on dataset ``config.data``; ends with a table."""
     import torch
 
-    from robot_rl.data.windows import WindowSampler
-    from robot_rl.learning.offline_training import OfflineSchedule, OfflineTraining, Provenance
     from robot_rl.learning.targets import build
-    from robot_rl.learning.training_plots import plot_losses, plot_samples
-    from robot_rl.learning.training_run import TrainingRun
 
     at_least(config, steps=1, batch=1, group=1, keep=1, threads=1, evaluate_episodes=1, evaluate_seed=0)
     torch.set_num_threads(config.threads)
     store = _store(config)
-    spec = store.spec
-    policy_config = _plain(config.policy)
-    policy, acting = (build(policy_config, env_spec=spec) for _ in range(2))
-    if not hasattr(policy, "windows"):
-        raise ConfigError(f"{policy_config['_target_']} learns by acting", remedy="robot-rl session task=... demos=...")
+    judges = config.get("classifier")  # the algorithm trains one instead of a policy
+    learner_config = _plain(judges or config.policy)
+    first, second = (build(learner_config, env_spec=store.spec) for _ in range(2))
+    if judges:
+        from robot_rl.apps.classifier_training import train
+    elif hasattr(first, "windows"):
+        train = _imitate
+    else:
+        raise ConfigError(
+            f"{learner_config['_target_']} learns by acting", remedy="robot-rl session task=... demos=..."
+        )
+    train(config, store, learner_config, (first, second))
+
+
+def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies: tuple[Any, Any]) -> None:
+    """Train the first of two equal ``policies``; the other takes its averaged weights and is the one evaluated."""
+    from robot_rl.data.windows import WindowSampler
+    from robot_rl.learning.offline_training import OfflineSchedule, OfflineTraining, Provenance
+    from robot_rl.learning.training_plots import plot_losses, plot_samples
+    from robot_rl.learning.training_run import TrainingRun
+
+    (policy, acting), spec = policies, store.spec
     sampler = WindowSampler(store, policy.windows, batch=config.batch, seed=config.seed, images=_images(policy))
     learner = instantiate(config.algorithm)(policy)
     folder = Path(config.root) / "runs" / (config.name or f"{config.data}-seed{config.seed}")
@@ -66,7 +79,7 @@ def run(config: Any) -> None:
         sampler,
         training_run,
         OfflineSchedule(config.steps, config.group, config.log_every, config.checkpoint_every, config.evaluate_every),
-        Provenance(policy_config, spec, _meta(config, sampler, policy)),
+        Provenance(policy_config, spec, describe(config, sampler.episodes, policy.normalizer.sha256())),
         evaluate=evaluate,
     )
     if resuming:
@@ -111,17 +124,17 @@ def _rows(sampler: Any) -> Mapping[str, Any]:
     return {key: sampler.table[key][acts] for key in keys}
 
 
-def _meta(config: Any, sampler: Any, policy: Any) -> dict[str, Any]:
+def describe(config: Any, episodes: Sequence[str], normalizer_sha256: str = "") -> dict[str, Any]:
     """Which data and which configuration made the checkpoint."""
     import hashlib
 
     from omegaconf import OmegaConf
 
-    digest = hashlib.sha256("\n".join(sampler.episodes).encode()).hexdigest()
-    data = {"dataset": config.data, "episodes": len(sampler.episodes), "windows": len(sampler), "sha256": digest}
+    digest = hashlib.sha256("\n".join(episodes).encode()).hexdigest()
+    data = {"dataset": config.data, "episodes": len(episodes), "sha256": digest}
     names = [name for name in config if name not in ("root", "env", "task")]
     settings = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
-    return {"data": data, "normalizer_sha256": policy.normalizer.sha256(), "config": settings}
+    return {"data": data, "normalizer_sha256": normalizer_sha256, "config": settings}
 
 
 def _take_statistics(policy: Any, policy_config: Mapping[str, Any], folder: Path, spec: Any) -> None:

@@ -114,8 +114,9 @@ def load_checkpoint(
     accept: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
     packages: Sequence[str] = PACKAGES,
+    kind: type = Stored,
 ) -> Any:
-    """The policy of a checkpoint, ready to act.
+    """The policy of a checkpoint, ready to act; or what else implements the protocol ``kind``, a classifier say.
 
     ``spec`` is the env at hand: names, shapes, units, frames, action kinds, rate and arm parts must agree; differences
     of robot id, calibration, limits and camera source must be named in ``accept`` ('robot', 'calibration_sha256',
@@ -130,8 +131,9 @@ def load_checkpoint(
         policy = build(config, packages, env_spec=saved)
     except ConfigError as error:
         raise CheckpointError(f"checkpoint {folder} cannot be built: {error}") from error
-    if not isinstance(policy, Stored):
-        raise CheckpointError(f"checkpoint {folder}: {config['_target_']} is no policy")
+    if not isinstance(policy, kind):
+        name = "policy" if kind is Stored else kind.__name__
+        raise CheckpointError(f"checkpoint {folder}: {config['_target_']} is no {name}")
     if spec is not None:
         _check_spec(folder, saved, policy.spec, spec, accept)
     policy.load_state_dict(_read_tensors(folder / WEIGHTS))
