@@ -15,15 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from policies.denoising_plan import PRECISIONS, DenoisingPlan
+from policies.device import chosen_device
 from policies.encoders import FEATURES, ObservationEncoder
 from policies.features import Feature, every_feature, named_features
 from policies.image_encoder import ImageEncoder
 from policies.noise_schedules import NoiseSchedule
+from policies.policy_state import pack, unpack
 from policies.row_noise import RowNoise
 from policies.samplers import Sampler
 from policies.symmetry import CanonicalReflection
 from robot_rl.data.normalizer import Normalizer
-from robot_rl.errors import CheckpointError, ConfigError, valid_choices
+from robot_rl.errors import ConfigError, valid_choices
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, Offsets, Pad, PolicySpec, WindowSpec
 
 ACTION = "action/commanded"
@@ -94,7 +96,7 @@ class DiffusionPolicy:
         chosen = [*named_features(observation or {}, env_spec.observation), *features]
         if observation is None and not features:
             chosen = every_feature(env_spec.observation, privileged=not cameras)
-        self.env_spec, self.schedule, self.device, self.seed = env_spec, schedule, _device(device), seed
+        self.env_spec, self.schedule, self.device, self.seed = env_spec, schedule, chosen_device(device), seed
         self.history, self.horizon, self.execute = history, horizon, execute
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -253,27 +255,12 @@ class DiffusionPolicy:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights by name and the normaliser under 'normalizer.'."""
-        statistics = {f"normalizer.{k}": torch.from_numpy(v) for k, v in self.normalizer.state_dict().items()}
-        return {**{f"module.{k}": v for k, v in self.module.state_dict().items()}, **statistics}
+        return pack(self.module, self.normalizer)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state_dict``. Raises CheckpointError when names or shapes differ."""
-        weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
-        statistics = {k.removeprefix("normalizer."): v for k, v in state.items() if k.startswith("normalizer.")}
-        try:
-            self.module.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"weights do not fit the policy: {reason}") from error
-        self.normalizer, self._plan = self._read_statistics(statistics), None
-
-    def _read_statistics(self, state: Mapping[str, Tensor]) -> Normalizer:
         sizes = {"action": self.env_spec.action.size, FEATURES: self.encoder.feature_size}
-        wanted = {f"{key}.{part}": (size,) for key, size in sizes.items() if size for part in ("offset", "scale")}
-        found = {key: tuple(value.shape) for key, value in state.items()}
-        if found != wanted:
-            raise CheckpointError(f"the normaliser holds {found}", limit=str(wanted))
-        return Normalizer.from_state_dict(state)
+        self.normalizer, self._plan = unpack(state, self.module, sizes), None
 
     def sha256(self) -> str:
         """Of weights and statistics."""
@@ -289,14 +276,3 @@ def _rows(value: Tensor, first: int, size: int) -> Tensor:
     part = value[first : first + size]
     missing = size - len(part)
     return part if missing == 0 else torch.cat((part, part[-1:].expand(missing, *part.shape[1:])))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device '{name}' is not available", remedy="Use device=cpu or device=auto")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"no device '{name}'", remedy=valid_choices(name, ["auto", "cpu", "cuda"])) from error

@@ -10,12 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from policies.device import chosen_device
 from policies.encoders import FEATURES, ObservationEncoder
 from policies.features import Feature, every_feature, named_features
+from policies.gripper_values import GripperValues
 from policies.image_encoder import ImageEncoder
+from policies.mlp import mlp
+from policies.policy_state import pack, unpack
 from policies.row_noise import RowNoise
 from robot_rl.data.normalizer import Normalizer
-from robot_rl.errors import CheckpointError
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, PolicySpec
 
 ACTION = "action"
@@ -32,6 +35,9 @@ class GaussianPolicy:
         hidden: widths of the hidden layers.
         layer_norm: normalise every hidden layer.
         log_std: bounds of the standard deviation's logarithm, before the squashing.
+        gripper: constructor of what chooses the gripper's opening (GripperValues), called with feature_size, action;
+            the Gaussian then has the rest of the action. None: it has all of it.
+        device: ``cpu``, ``cuda`` or ``auto``.
         seed: of the initial weights and of the exploration noise, which is drawn by counter.
     """
 
@@ -46,21 +52,25 @@ class GaussianPolicy:
         hidden: Sequence[int] = (256, 256),
         layer_norm: bool = True,
         log_std: Sequence[float] = (-10.0, 2.0),
+        gripper: Callable[..., GripperValues] | None = None,
         device: str = "cpu",
         seed: int = 0,
     ) -> None:
         chosen = [*named_features(observation or {}, env_spec.observation), *features]
         if observation is None and not features:
             chosen = every_feature(env_spec.observation, privileged=not cameras)
-        self.env_spec, self.device = env_spec, torch.device(device)
+        self.env_spec, self.device = env_spec, chosen_device(device)
         self.low, self.high = float(log_std[0]), float(log_std[1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = ObservationEncoder(env_spec, history, chosen, cameras or {})
-            body = _body(encoder.size, hidden, layer_norm, 2 * env_spec.action.size)
+            self.action_size = env_spec.action.size - (gripper is not None)
+            body = mlp(encoder.size, hidden, 2 * self.action_size, layer_norm)
+            self.gripper = None if gripper is None else gripper(feature_size=encoder.size, action=env_spec.action)
         self.encoder, self.body = encoder, body
-        self.module = nn.ModuleDict({"encoder": encoder, "body": body}).to(self.device)
-        self.normalizer = Normalizer.from_limits(env_spec.action, ACTION)
+        parts = {"encoder": encoder, "body": body, **({} if self.gripper is None else {"gripper": self.gripper})}
+        self.module = nn.ModuleDict(parts).to(self.device)
+        self.normalizer = self._limits()
         self.spec = PolicySpec(encoder.inputs, env_spec.action, history)
         self._noise = RowNoise(seed)
 
@@ -73,11 +83,14 @@ class GaussianPolicy:
     @torch.inference_mode()
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
         """Windows {key: [B, T_o, ...]} -> actions [B, 1, A]; explores when the context says so."""
-        noise = self._noise.draw(len(context.step), (self.env_spec.action.size,))
+        noise = self._noise.draw(len(context.step), (self.env_spec.action.size,))  # the gripper's last, if it has any
+        drawn = torch.from_numpy(noise if context.explore else np.zeros_like(noise)).to(self.device)
         observed = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in self.spec.observation}
         features = self.features(observed)
-        drawn = torch.from_numpy(noise).to(self.device) if context.explore else torch.zeros(noise.shape)
-        action = self.physical(self.sample(features, drawn.to(self.device))[0])
+        action = self.physical(self.sample(features, drawn[:, : self.action_size])[0])
+        if self.gripper is not None:
+            choice = self.gripper.choose(features, drawn[:, -1] if context.explore else None)
+            action = self.gripper.whole(action, choice)
         return ActionChunk(action[:, None].cpu().numpy(), 1)
 
     # --- what learners use
@@ -98,7 +111,10 @@ class GaussianPolicy:
         return (sizes[0][0], sizes[0][1]) if sizes else None
 
     def sample(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [B, F] and standard-normal noise [B, A] -> actions in (-1, 1) [B, A], log-density there [B]."""
+        """Features [B, F] and standard-normal noise [B, A] -> actions in (-1, 1) [B, A], log-density there [B].
+
+        A is ``action_size``: without the gripper where that is chosen.
+        """
         mean, log_std = self.body(features).float().chunk(2, dim=-1)
         log_std = self.low + 0.5 * (self.high - self.low) * (torch.tanh(log_std) + 1.0)
         before = mean + log_std.exp() * noise
@@ -108,8 +124,8 @@ class GaussianPolicy:
         return torch.tanh(before), (gaussian - squash).sum(dim=-1)
 
     def normalised(self, action: Tensor) -> Tensor:
-        """Physical actions [..., A] -> [-1, 1]."""
-        return self.normalizer.normalize(ACTION, action)
+        """Whole physical actions -> what the Gaussian commands of them, in [-1, 1], [..., A]."""
+        return self.normalizer.normalize(ACTION, action if self.gripper is None else self.gripper.without(action))
 
     def physical(self, action: Tensor) -> Tensor:
         """Actions in [-1, 1] -> physical units [..., A]."""
@@ -124,32 +140,25 @@ class GaussianPolicy:
             return
         keys = [key for key in self.spec.observation if not key.startswith("images/")]
         observation = {key: torch.from_numpy(rows[f"{OBSERVATION}{key}"]) for key in keys}
-        limits = Normalizer.from_limits(self.env_spec.action, ACTION)
+        limits = self._limits()
         fitted = Normalizer.fit({FEATURES: self.encoder.vector(observation).numpy()}, "gaussian")
         self.normalizer = Normalizer({**limits.offset, **fitted.offset}, {**limits.scale, **fitted.scale})
+
+    def _limits(self) -> Normalizer:
+        """The limits of what the Gaussian commands, mapped to [-1, 1]."""
+        limits = Normalizer.from_limits(self.env_spec.action, ACTION)
+        if self.gripper is None:
+            return limits
+        at = self.gripper.component
+        return Normalizer({ACTION: np.delete(limits.offset[ACTION], at)}, {ACTION: np.delete(limits.scale[ACTION], at)})
 
     # --- checkpoints
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights under ``module.``, statistics under ``normalizer.``."""
-        weights = {f"module.{name}": value for name, value in self.module.state_dict().items()}
-        statistics = {f"normalizer.{key}": torch.from_numpy(v) for key, v in self.normalizer.state_dict().items()}
-        return {**weights, **statistics}
+        return pack(self.module, self.normalizer)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state_dict``. Raises CheckpointError for the state of another network."""
-        weights = {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}
-        statistics = {k.removeprefix("normalizer."): v for k, v in state.items() if k.startswith("normalizer.")}
-        try:
-            self.module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CheckpointError(f"weights do not fit the policy: {' '.join(str(error).split())}") from error
-        self.normalizer = Normalizer.from_state_dict(statistics)
-
-
-def _body(inputs: int, hidden: Sequence[int], layer_norm: bool, outputs: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), nn.ReLU()]
-        inputs = width
-    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+        sizes = {ACTION: self.action_size, FEATURES: self.encoder.feature_size}
+        self.normalizer = unpack(state, self.module, sizes)
