@@ -20,6 +20,7 @@ NETWORK = ["policy.network.width=16", "policy.network.blocks=1", "policy.network
 CHUNKS = [*NETWORK, "policy.history=1", "policy.horizon=4", "policy.execute=2"]
 TINY = {  # what each option learns with, made small
     "diffusion": ["policy=diffusion_mlp", *CHUNKS],
+    "hg_dagger": ["policy=gaussian", "policy.hidden=[16]"],
     "rlpd": ["policy=gaussian", "policy.hidden=[16]", "algorithm.critic.hidden=[16]"],
 }
 

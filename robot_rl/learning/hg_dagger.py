@@ -1,0 +1,115 @@
+"""HG-DAgger (Kelly et al. 2019): imitation of demonstrations and of the steps in which a person took over.
+
+The policy is the one that reinforcement learning trains and its data the demonstration side of RLPD's batches, so that
+both can be held against each other at equal updates. Without a person it is behaviour cloning of the demonstrations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
+from robot_rl.types import ReplayView, WindowSpec
+
+DEMONSTRATIONS = "demonstrations"
+
+
+class Imitable(Protocol):
+    """A policy with a mean action, e.g. policies.gaussian."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def spec(self) -> Any: ...
+
+    def features(self, obs: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor: ...
+
+    def sample(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def normalised(self, action: Tensor) -> Tensor: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+class HgDagger:
+    """A Learner: least squares between the policy's mean action and the commanded one, within the limits of actions.
+
+    Args:
+        policy: what acts; its spread stays as it was made (conf/recipe keeps it small).
+        learning_rate: of Adam.
+        seed: of random crops, drawn by a generator of each step's own.
+    """
+
+    def __init__(self, policy: Imitable, *, learning_rate: float = 3e-4, seed: int = 0) -> None:
+        if getattr(policy, "gripper", None) is not None:
+            raise ConfigError("a gripper that is chosen by value cannot be imitated", remedy="policy.gripper=null")
+        self.policy, self.seed, self.step = policy, seed, 0
+        self._named = dict(policy.module.named_parameters())
+        self._optimizer = torch.optim.Adam(list(self._named.values()), learning_rate, fused=True)
+        self._paths = {k: f"{'' if k.startswith('images/') else 'obs/'}{k}" for k in policy.spec.observation}
+        self._view = ReplayView(history=int(policy.spec.history), observation=tuple(self._paths.values()))
+
+    @property
+    def views(self) -> Mapping[str, ReplayView | WindowSpec]:
+        """Single steps of demonstrations and corrections."""
+        return {DEMONSTRATIONS: self._view}
+
+    def update(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+        """One gradient step for each group of {``demonstrations``: {key: [G, B, ...]}}.
+
+        Raises RobotRlError when the loss is not finite.
+        """
+        batch = batches[DEMONSTRATIONS]
+        losses = [self._gradient_step({k: v[g] for k, v in batch.items()}) for g in range(len(batch["action"]))]
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise RobotRlError(f"loss is {loss} at gradient step {self.step}", remedy="Lower learning_rate")
+        return {"loss": loss}
+
+    def _gradient_step(self, batch: Mapping[str, Tensor]) -> Tensor:
+        words = np.random.SeedSequence((self.seed % 2**64, self.step)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(words[0]) >> 1)
+        features = self.policy.features({key: batch[path] for key, path in self._paths.items()}, generator)
+        action = self.policy.normalised(batch["action"][:, 0].to(features.device)).clamp(-1.0, 1.0)
+        mean, _ = self.policy.sample(features, torch.zeros_like(action))
+        loss = F.mse_loss(mean, action)
+        loss.backward()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss.detach()
+
+    def acting_state(self) -> dict[str, Tensor]:
+        """The policy's state, copied."""
+        return {key: value.detach().clone() for key, value in self.policy.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Flat tensors: the policy with its statistics, the optimiser's moments and the step."""
+        state: dict[str, Tensor] = {"step": torch.tensor(self.step)}
+        state |= {f"policy.{name}": value for name, value in self.policy.state_dict().items()}
+        for name, value in self._named.items():
+            moments = self._optimizer.state.get(value, {})
+            state |= {f"moments.{name}.{key}": torch.as_tensor(moment) for key, moment in moments.items()}
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of ``state_dict``. Raises CheckpointError for the state of another network."""
+        if "step" not in state:
+            raise CheckpointError("training state does not fit: 'step' is missing")
+        part = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}
+        self.policy.load_state_dict(part)  # type: ignore[attr-defined]
+        for name, value in self._named.items():
+            prefix = f"moments.{name}."
+            moments = {k.removeprefix(prefix): m.clone() for k, m in state.items() if k.startswith(prefix)}
+            if moments:
+                self._optimizer.state[value] = moments
+        self.step = int(state["step"])
