@@ -65,7 +65,8 @@ class Calibration:
             return ""
         return (
             f"{self.failures} failed episodes show no less than {self.false_upper_95:.1%}: "
-            f"it takes {_shown_by()} without a false success to show {MOST:.0%}. Record more failures before you let a policy learn from it for long."
+            f"it takes {_shown_by()} without a false success to show {MOST:.0%}. "
+            "Record more failures before you let a policy learn from it for long."
         )
 
 
