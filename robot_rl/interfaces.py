@@ -323,12 +323,30 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Something an actor tells its learner beside its rows: the score of an evaluation episode, say."""
+
+    kind: str
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Arrivals:
     """What came into the learner's store since it was asked last."""
 
     steps: int = 0  # control steps: rows that have a successor, so an episode of N + 1 observations counts N
     committed: tuple[str, ...] = ()  # ids of episodes that have become files
     edited: tuple[str, ...] = ()  # ids whose outcome, note or exclusion was changed, deletion included
+    reports: tuple[Report, ...] = ()  # in order of each actor; a restart of either end may repeat one
+
+    def __add__(self, later: Arrivals) -> Arrivals:
+        """Both, one after the other."""
+        return Arrivals(
+            self.steps + later.steps,
+            self.committed + later.committed,
+            self.edited + later.edited,
+            self.reports + later.reports,
+        )
 
 
 @dataclass(frozen=True)
@@ -364,6 +382,18 @@ class ActorTransport(Protocol):
         """
         ...
 
+    def report(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Tell the learner something; durable on return (a disk call), told at least once."""
+        ...
+
+    def delivered(self) -> Sequence[str]:
+        """Ids of the episodes of which the learner has a file of its own now, since the last call."""
+        ...
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for weights, signals or acknowledgements, at most so long; may return early. Not in a step."""
+        ...
+
     def status(self) -> PeerStatus:
         """The learner, and how far this actor's journals lag behind."""
         ...
@@ -376,6 +406,10 @@ class LearnerTransport(Protocol):
 
     def arrivals(self) -> Arrivals:
         """What has become durable since the last call."""
+        ...
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for arrivals, at most so long; may return early."""
         ...
 
     def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any]) -> None:

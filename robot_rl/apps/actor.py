@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
 from robot_rl.errors import RobotConnectionError
+
+SWITCH_INTERVAL_S = 5e-4  # so long another thread may keep the control thread waiting; Python's own is ten times that
+FLUSH_S = 10.0
+Tell = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
@@ -22,66 +28,101 @@ class Config:
     first_seed: int
     episodes: int | None
     wait_s: float
+    retries: int
+    keep_local: bool
     threads: int
 
 
 def run(config: Any) -> None:
     """Run exploring episodes until the learner says stop, or ``config.episodes`` of them."""
+    at_least(config, first_seed=0, episodes=1, threads=1, retries=0)
+    env = make_env(given_env(config, "actor"))
+    folder = Path(config.root) / "actor" / (config.name or env.spec.task)
+    with closing(env):
+        act(config, env, folder, config.address, _print)
+
+
+def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
+    """Act for the learner at ``address``; what is recorded lies in the store in ``folder`` until it is delivered.
+
+    ``tell`` hears of every episode. Raises RobotConnectionError when no weights come, RobotError after too many faults.
+    """
     import torch
 
     from robot_rl.data.store import EpisodeStore
     from robot_rl.transport.actor import ZmqActor
 
-    at_least(config, first_seed=0, episodes=1, threads=1)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     torch.set_num_threads(config.threads)
-    env = make_env(given_env(config, "actor"))
-    folder = Path(config.root) / "actor" / (config.name or env.spec.task)
-    with closing(env):
-        store = EpisodeStore.open_or_create(folder, spec=env.spec, name=folder.name)
-        with ZmqActor(folder, config.address, keys=config["keys"]) as transport:
-            actor = _actor(config, env, store, transport)
-            episodes = _act(config, actor, transport)
-            delivered = transport.flush(timeout_s=10.0)
-    print(f"{episodes} episodes{'' if delivered else ', not all delivered: they are shipped next time'}")
+    store = EpisodeStore.open_or_create(folder, spec=env.spec, name=folder.name)
+    with ZmqActor(folder, address, keys=config.get("keys") or "") as transport:
+        service = _service(config, env, store, transport, tell)
+        try:
+            service.run(config.get("episodes"))
+        except BaseException:
+            transport.flush(timeout_s=FLUSH_S / 5)  # what stays is shipped next time
+            raise
+        delivered = transport.flush(timeout_s=FLUSH_S)
+    print(f"{service.episodes} episodes{'' if delivered else ', not all delivered: they are shipped next time'}")
 
 
-def _actor(config: Any, env: Any, store: Any, transport: Any) -> Any:
+def _service(config: Any, env: Any, store: Any, transport: Any, tell: Tell) -> Any:
     """The policy is what the learner's weights say it is."""
     from robot_rl.learning.targets import build
+    from robot_rl.runtime.acting import ActorService
     from robot_rl.runtime.actor import Actor, NewestPolicy
+    from robot_rl.runtime.loop_meter import LoopMeter
     from robot_rl.runtime.recorder import EpisodeRecorder
 
-    until = time.monotonic() + config.wait_s
-    while (weights := transport.latest()) is None:
-        if time.monotonic() > until:
-            raise RobotConnectionError(
-                f"no weights from {config.address} within {config.wait_s} s", remedy="Start robot-rl learner"
-            )
-        time.sleep(0.02)
+    weights = _first_weights(config, transport)
     policy = NewestPolicy(build(weights.meta["policy"], env_spec=env.spec), transport)
     recorder = EpisodeRecorder(store, {"task": env.spec.task, "source": "policy", "policies": ["online"]})
-    seeds = [int(info.metadata.get("seed", -1)) for info in store.infos(excluded=True)]
-    first = max([config.first_seed, *(seed + 1 for seed in seeds)])
-    return Actor(env, policy, [recorder], next_seed=first, human=make_human(config, env.spec))
+    meter = LoopMeter()
+    human = make_human(config, env.spec)
+    actor = Actor(env, policy, [recorder, meter], next_seed=config.first_seed, human=human)
 
-
-def _act(config: Any, actor: Any, transport: Any) -> int:
-    """Episodes until told to stop; a learner that is behind is waited for between them."""
-    episodes, paused = 0, False
-    while config.episodes is None or episodes < config.episodes:
-        for signal in transport.signals():
-            if signal.kind == "stop":
-                return episodes
-            paused = {"pause_at_reset": True, "go_on": False}.get(signal.kind, paused)
-        if paused:
-            time.sleep(0.02)
-            continue
-        end = actor.run_episode()
-        episodes += 1
+    def on_episode(end: Any) -> None:
         status = transport.status()
-        print(
-            f"episode {episodes:4d}  {end.length:3d} steps  {end.reason:<10}  weights {actor.policy.version}"
-            f"  learner heard {status.age_s:.1f} s ago, {status.lag_bytes} bytes behind",
-            flush=True,
+        tell(
+            {
+                "episode": service.episodes,
+                "length": end.length,
+                "reason": end.reason,
+                "success": end.success,
+                **asdict(meter.figures),
+                "version": policy.version,
+                "learner_age_s": status.age_s,
+                "lag_bytes": status.lag_bytes,
+            }
         )
-    return episodes
+
+    service = ActorService(
+        actor,
+        policy,
+        transport,
+        store,
+        retries=config.retries,
+        keep_local=config.keep_local,
+        on_episode=on_episode,
+        tell=lambda text: print(text, flush=True),
+    )
+    return service
+
+
+def _first_weights(config: Any, transport: Any) -> Any:
+    until = time.monotonic() + config.wait_s
+    while (weights := transport.latest()) is None:
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise RobotConnectionError(f"no weights within {config.wait_s} s", remedy="Start robot-rl learner")
+        transport.wait(left_s)
+    return weights
+
+
+def _print(told: Mapping[str, Any]) -> None:
+    """One line per episode."""
+    print(
+        f"episode {told['episode']:4d}  {told['length']:3d} steps  {told['reason']:<10}  weights {told['version']}"
+        f"  learner heard {told['learner_age_s']:.1f} s ago, {told['lag_bytes']} bytes behind",
+        flush=True,
+    )

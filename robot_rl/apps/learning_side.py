@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import open_dataset
+from robot_rl.apps.environment import at_least, open_dataset
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import CheckpointError
+
+
+@dataclass
+class LearningKeys:
+    """Types of the keys that they share."""
+
+    root: str
+    demos: str
+    draw_demos: bool
+    name: str | None
+    resume: bool
+    seed: int
+    threads: int
+    steps: int
+    batch: int
+    lowest_ratio: float
+    update_ratio: float
+    group: int
+    start: int
+    publish_every: int
+    log_every: int
+    diagnose_every: int
+    checkpoint_every: int
+    keep: int
+    evaluate_every: int
+    evaluate_episodes: int
+    evaluate_seed: int
+    stop_success: float | None
+
+
+def check_learning_keys(config: Any) -> None:
+    """Raise ConfigError for numbers that are too small."""
+    counts = dict.fromkeys(("steps", "group", "keep", "threads", "publish_every", "evaluate_episodes"), 1)
+    at_least(config, batch=2, start=0, evaluate_every=0, evaluate_seed=0, **counts)
 
 
 def run_folder(config: Any) -> Path:
@@ -51,8 +86,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
         images=_images(policy),
         corrections_only=not config.draw_demos,
     )
-    lowest = config.get("lowest_ratio", config.update_ratio)
-    ratio = UpdateRatio(lowest, config.update_ratio, start=config.start)
+    ratio = UpdateRatio(config.lowest_ratio, config.update_ratio, start=config.start)
     schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
     provenance = _provenance(config, policy_config, spec)
     return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from robot_rl.apps.site import with_site
@@ -43,27 +43,32 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user can fix it, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    choose_gl_library()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's TERM saves and stops like Ctrl-C
     if not words or words[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0
+    return guarded(words[0], lambda: run_command(words[0], words[1:]))
+
+
+def guarded(name: str, work: Callable[[], None]) -> int:
+    """Do the work of the command ``name`` in this process; returns the exit code after saying what went wrong."""
+    choose_gl_library()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's TERM saves and stops like Ctrl-C
     try:
-        if words[0] != "doctor":  # which tells of it, among other things
+        if name != "doctor":  # which tells of it, among other things
             check_import()
-        run_command(words[0], words[1:])
+        work()
     except RobotRlError as error:
-        print(f"robot-rl {words[0]}: {error}", file=sys.stderr)
+        print(f"robot-rl {name}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"robot-rl {words[0]}: {error.strerror}: {error.filename}", file=sys.stderr)
+        print(f"robot-rl {name}: {error.strerror}: {error.filename}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"robot-rl {words[0]}: interrupted", file=sys.stderr)
+        print(f"robot-rl {name}: interrupted", file=sys.stderr)
         return 130
     return 0
 

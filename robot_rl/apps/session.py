@@ -3,75 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
-from robot_rl.apps.learning_side import commanded_steps, make_training, open_run, plain, run_folder
+from robot_rl.apps.learning_side import (
+    LearningKeys,
+    check_learning_keys,
+    commanded_steps,
+    make_training,
+    open_run,
+    plain,
+    run_folder,
+)
+from robot_rl.apps.session_processes import run_processes
 from robot_rl.errors import CheckpointError, ConfigError, valid_choices
 
-MODES = ("lockstep",)
+LOCKSTEP, PROCESSES = "lockstep", "processes"
+MODES = (LOCKSTEP, PROCESSES)
 
 
 @dataclass
-class Config:
+class Config(LearningKeys):
     """Types of the keys in conf/session.yaml."""
 
-    root: str
-    demos: str
-    draw_demos: bool
-    name: str | None
-    mode: str
-    resume: bool
-    seed: int
-    threads: int
-    steps: int
-    batch: int
-    update_ratio: float
-    group: int
-    start: int
-    publish_every: int
-    log_every: int
-    diagnose_every: int
-    checkpoint_every: int
-    keep: int
+    mode: str | None
+    wait_s: float
+    retries: int
+    restarts: int
+    keep_local: bool
     first_seed: int
-    evaluate_every: int
-    evaluate_episodes: int
-    evaluate_seed: int
-    stop_success: float | None
 
 
 def run(config: Any) -> None:
     """Learn ``config.policy`` with ``config.algorithm`` for ``config.steps`` control steps; ends with a table."""
-    import torch
-
     from robot_rl.learning.training_plots import plot_learning_curve
 
-    at_least(
-        config,
-        steps=1,
-        batch=2,
-        group=1,
-        keep=1,
-        threads=1,
-        evaluate_episodes=1,
-        evaluate_seed=0,
-        start=0,
-        first_seed=0,
-    )
-    if config.mode not in MODES:
+    check_learning_keys(config)
+    at_least(config, first_seed=0, retries=0, restarts=0)
+    if config.mode not in (None, *MODES):
         raise ConfigError(f"mode={config.mode}", remedy=valid_choices(config.mode, MODES))
-    torch.set_num_threads(config.threads)
     node = given_env(config, "session")
     folder = run_folder(config)
-    envs = [make_env(node)] + ([make_env(node)] if config.evaluate_every else [])
-    with closing(*envs):
-        session = _lockstep(config, envs, folder)
-        session.run()
+    if config.mode == PROCESSES or not _by_turns(config, node, folder):
+        run_processes(config, folder)
     plot_learning_curve(folder)
-    _report(folder, session)
+    _report(folder)
+
+
+def _by_turns(config: Any, node: Any, folder: Path) -> bool:
+    """Run in lockstep, where ``mode`` and robot allow it; whether they did. Raises ConfigError."""
+    import torch
+
+    with ExitStack() as opened:
+        env = make_env(node)
+        opened.enter_context(closing(env))
+        if not env.spec.simulated:
+            if config.mode == LOCKSTEP:
+                raise ConfigError(
+                    "in lockstep the arm waits for the learner after every step", limit="simulated robots"
+                )
+            return False
+        envs = [env]
+        if config.evaluate_every:
+            envs.append(make_env(node))
+            opened.enter_context(closing(envs[1]))
+        torch.set_num_threads(config.threads)
+        _lockstep(config, envs, folder).run()
+    return True
 
 
 def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
@@ -84,8 +85,6 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     from robot_rl.transport.local import LocalTransport
 
     spec = envs[0].spec
-    if not spec.simulated:
-        raise ConfigError("in lockstep the arm waits for the learner after every step", limit="simulated robots")
     run, resuming = open_run(config, folder)
     store = EpisodeStore.open_or_create(folder / "store", spec=spec, name=folder.name)
     rewind(store, _recorded(folder) if resuming else 0)
@@ -152,20 +151,25 @@ def _tell(end: Any, counters: Mapping[str, float]) -> None:
     )
 
 
-def _report(folder: Path, session: Any) -> None:
+def _report(folder: Path) -> None:
+    """The last evaluations, and what was made of what."""
     from rich.console import Console
     from rich.table import Table
 
+    from robot_rl.data.store import EpisodeStore
+    from robot_rl.learning.checkpoint import find_checkpoint, read_manifest
     from robot_rl.learning.training_run import read_rows
     from robot_rl.runtime.statistics import clopper_pearson
 
-    rows = read_rows(folder / "evaluations.jsonl")
     table = Table("steps", "robot minutes", "success", "95 % interval")
-    for row in rows[-5:]:
+    for row in read_rows(folder / "evaluations.jsonl")[-5:]:
         trials = int(row["episodes"])
         low, high = clopper_pearson(round(row["success"] * trials), trials)
         minutes = f"{row['robot_minutes']:.1f}"
         table.add_row(str(row["step"]), minutes, f"{row['success']:.2f}", f"{low:.2f} to {high:.2f}")
     console = Console()
     console.print(table)
-    console.print(f"{session.episodes} episodes, {session.training.steps} steps -> {folder}", soft_wrap=True)
+    episodes = len(EpisodeStore.open(folder / "store", recover=False).ids(excluded=True))
+    manifest = read_manifest(find_checkpoint(folder))
+    text = f"{episodes} episodes, {manifest['step']} steps, {manifest['updates']} updates -> {folder}"
+    console.print(text, soft_wrap=True)

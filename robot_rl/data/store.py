@@ -126,6 +126,11 @@ class EpisodeStore:
         infos = (self._annotations.apply(info) for info in alive)
         return [info for info in infos if (excluded or not info.exclude) and (where is None or where(info))]
 
+    def deleted(self) -> list[EpisodeInfo]:
+        """Entries of episodes marked as deleted whose files are still there."""
+        self.refresh()
+        return [info for key, info in sorted(self._index.infos.items()) if self._deleted(key)]
+
     def read(self, id: str) -> Episode:
         """The episode as read-only views of its memory-mapped file, annotations laid over its metadata.
 
@@ -247,6 +252,15 @@ class EpisodeStore:
         if gone:
             self._index.rewrite(self._entries_with_files)
         return gone
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Remove the files of episodes that are safe elsewhere; what is not here is left out."""
+        paths = [self._files.path(id) for id in ids]
+        there = [path for path in paths if path.exists()]
+        for path in there:
+            path.unlink()
+        if there:
+            self._index.rewrite(self._entries_with_files)
 
     # --- recovery --------------------------------------------------------------------------------------------------
 

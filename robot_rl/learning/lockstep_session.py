@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from robot_rl.data.store import EpisodeStore
+from robot_rl.learning.evaluations import Evaluations
 from robot_rl.learning.online_training import OnlineTraining
-from robot_rl.learning.training_run import read_rows
 from robot_rl.runtime.actor import Actor
 from robot_rl.runtime.recorder import EpisodeRecorder
 from robot_rl.types import Decision, EnvSpec, EpisodeEnd, Observation, StepRow
 
 Evaluate = Callable[[Mapping[str, Tensor]], Mapping[str, float]]  # acting state -> success, episodes, score
-ENOUGH_EPISODES = 150  # pooled over the last three evaluations, before a session may stop early
 
 
 @dataclass(frozen=True)
@@ -70,21 +69,17 @@ class LockstepSession:
     ) -> None:
         self.actor, self.training, self.schedule = actor, training, schedule
         self._evaluate, self._on_episode = evaluate, on_episode
+        self.evaluations = Evaluations(training.run, schedule.evaluate_every, schedule.stop_success)
         self.episodes = 0
-        self._rate_hz = actor.env.spec.step_rate_hz
-        self._checked = self._evaluated = 0
-
-    @property
-    def robot_minutes(self) -> float:
-        """Time the arm has moved for learning."""
-        return self.training.steps / self._rate_hz / 60.0
+        self._checked = 0
 
     def resume(self) -> int:
         """Go on from the newest checkpoint; returns its steps. Raises CheckpointError."""
         manifest = self.training.resume()
         self.episodes = int(manifest["episodes"])
         self.actor.next_seed = int(manifest["next_seed"])
-        self._checked = self._evaluated = int(manifest["step"])
+        self.evaluations.resume()
+        self._checked = int(manifest["step"])
         return self._checked
 
     def run(self) -> None:
@@ -99,8 +94,10 @@ class LockstepSession:
                 self.episodes += 1
                 self._on_episode(end, self.counters())
                 best = self._evaluate_when_due()
-                enough = self._enough()
-                if best or enough or self._due(schedule.checkpoint_every, self._checked):
+                enough = self.evaluations.enough()
+                every = schedule.checkpoint_every
+                due = every > 0 and training.steps // every > self._checked // every
+                if best or enough or due:
                     self.save(best=best)
                 if enough:
                     break
@@ -113,7 +110,7 @@ class LockstepSession:
         return {
             "episodes": self.episodes,
             "steps": self.training.steps,
-            "robot_minutes": self.robot_minutes,
+            "robot_minutes": self.training.robot_minutes,
             **self.training.latest,
         }
 
@@ -122,24 +119,13 @@ class LockstepSession:
         self._checked = self.training.steps
         self.training.save({"episodes": self.episodes, "next_seed": self.actor.next_seed}, best=best)
 
-    def _due(self, every: int, last: int) -> bool:
-        return every > 0 and self.training.steps // every > last // every
-
     def _evaluate_when_due(self) -> bool:
         """Whether an evaluation was due and its score is the best."""
-        if self._evaluate is None or not self._due(self.schedule.evaluate_every, self._evaluated):
+        training = self.training
+        if self._evaluate is None or not self.evaluations.due(training.steps):
             return False
-        self._evaluated = self.training.steps
-        metrics = {**self._evaluate(self.training.learner.acting_state()), "robot_minutes": self.robot_minutes}
-        return self.training.run.log_evaluation(self.training.steps, metrics)
-
-    def _enough(self) -> bool:
-        wanted = self.schedule.stop_success
-        rows = read_rows(self.training.run.evaluations_file)[-3:] if wanted is not None else []
-        episodes = sum(row["episodes"] for row in rows)
-        if wanted is None or len(rows) < 3 or episodes < ENOUGH_EPISODES:
-            return False
-        return sum(row["success"] * row["episodes"] for row in rows) / episodes >= wanted
+        metrics = {**self._evaluate(training.learner.acting_state()), "robot_minutes": training.robot_minutes}
+        return self.evaluations.log(training.steps, metrics)
 
 
 def rewind(store: EpisodeStore, episodes: int) -> list[str]:

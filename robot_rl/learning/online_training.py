@@ -21,7 +21,7 @@ from robot_rl.data.replay import ReplaySampler
 from robot_rl.data.replay_union import ReplayUnion, SessionReplay
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError
-from robot_rl.interfaces import Learner, LearnerTransport
+from robot_rl.interfaces import Learner, LearnerTransport, Report
 from robot_rl.learning.checkpoint import load_training_state
 from robot_rl.learning.diagnostics import ValueLearner, diagnose
 from robot_rl.learning.offline_training import Provenance
@@ -132,6 +132,8 @@ class OnlineTraining:
         self._sums: dict[str, float] = {}
         self._summed = self._logged = self._diagnosed = 0
         self.latest: dict[str, float] = {}
+        self.reports: list[Report] = []  # what actors told; whoever reads them takes them out
+        self.withheld = False  # the acting state is not given out while the last one is evaluated
 
     @property
     def steps(self) -> int:
@@ -156,6 +158,7 @@ class OnlineTraining:
 
     def _take_in(self) -> None:
         arrived = self.transport.arrivals()
+        self.reports += arrived.reports
         if arrived.edited:
             self.replay.refresh()
         elif arrived.steps or arrived.committed:
@@ -168,7 +171,8 @@ class OnlineTraining:
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._summed += 1
-        if self.ratio.updates // self.schedule.publish_every > self.version // self.schedule.publish_every:
+        due = self.ratio.updates // self.schedule.publish_every > self.version // self.schedule.publish_every
+        if due and not self.withheld:
             self.publish()
 
     def publish(self) -> None:
@@ -185,17 +189,21 @@ class OnlineTraining:
         if not every or steps // every <= self._logged // every or not self._summed:
             return
         self._logged = steps
-        self.latest = {name: value / self._summed for name, value in self._sums.items()} | self._traffic()
+        self.latest = {name: value / self._summed for name, value in self._sums.items()} | self.traffic()
         self._sums, self._summed = {}, 0
         if self.schedule.diagnose_every and steps // self.schedule.diagnose_every > self._diagnosed:
             self._diagnosed = steps // self.schedule.diagnose_every
             self.latest |= self._diagnosis()
         self.run.log(steps, self.latest)
 
-    def _traffic(self) -> dict[str, float]:
+    @property
+    def robot_minutes(self) -> float:
+        """Time the arm has moved for learning."""
+        return self.steps / self.provenance.env_spec.step_rate_hz / 60.0
+
+    def traffic(self) -> dict[str, float]:
         """Rows visible, updates per step, and how far what acts lags behind what was learnt."""
         online = self.replay.online
-        assert online is not None
         acting = max(online.newest_version, 0)
         age = time.monotonic() - self._published.get(acting, next(iter(self._published.values())))
         return {

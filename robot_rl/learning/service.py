@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 from robot_rl.learning.offline_training import signals_held
 from robot_rl.learning.online_training import OnlineTraining
+from robot_rl.learning.remote_evaluation import RemoteEvaluation
+from robot_rl.runtime.acting import GO_ON, PAUSE, STOP
 
-PAUSE, GO_ON = "pause_at_reset", "go_on"
-_NAP_S = 0.005
+WAIT_S = 0.25  # at most, for what wakes earlier: so often an idle learner tells of itself
+TELL_S = 0.5
+GROUPS = 8  # made before the next look at what has arrived
 
 
 class LearnerService:
@@ -18,6 +22,8 @@ class LearnerService:
     Args:
         training: over the store that its transport fills.
         checkpoint_every: control steps, 0 is only at the end.
+        evaluation: by the actors, from time to time; the run may end early by it.
+        on_round: called with the steps received now and then, after some updates or a short wait.
         on_wait: called, with the steps received, when there is nothing to do.
     """
 
@@ -27,15 +33,21 @@ class LearnerService:
         steps: int,
         *,
         checkpoint_every: int = 2000,
+        evaluation: RemoteEvaluation | None = None,
+        on_round: Callable[[int], None] = lambda steps: None,
         on_wait: Callable[[int], None] = lambda steps: None,
     ) -> None:
         self.training, self.steps, self.checkpoint_every = training, steps, checkpoint_every
-        self._on_wait = on_wait
-        self._saved, self._pausing = 0, False
+        self.evaluation = evaluation
+        self._on_round, self._on_wait = on_round, on_wait
+        self._saved, self._told_s = 0, -math.inf
+        self._pausing: bool | None = None  # what actors were told last; they may have been told by another learner
 
     def resume(self) -> int:
         """Go on from the newest checkpoint; what was received since counts, its updates are made up for."""
         self._saved = int(self.training.resume()["step"])
+        if self.evaluation is not None:
+            self.evaluation.evaluations.resume()
         return self._saved
 
     def run(self) -> None:
@@ -44,36 +56,53 @@ class LearnerService:
         training.replay.refresh()
         training.publish()
         try:
-            while training.steps < self.steps or training.behind:
+            while not self._done():
                 self._round()
+            self.save()
         except KeyboardInterrupt:
             self.save()
             raise
         finally:
             training.run.close()
-        self.save()
-        training.transport.signal("stop", keep=True)
+        training.transport.signal(STOP, keep=True)
+
+    def _done(self) -> bool:
+        """Whether all steps are there and made up for, both as of the last look, so that one tells of the other."""
+        received = self.training.steps >= self.steps and not self.training.behind
+        if self.evaluation is None:
+            return received
+        if self.evaluation.running:
+            return False
+        return self.evaluation.evaluations.enough() or (received and not self.evaluation.due)
 
     def _round(self) -> None:
         """Some updates, or a short wait for data."""
         training, every = self.training, self.checkpoint_every
         with signals_held():
-            made = training.work(most=training.schedule.group * 8)
-        self._pause_when_behind()
+            made = training.work(most=training.schedule.group * GROUPS)
+        if self.evaluation is not None:
+            self.evaluation.advance()
+        self._pause_actors()
         if every and training.steps // every > self._saved // every:
             self.save()
+        if time.monotonic() - self._told_s >= TELL_S:
+            self._told_s = time.monotonic()
+            self._on_round(training.steps)
         if not made:
             self._on_wait(training.steps)
-            time.sleep(_NAP_S)
+            training.transport.wait(WAIT_S)
 
     def save(self) -> None:
-        """Checkpoint of now."""
+        """Checkpoint of now: of the steps that were taken in, and the updates made so far for them."""
         self._saved = self.training.steps
         self.training.save({})
 
-    def _pause_when_behind(self) -> None:
-        """Ask the actors to wait at their next reset while the lower bound of the ratio is not met."""
-        behind = self.training.ratio.verdict(self.training.steps).pause_actor
-        if behind != self._pausing:
-            self._pausing = behind
-            self.training.transport.signal(PAUSE if behind else GO_ON, keep=True)
+    def _pause_actors(self) -> None:
+        """Ask the actors to wait at their next reset while the lower bound of the ratio is not met, and while nothing
+        but an evaluation is missing."""
+        training = self.training
+        over = self.evaluation is not None and training.steps >= self.steps
+        pausing = training.ratio.verdict(training.steps).pause_actor or over
+        if pausing is not self._pausing:
+            self._pausing = pausing
+            training.transport.signal(PAUSE if pausing else GO_ON, keep=True)

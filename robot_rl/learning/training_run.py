@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from robot_rl.errors import ConfigError
-from robot_rl.learning.checkpoint import LATEST, point_to, save_checkpoint
+from robot_rl.learning.checkpoint import LATEST, point_to, read_manifest, save_checkpoint
 from robot_rl.types import EnvSpec
 
 BEST = "best"
@@ -32,6 +32,7 @@ class TrainingRun:
     def __init__(self, folder: Path, *, resume: bool = False, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
         self.checkpoints = folder / "checkpoints"
+        self.candidate: Path | None = None  # a checkpoint that is being evaluated, and stays meanwhile
         self.metrics_file, self.evaluations_file = folder / "metrics.jsonl", folder / "evaluations.jsonl"
         if (self.checkpoints / LATEST).exists() and not resume:
             raise ConfigError(f"run {folder} exists", remedy="Go on with resume=true, or choose another name=")
@@ -61,9 +62,14 @@ class TrainingRun:
 
     def log_evaluation(self, step: int, metrics: Mapping[str, float]) -> bool:
         """One line of evaluation metrics; True when its ``score`` is the best so far."""
-        best = max((row.get("score", float("-inf")) for row in read_rows(self.evaluations_file)), default=float("-inf"))
+        best = self.best_score
         self._append(self.evaluations_file, step, metrics, "evaluation")
         return metrics.get("score", float("-inf")) > best
+
+    @property
+    def best_score(self) -> float:
+        """Of the evaluations so far; minus infinity before the first."""
+        return max((row.get("score", float("-inf")) for row in read_rows(self.evaluations_file)), default=float("-inf"))
 
     def _append(self, path: Path, step: int, metrics: Mapping[str, float], group: str) -> None:
         if self._board is None:
@@ -86,8 +92,11 @@ class TrainingRun:
         meta: Mapping[str, Any],
         best: bool = False,
     ) -> Path:
-        """Checkpoint of ``step``; older ones beyond ``keep`` go."""
-        folder = self.checkpoints / f"step_{step:08d}"
+        """Checkpoint of ``step``; older ones beyond ``keep`` go.
+
+        ``meta`` tells states of one step apart, such as by their updates: each has a folder of its own.
+        """
+        folder = self._place(step, {"step": step, **meta})
         if not folder.exists():
             save_checkpoint(
                 folder,
@@ -99,12 +108,26 @@ class TrainingRun:
             )
         point_to(folder, LATEST)
         if best:
-            point_to(folder, BEST)
+            self.choose(folder)
         self._prune()
         return folder
 
+    def _place(self, step: int, meta: Mapping[str, Any]) -> Path:
+        """The folder for this state: where it is already, else a new one."""
+        folder, again = self.checkpoints / f"step_{step:08d}", 0
+        meta = json.loads(json.dumps(meta))
+        while folder.exists() and not meta.items() <= read_manifest(folder).items():
+            again += 1
+            folder = self.checkpoints / f"step_{step:08d}.{again}"
+        return folder
+
+    def choose(self, folder: Path) -> None:
+        """Make this checkpoint the best one."""
+        point_to(folder, BEST)
+
     def _prune(self) -> None:
         named = {(self.checkpoints / name).read_text().strip() for name in (LATEST, BEST) if self._has(name)}
+        named |= {self.candidate.name} if self.candidate else set()
         for folder in sorted(self.checkpoints.glob("step_*"))[: -self.keep]:
             if folder.name not in named:
                 shutil.rmtree(folder)

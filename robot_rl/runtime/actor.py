@@ -52,17 +52,20 @@ class NewestPolicy:
 
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
         """The wrapped policy's chunk, stamped."""
-        self._take(self._inbox.latest())
+        self.take()
         return replace(self.policy.act(window, context), version=self.version)
 
-    def _take(self, weights: Weights | None) -> None:
+    def take(self) -> int:
+        """Take the newest weights; returns their version, -1 while there are none."""
+        weights = self._inbox.latest()
         if weights is None or weights.version == self.version:
-            return
+            return self.version
         import torch
 
         # copied: what is published is read-only, and the policy keeps some of it
         self.policy.load_state_dict({name: torch.tensor(value) for name, value in weights.tensors.items()})
         self.version = weights.version
+        return self.version
 
 
 class Actor:

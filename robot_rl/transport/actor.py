@@ -28,6 +28,7 @@ from robot_rl.transport.endpoint import connect
 from robot_rl.transport.keys import SERVER
 from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message, decode, encode
 from robot_rl.transport.outbox import WINDOW_BYTES, Outbox
+from robot_rl.transport.roll import taken
 from robot_rl.transport.weights import WeightsFetch
 
 ADDRESS = "tcp://127.0.0.1:5588"
@@ -82,6 +83,7 @@ class ZmqActor:
         self._learner_version: int | None = None
         self._heard_s = self._beat_s = self._look_s = self._empty_s = -math.inf
         self._lag = 0, 0.0
+        self._news = threading.Event()  # something was heard, or everything is delivered
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="actor-transport", daemon=True)
         self._thread.start()
@@ -94,14 +96,24 @@ class ZmqActor:
 
     def signals(self) -> list[Signal]:
         """What the learner told since the last call."""
-        told = []
-        while self._signals:
-            told.append(self._signals.popleft())
-        return told
+        return taken(self._signals)
 
     def annotate(self, episode: str, edits: Mapping[str, Any]) -> None:
         """Say something about an episode that has ended; durable on return. Raises ConfigError."""
         self._outbox.notes.write(episode, edits)
+
+    def report(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Tell the learner something; durable on return."""
+        self._outbox.notes.report(kind, payload)
+
+    def delivered(self) -> list[str]:
+        """Ids of the episodes of which the learner has a file now, since the last call."""
+        return taken(self._outbox.delivered)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for something from the learner, at most so long. For one thread, and not in a step."""
+        if self._news.wait(timeout_s):
+            self._news.clear()
 
     def status(self) -> PeerStatus:
         """The learner, and how far this store's journals are ahead of it."""
@@ -118,9 +130,10 @@ class ZmqActor:
         """Wait until the learner has everything recorded so far, at most ``timeout_s``; whether it has."""
         called = time.monotonic()
         while self._empty_s <= called:
-            if time.monotonic() - called > timeout_s:
+            left_s = called + timeout_s - time.monotonic()
+            if left_s <= 0:
                 return False
-            time.sleep(0.005)
+            self.wait(left_s)
         return True
 
     def close(self) -> None:
@@ -164,6 +177,7 @@ class ZmqActor:
 
     def _hear(self, message: Message, now_s: float) -> None:
         self._heard_s = now_s
+        self._news.set()
         if message.kind == "beat":
             self._hear_beat(message.fields)
         elif message.kind == "chunk":
@@ -193,7 +207,9 @@ class ZmqActor:
             self._outbox.look()
             self._lag = self._outbox.lag_bytes, self._outbox.lag_s(now_s)
             self._look_s = now_s
-            self._empty_s = now_s if self._outbox.empty else self._empty_s
+            if self._outbox.empty:
+                self._empty_s = now_s
+                self._news.set()
         if now_s - self._beat_s >= BEAT_S or self._heard:
             self._beat(now_s)
         if request := self._can_send() and self._fetch.request(now_s):

@@ -11,13 +11,14 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robot_rl.data.episode_file import check_version
 from robot_rl.data.episode_id import check_id
 from robot_rl.data.journal import Record, disk_error
 from robot_rl.errors import EpisodeError, ProtocolError, RobotRlError, SpecMismatchError, StoreError
-from robot_rl.interfaces import Arrivals
+from robot_rl.interfaces import Arrivals, Report
 from robot_rl.transport.messages import MAX_PART_BYTES, Message
 from robot_rl.transport.notes import check_edits
 from robot_rl.transport.remote_journal import RemoteJournal, whole_records
@@ -49,9 +50,7 @@ class Inbox:
         self._folder = store.root / "journal"
         self._held: dict[str, RemoteJournal] = {}
         self._counted: dict[str, int] = {}  # control steps told of, by running episode
-        self._steps = 0
-        self._committed: list[str] = []
-        self._edited: list[str] = []
+        self._arrived = Arrivals()
 
     def resume(self) -> None:
         """Commit what had ended when the last learner was killed; remove journals that it had committed already."""
@@ -73,9 +72,8 @@ class Inbox:
 
     def arrivals(self) -> Arrivals:
         """What became durable since the last call; what earlier learners took does not count."""
-        steps, committed, edited = self._steps, tuple(self._committed), tuple(self._edited)
-        self._steps, self._committed, self._edited = 0, [], []
-        return Arrivals(steps, committed, edited)
+        arrived, self._arrived = self._arrived, Arrivals()
+        return arrived
 
     def take(self, batch: Iterable[tuple[Peer, Message]]) -> list[tuple[Peer, Message]]:
         """Act on messages in order, with one sync for all, and answer them. What a full disk prevents is not answered.
@@ -95,8 +93,8 @@ class Inbox:
     # --- messages -------------------------------------------------------------------------------------------------
 
     def _act(self, peer: Any, message: Message, due: dict[Any, tuple[int, bool]], answers: list[Any]) -> None:
-        if message.kind == "note":
-            answers.append((peer, self._note(message)))
+        if message.kind in ("note", "report"):
+            answers.append((peer, self._note(message) if message.kind == "note" else self._report(message)))
             return
         episode = message.fields["episode"]
         attempt, key = message.fields["attempt"], (peer, episode)
@@ -172,7 +170,7 @@ class Inbox:
         self._counted.pop(episode, None)
         self.problem = ""
         if info is not None:
-            self._committed.append(episode)
+            self._arrived += Arrivals(committed=(episode,))
         return True
 
     def _discard(self, episode: str) -> bool:
@@ -184,8 +182,8 @@ class Inbox:
             return True
         if not self._finish(episode, held.size):
             return False
-        if self._committed and self._committed[-1] == episode:
-            self._committed.pop()
+        committed = self._arrived.committed
+        self._arrived = replace(self._arrived, committed=tuple(id for id in committed if id != episode))
         self._delete(episode)
         return True
 
@@ -198,18 +196,24 @@ class Inbox:
                 self._delete(episode)
             if edits:
                 self._store.annotate(episode, **edits, who="actor")
-                self._edited.append(episode)
+                self._arrived += Arrivals(edited=(episode,))
         except OSError:
             raise
         except (RobotRlError, TypeError, ValueError) as error:
             reason = str(error)
         return Message("noted", {"note": fields["note"], "reason": reason})
 
+    def _report(self, message: Message) -> Message:
+        """Kept in memory: a learner that was started again asks anew for what it wants to know."""
+        report = Report(message.fields["report"], message.fields["payload"])
+        self._arrived += Arrivals(reports=(report,))
+        return Message("noted", {"note": message.fields["note"], "reason": ""})
+
     def _delete(self, episode: str) -> None:
         self._store.refresh()
         if episode in self._store.ids(excluded=True):
             self._store.delete(episode, who="actor")
-            self._edited.append(episode)
+            self._arrived += Arrivals(edited=(episode,))
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -244,7 +248,7 @@ class Inbox:
                 self._forget(episode, held)
                 raise disk_error(error, episode, "what an actor sent cannot be synced") from error
             if grown:
-                self._steps += max(0, held.steps - self._counted[episode])
+                self._arrived += Arrivals(max(0, held.steps - self._counted[episode]))
                 self._counted[episode] = max(held.steps, self._counted[episode])
 
     def _acknowledge(self, due: Mapping[tuple[Any, str], tuple[int, bool]]) -> list[tuple[Any, Message]]:

@@ -43,6 +43,7 @@ _FOR_DISK: Mapping[str, Mapping[str, type]] = {
     "finish": {"episode": str, "attempt": int, "offset": int},
     "discard": {"episode": str, "attempt": int, "offset": int},
     "note": {"note": str, "episode": str, "edits": dict},
+    "report": {"note": str, "report": str, "payload": dict},
 }
 _BEAT: Mapping[str, Any] = {"actor": str, "start": str, "lag_bytes": int, "lag_s": float, "problem": str, "heard": list}
 
@@ -82,6 +83,7 @@ class ZmqLearner:
         self._shelf = WeightsShelf(self._roll.learner)
         self._arrived = Arrivals()
         self._lock = threading.Lock()  # over arrivals and the bytes in the queue
+        self._news = threading.Event()  # there are arrivals
         self._work: queue.SimpleQueue[tuple[bytes, Message] | None] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._answers: deque[tuple[bytes, Message]] = deque()
@@ -101,7 +103,12 @@ class ZmqLearner:
         """What has become durable since the last call."""
         with self._lock:
             arrived, self._arrived = self._arrived, Arrivals()
+            self._news.clear()
         return arrived
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for arrivals, at most so long."""
+        self._news.wait(timeout_s)
 
     def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any] = EMPTY) -> None:
         """Offer an acting state, packed before this returns. Raises ConfigError unless versions rise."""
@@ -253,8 +260,9 @@ class ZmqLearner:
             new = self._inbox.arrivals()
             with self._lock:
                 self._queued_bytes -= sum(m.arrays["data"].nbytes for _, m in batch if m.kind == "part")
-                old = self._arrived
-                self._arrived = Arrivals(old.steps + new.steps, old.committed + new.committed, old.edited + new.edited)
+                self._arrived += new
+                if self._arrived != Arrivals():
+                    self._news.set()
             self._answers.extend(answers)
             self._wake()
 

@@ -6,6 +6,7 @@ What ``arrivals`` tells depends on what is in the store's files alone: where the
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from robot_rl.data.journal import scan_records
 from robot_rl.errors import ConfigError
-from robot_rl.interfaces import Arrivals, PeerStatus, Signal, Weights
+from robot_rl.interfaces import Arrivals, PeerStatus, Report, Signal, Weights
 from robot_rl.transport.notes import check_edits
+from robot_rl.transport.roll import taken
 from robot_rl.transport.weights import copied
 from robot_rl.types import EMPTY, Arrays
 
@@ -32,7 +34,8 @@ class LocalTransport:
         self._known = set(store.ids(excluded=True))
         self._running: dict[str, _RowCount] = {}
         self._counted: dict[str, int] = {}
-        self._edited: list[str] = []
+        self._said = Arrivals()  # edits and reports
+        self._news = threading.Event()
         self._weights: Weights | None = None
         self._signals: deque[Signal] = deque(maxlen=1024)
         self._signal_count = 0
@@ -45,10 +48,7 @@ class LocalTransport:
 
     def signals(self) -> list[Signal]:
         """What the learner told since the last call."""
-        told = []
-        while self._signals:
-            told.append(self._signals.popleft())
-        return told
+        return taken(self._signals)
 
     def annotate(self, episode: str, edits: Mapping[str, Any]) -> None:
         """Say something about an episode that has ended. Raises ConfigError, and StoreError when it is not there."""
@@ -58,7 +58,22 @@ class LocalTransport:
             self._store.annotate(episode, **others, who=self.name)
         if edits.get("deleted"):
             self._store.delete(episode, who=self.name)
-        self._edited.append(episode)
+        self._said += Arrivals(edited=(episode,))
+        self._news.set()
+
+    def report(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Tell the learner something."""
+        self._said += Arrivals(reports=(Report(kind, dict(payload)),))
+        self._news.set()
+
+    def delivered(self) -> list[str]:
+        """None: there is one copy of each episode."""
+        return []
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for what one end tells the other, at most so long; rows are not told, they are in the store."""
+        if self._news.wait(timeout_s):
+            self._news.clear()
 
     def status(self) -> PeerStatus:
         """The learner, which is always there and never behind."""
@@ -74,20 +89,22 @@ class LocalTransport:
             steps += length - self._counted.pop(id, 0)
         for id in [id for id in self._running if not self._running[id].there()]:  # discarded
             del self._running[id], self._counted[id]
-        edited, self._edited = tuple(self._edited), []
-        return Arrivals(steps, tuple(committed), edited)
+        said, self._said = self._said, Arrivals()
+        return Arrivals(steps, tuple(committed)) + said
 
     def publish(self, version: int, tensors: Arrays, meta: Mapping[str, Any] = EMPTY) -> None:
         """Offer an acting state, copied here. Raises ConfigError unless versions rise."""
         if self._weights is not None and version <= self._weights.version:
             raise ConfigError(f"version {version} was published after {self._weights.version}", limit="rising versions")
         self._weights = copied(version, tensors, meta)
+        self._news.set()
 
     def signal(self, kind: str, payload: Mapping[str, Any] = EMPTY, *, actor: str = "", keep: bool = False) -> None:
         """Tell the actor, unless another one is named."""
         if actor in ("", self.name):
             self._signals.append(Signal(f"{self.name}-{self._signal_count}", kind, dict(payload)))
             self._signal_count += 1
+            self._news.set()
 
     def actors(self) -> Sequence[PeerStatus]:
         """The one actor."""

@@ -1,4 +1,7 @@
-"""What an actor has to say about episodes that ended: outcome, exclusion, deletion. One small file each until told."""
+"""What an actor has to say: remarks about episodes that ended (outcome, exclusion, deletion), and reports.
+
+One small file each until the learner has heard it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Notes:
     def __init__(self, folder: Path) -> None:
         self.problem = ""
         self._folder = folder
-        self._waiting: dict[str, tuple[str, dict[str, Any], Path]] = {}  # note -> episode, edits, file
+        self._waiting: dict[str, tuple[Message, Path]] = {}
         self._told_s = -math.inf
 
     def __len__(self) -> int:
@@ -41,8 +44,14 @@ class Notes:
     def write(self, episode: str, edits: Mapping[str, Any]) -> None:
         """Add a note, durable on return; any thread. Raises ConfigError."""
         check_edits(edits)
-        content = json.dumps({"episode": episode, "edits": dict(edits)}).encode()
-        replace_file(self._folder / f"{new_id()}.note", content)
+        self._write({"episode": episode, "edits": dict(edits)})
+
+    def report(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Add a report, durable on return; any thread."""
+        self._write({"report": kind, "payload": dict(payload)})
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        replace_file(self._folder / f"{new_id()}.note", json.dumps(content).encode())
 
     def take(self, path: Path) -> None:
         """Take note of a file in the folder."""
@@ -50,7 +59,7 @@ class Notes:
             return
         try:
             content = json.loads(path.read_bytes())
-            self._waiting[path.stem] = str(content["episode"]), dict(content["edits"]), path
+            self._waiting[path.stem] = _message(path.stem, content), path
         except (ValueError, KeyError, TypeError) as error:
             self._refuse(path, f"the note {path.name} cannot be read: {error}")
 
@@ -62,20 +71,20 @@ class Notes:
         """The next note to tell; those about episodes ``on_their_way`` wait."""
         if now_s - self._told_s < RESEND_S:
             return None
-        for note, (episode, edits, _) in self._waiting.items():
-            if episode not in on_their_way:
+        for message, _ in self._waiting.values():
+            if message.fields.get("episode") not in on_their_way:
                 self._told_s = now_s
-                return Message("note", {"note": note, "episode": episode, "edits": edits})
+                return message
         return None
 
     def heard(self, note: str, reason: str) -> None:
         """The learner has applied a note, or refuses it for ``reason``."""
-        episode, _, path = self._waiting.pop(note, ("", {}, None))
-        if path is None:
+        if note not in self._waiting:
             return
+        message, path = self._waiting.pop(note)
         self._told_s = -math.inf
         if reason:
-            self._refuse(path, f"note about episode {episode}: {reason}")
+            self._refuse(path, f"note about episode {message.fields.get('episode', '?')}: {reason}")
         else:
             path.unlink(missing_ok=True)
 
@@ -83,3 +92,9 @@ class Notes:
         self.problem = problem
         _log.warning("%s", problem)
         path.rename(path.with_suffix(".refused"))
+
+
+def _message(note: str, content: Mapping[str, Any]) -> Message:
+    if "report" in content:
+        return Message("report", {"note": note, "report": str(content["report"]), "payload": dict(content["payload"])})
+    return Message("note", {"note": note, "episode": str(content["episode"]), "edits": dict(content["edits"])})

@@ -85,6 +85,7 @@ class Outbox:
         )
         self._waiting: dict[str, Path] = {}  # not yet open
         self._active: dict[str, _Shipment] = {}
+        self.delivered: deque[str] = deque()  # episodes of which the learner has a file
         self.look()
 
     def close(self) -> None:
@@ -255,6 +256,7 @@ class Outbox:
             shipment.phase, shipment.final, shipment.asked_s = _Phase.SHIP, "discard", -math.inf
         else:
             self._drop(shipment)
+            self.delivered.append(shipment.id)
 
     def _holds(self, shipment: _Shipment, fields: Mapping[str, Any], now_s: float) -> None:
         offset, reset = int(fields["offset"]), bool(fields["reset"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from robot_rl.errors import ProtocolError
 from robot_rl.interfaces import PeerStatus
@@ -19,6 +20,7 @@ MAX_ACTORS = 256
 MAX_SIGNALS = 1024  # that wait for an actor; the oldest give way
 MAX_SIGNAL_BYTES = 2048
 SIGNALS_PER_BEAT = 64
+Item = TypeVar("Item")
 _TEXT = 1000  # characters of another end's complaint that are kept
 
 
@@ -30,6 +32,14 @@ class _Actor:
     status: PeerStatus
     heard_s: float
     signals: dict[str, list[Any]] = field(default_factory=dict)  # not acknowledged yet, by id
+
+
+def taken(told: deque[Item]) -> list[Item]:
+    """Everything in ``told``, which another thread may be adding to."""
+    items = []
+    while told:
+        items.append(told.popleft())
+    return items
 
 
 class ActorRoll:

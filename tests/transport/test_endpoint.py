@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,8 +57,8 @@ def test_beyond_this_machine_nothing_goes_without_keys(context: zmq.Context[Any]
         connect(_socket(context, zmq.DEALER), address)
 
 
-def test_addresses_of_this_machine() -> None:
-    assert all(is_local(address) for address in HERE)
+def test_addresses_of_this_machine(tmp_path: Path) -> None:
+    assert all(is_local(address) for address in [*HERE, f"ipc://{tmp_path}/x"])
     for text in ("127.0.0.1:5588", "http://localhost", "tcp://", ""):
         with pytest.raises(ConfigError, match="is no address"):
             is_local(text)

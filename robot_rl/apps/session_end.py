@@ -1,0 +1,43 @@
+"""Actor or learner of a session, in a process of its own: python -m robot_rl.apps.session_end <end> <config> ...
+
+Started by robot_rl.apps.session_processes. Ctrl-C is the parent's: it stops the actor first, then the learner.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # before anything slow: the terminal sends it to all
+
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from robot_rl.apps.environment import closing, given_env, make_env  # noqa: E402
+from robot_rl.apps.main import guarded  # noqa: E402
+from robot_rl.runtime.processes import Figures, leave_with_parent  # noqa: E402
+
+ACTOR, LEARNER = "actor", "learner"
+
+
+def main(end: str, config_file: str, folder: str, address: str, leash: str, figures: str, again: str) -> None:
+    """Be the ``end`` of the session in the run ``folder``; ``again`` is 'again' when it was started before."""
+    from omegaconf import OmegaConf
+
+    leave_with_parent(int(leash))
+    config: Any = OmegaConf.load(config_file)
+    if end == ACTOR:
+        from robot_rl.apps.actor import act
+
+        env = make_env(given_env(config, "session"))
+        with closing(env):
+            act(config, env, Path(folder) / "actor", address, Figures(int(figures)))
+    else:
+        from robot_rl.apps.learner import serve
+
+        config.resume = config.resume or again == "again"
+        serve(config, Path(folder), address, Figures(int(figures)))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(f"session, {sys.argv[1]}", lambda: main(*sys.argv[1:])))

@@ -1,0 +1,167 @@
+"""What an actor does with its episodes: act, evaluate when the learner asks, pause, try again after a fault, stop.
+
+Everything but acting happens between two episodes, at a reset, when the arm is at rest.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from robot_rl.data.file_lock import replace_file
+from robot_rl.data.store import EpisodeStore
+from robot_rl.errors import RobotError
+from robot_rl.interfaces import ActorTransport, Signal
+from robot_rl.runtime.actor import Actor, NewestPolicy
+from robot_rl.runtime.evaluation import evaluate
+from robot_rl.types import EpisodeEnd
+
+PAUSE, GO_ON, STOP, EVALUATE = "pause_at_reset", "go_on", "stop", "evaluate"
+SCORE = "score"  # the report of an evaluation episode
+NO_EVALUATION = ""
+WAIT_S = 1.0  # at most, for what wakes earlier
+RETRY_S = 2.0  # from a fault to the next reset
+STALE_S = 60.0  # weights that an evaluation asks for and that do not come by then never will
+SEED_FILE = "next_seed"  # in the actor's store
+
+
+@dataclass
+class _Evaluation:
+    """What the learner asked for, and which seeds are left."""
+
+    id: str
+    version: int
+    left: list[int]
+    since_s: float = field(default_factory=time.monotonic)
+
+
+class ActorService:
+    """Runs episodes until the learner says stop.
+
+    Args:
+        actor: whose policy takes the newest weights; its next seed is remembered in ``store``.
+        store: what ``actor`` records into and ``transport`` ships.
+        retries: faults in a row after which the next one is raised.
+        keep_local: whether episodes stay in ``store`` once the learner has them.
+        on_episode: hears of every training episode that ended.
+        tell: hears in words of everything else.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        policy: NewestPolicy,
+        transport: ActorTransport,
+        store: EpisodeStore,
+        *,
+        retries: int = 3,
+        keep_local: bool = False,
+        on_episode: Callable[[EpisodeEnd], None] = lambda end: None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.actor, self.episodes = actor, 0
+        self._policy, self._transport, self._store = policy, transport, store
+        self._retries, self._keep_local = retries, keep_local
+        self._on_episode, self._tell = on_episode, tell
+        self._faults = 0  # in a row
+        self._paused = self._stopped = False
+        self._evaluation: _Evaluation | None = None
+        actor.next_seed = max(actor.next_seed, _remembered_seed(store))
+
+    def run(self, episodes: int | None = None) -> None:
+        """Until the learner says stop, or ``episodes`` were made. Raises RobotError after too many faults in a row."""
+        while episodes is None or self.episodes < episodes:
+            self._listen()
+            if self._stopped:
+                return
+            try:
+                if self._evaluation is not None:
+                    self._evaluate(self._evaluation)
+                elif self._paused:
+                    self._transport.wait(WAIT_S)
+                else:
+                    self._act()
+            except RobotError as error:
+                self._recover(error)
+
+    # --- what the learner says ----------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        for signal in self._transport.signals():
+            if signal.kind == STOP:
+                self._stopped = True
+            elif signal.kind in (PAUSE, GO_ON):
+                self._paused = signal.kind == PAUSE
+            elif signal.kind == EVALUATE:
+                self._evaluation = self._asked(signal)
+
+    def _asked(self, signal: Signal) -> _Evaluation | None:
+        """Several actors share the seeds: each begins at a place of its own."""
+        asked = signal.payload
+        if asked["id"] == NO_EVALUATION:
+            return None
+        first, count = int(asked["first_seed"]), int(asked["episodes"])
+        place = zlib.crc32(self._transport.status().name.encode()) % count
+        seeds = [first + (place + n) % count for n in range(count)]
+        return _Evaluation(str(asked["id"]), int(asked["version"]), seeds)
+
+    # --- one episode --------------------------------------------------------------------------------------------------
+
+    def _act(self) -> None:
+        _remember_seed(self._store, self.actor.next_seed + 1)  # it is used up whatever becomes of the episode
+        end = self.actor.run_episode()
+        self.episodes += 1
+        self._on_episode(end)
+        if not self._keep_local:
+            self._store.drop(self._transport.delivered())
+        if end.reason.startswith("fault"):
+            self._recover(RobotError(f"the episode ended by a {end.reason}"))
+        else:
+            self._faults = 0
+
+    def _evaluate(self, wanted: _Evaluation) -> None:
+        """One deterministic episode with just the weights that are asked for; nobody intervenes, nothing is learnt."""
+        version = self._policy.take()
+        if version != wanted.version:
+            if version > wanted.version or time.monotonic() - wanted.since_s > STALE_S:
+                self._evaluation = None  # of a learner that is no more
+            else:
+                self._transport.wait(WAIT_S)
+            return
+        (score,) = evaluate(self.actor.env, self._policy.policy, wanted.left[:1]).episodes
+        told = {"id": wanted.id, "seed": score.seed, "success": score.success, "length": score.length}
+        self._transport.report(SCORE, told)
+        wanted.left.pop(0)
+        self._faults = 0
+        if not wanted.left:
+            self._tell(f"evaluated weights {wanted.version}")
+            self._evaluation = None
+
+    # --- faults -------------------------------------------------------------------------------------------------------
+
+    def _recover(self, error: RobotError) -> None:
+        """Wait a little before the next reset, which fails while the fault stands. Raises RobotError when that is
+        enough."""
+        self._faults += 1
+        if self._faults > self._retries:
+            raise RobotError(
+                f"{self._faults} faults in a row, the last: {error}",
+                limit=f"retries={self._retries}",
+                remedy="See what is wrong with the arm and clear its fault, then start again: nothing recorded is lost",
+            ) from error
+        self._tell(f"{error} -- trying again, {self._faults} of {self._retries}")
+        until = time.monotonic() + RETRY_S
+        while not self._stopped and (left_s := until - time.monotonic()) > 0:
+            self._transport.wait(left_s)
+            self._listen()
+
+
+def _remembered_seed(store: EpisodeStore) -> int:
+    path = store.root / SEED_FILE
+    return int(path.read_text()) if path.exists() else 0
+
+
+def _remember_seed(store: EpisodeStore, seed: int) -> None:
+    replace_file(store.root / SEED_FILE, f"{seed}\n".encode())
