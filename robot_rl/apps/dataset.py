@@ -1,4 +1,4 @@
-"""robot-rl dataset import | export | info | verify | repair | report."""
+"""robot-rl dataset import | export | info | verify | repair | report | annotate | delete | gc | relabel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl import conf
+from robot_rl.apps import dataset_edits, dataset_relabel
+from robot_rl.apps.folders import dataset_folder
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import ConfigError, StoreError, valid_choices
 
@@ -26,6 +28,15 @@ class Config:
     worst: int
     return_random: float
     return_expert: float | None
+    episode: Any
+    success: bool | None
+    exclude: bool | None
+    split: str | None
+    task: str | None
+    note: str | None
+    confirm: bool
+    classifier: str | None
+    session: str | None
 
 
 def run(config: Any) -> None:
@@ -43,8 +54,8 @@ def import_dataset(config: Any) -> None:
     from robot_rl.data.store import EpisodeStore
 
     source = Path(_required(config, "source", "the file or folder to import"))
-    foreign = _format(config).read(source)
-    folder = _folder(config)
+    form, folder = _format(config), _folder(config)
+    foreign = form.read(source)
     store = EpisodeStore.open_or_create(folder, spec=foreign.spec, name=config.name)
     try:
         with _progress(f"import {source.name}", len(foreign.recordings)) as advance:
@@ -127,6 +138,10 @@ def repair(config: Any) -> None:
     print(f"{len(store.ids())} episodes in {store.root}")
 
 
+def _relabel(config: Any) -> None:
+    dataset_relabel.relabel(dataset_relabel.session_store(config) if config.session else _open(config), config)
+
+
 SUBCOMMANDS: dict[str, Callable[[Any], None]] = {
     "import": import_dataset,
     "export": export_dataset,
@@ -134,6 +149,10 @@ SUBCOMMANDS: dict[str, Callable[[Any], None]] = {
     "report": report,
     "verify": verify,
     "repair": repair,
+    "annotate": lambda config: dataset_edits.annotate(_open(config), config),
+    "delete": lambda config: dataset_edits.delete(_open(config), config),
+    "gc": lambda config: dataset_edits.gc(_open(config), config),
+    "relabel": _relabel,
 }
 
 
@@ -145,7 +164,7 @@ def _required(config: Any, key: str, what: str) -> str:
 
 
 def _folder(config: Any) -> Path:
-    return Path(config.root) / "data" / _required(config, "name", "the dataset's name")
+    return dataset_folder(config.root, _required(config, "name", "the dataset's name"))
 
 
 def _format(config: Any) -> Any:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from robot_rl.apps.folders import dataset_folder
 from robot_rl.apps.main import compose, instantiate
 from robot_rl.errors import ConfigError, StoreError, valid_choices
 from robot_rl.interfaces import Env, Policy
@@ -128,11 +129,26 @@ def open_dataset(root: str, name: str) -> Any:
     """The EpisodeStore ``name`` below ``root``/data. Raises StoreError naming those there are."""
     from robot_rl.data.store import EpisodeStore
 
-    data = Path(root) / "data"
-    if not (data / name).exists():
-        names = [path.parent.name for path in data.glob("*/dataset.json")]
-        raise StoreError(f"no dataset '{name}' in {data}", remedy=valid_choices(name, names))
-    return EpisodeStore.open(data / name)
+    folder = dataset_folder(root, name)
+    if not folder.exists():
+        names = [path.parent.name for path in folder.parent.glob("*/dataset.json")]
+        raise StoreError(f"no dataset '{name}' in {folder.parent}", remedy=valid_choices(name, names))
+    return EpisodeStore.open(folder)
+
+
+def find_episode(store: Any, wanted: str) -> str:
+    """The id that ``wanted`` means: an id, the beginning of one, or a number counted from 0 (from the end: -1)."""
+    ids = store.ids(excluded=True)
+    begins = [id for id in ids if id.startswith(wanted)]
+    if len(begins) == 1:
+        return begins[0]
+    if wanted.lstrip("-").isdigit() and -len(ids) <= int(wanted) < len(ids):
+        return ids[int(wanted)]
+    raise StoreError(
+        f"no episode '{wanted}' in {store.root}",
+        limit=f"{len(ids)} episodes",
+        remedy=f"Valid: a number from 0 to {len(ids) - 1}, or an id such as {', '.join(ids[:3])}" if ids else "",
+    )
 
 
 def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

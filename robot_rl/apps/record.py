@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_teleop, progress
+from robot_rl.apps.folders import dataset_folder
 from robot_rl.errors import RobotRlError
 
 
@@ -33,7 +33,7 @@ def run(config: Any) -> None:
     with closing(env):
         policy = make_teleop(config, env.spec)
         name = config.name or env.spec.task
-        folder = Path(config.root) / "data" / name
+        folder = dataset_folder(config.root, name)
         store = EpisodeStore.open_or_create(folder, spec=env.spec, name=name)
         recorder = EpisodeRecorder(
             store, _metadata(config, env.spec.task), extras=policy.spec.record, keep_failures=config.keep_failures

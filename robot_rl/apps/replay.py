@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import closing, env_config, make_env, open_dataset
+from robot_rl.apps.environment import closing, env_config, find_episode, make_env, open_dataset
 from robot_rl.errors import ConfigError, SpecMismatchError, StoreError, valid_choices
 
 
@@ -28,7 +28,7 @@ def run(config: Any) -> None:
     from robot_rl.runtime.viewer import viewer_of
 
     store = open_dataset(config.root, config.data)
-    episode = store.read(_find(store, config.episode))
+    episode = store.read(find_episode(store, config.episode))
     if config.play not in ("executed", "commanded"):
         raise ConfigError(f"play={config.play}", remedy=valid_choices(config.play, ("executed", "commanded")))
     if episode.steps == 0:
@@ -62,21 +62,6 @@ def _policy(episode: Any, actions: Any, spec: Any) -> Any:
     if "decision/planned" not in episode.arrays:
         return ReplayPolicy(actions, spec)
     return ReplayPolicy(actions, spec, episode.arrays["decision/step"], episode.arrays["decision/planned"].shape[1])
-
-
-def _find(store: Any, wanted: str) -> str:
-    """The id that ``wanted`` means: an id, the beginning of one, or a number counted from 0 (from the end: -1)."""
-    ids = store.ids(excluded=True)
-    begins = [id for id in ids if id.startswith(wanted)]
-    if len(begins) == 1:
-        return begins[0]
-    if wanted.lstrip("-").isdigit() and -len(ids) <= int(wanted) < len(ids):
-        return ids[int(wanted)]
-    raise StoreError(
-        f"no episode '{wanted}' in {store.root}",
-        limit=f"{len(ids)} episodes",
-        remedy=f"Valid: a number from 0 to {len(ids) - 1}, or an id such as {', '.join(ids[:3])}",
-    )
 
 
 def _check(store: Any, env: Any) -> None:

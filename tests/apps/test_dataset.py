@@ -141,6 +141,64 @@ def test_a_full_disk_ends_an_export_with_an_error_and_nothing_left(tmp_path: Pat
     assert list(target.parent.iterdir()) == []
 
 
+def test_words_about_episodes_are_laid_over_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = dataset(tmp_path, "demos", 3)
+    first, second, last = store.ids()
+    said = ["success=false", "split=validation", "note='hit the table'"]
+    assert main(["dataset", "annotate", "name=demos", f"root={tmp_path}", f"episode=[0,{last}]", *said]) == 0
+    assert f"episode {last}: success=false, split=validation, note=hit the table" in capsys.readouterr().out
+    assert main(["dataset", "annotate", "name=demos", f"root={tmp_path}", "episode=1", "exclude=true"]) == 0
+    store.refresh()
+    assert [(info.id, info.success, info.split) for info in store.infos()] == [
+        (first, False, "validation"),
+        (last, False, "validation"),
+    ]
+    assert main(["dataset", "annotate", "name=demos", f"root={tmp_path}", f"episode={second}", "exclude=false"]) == 0
+    store.refresh()
+    assert store.ids() == [first, second, last]
+
+
+def test_deleted_episodes_stay_on_disk_until_their_removal_is_confirmed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = dataset(tmp_path, "demos", 3)
+    first, second, last = store.ids()
+
+    def tell(*words: str) -> str:
+        assert main(["dataset", *words, "name=demos", f"root={tmp_path}"]) == 0
+        store.refresh()
+        return capsys.readouterr().out
+
+    def files() -> list[str]:
+        return sorted(path.name.partition(".")[0] for path in (store.root / "episodes").iterdir())
+
+    assert "no episode is marked" in tell("gc", "confirm=true")
+    assert "1 episodes stay" in tell("delete", "episode=[0,-1]")
+    assert (store.ids(), files()) == ([second], [first, second, last])
+    listed = tell("gc")
+    assert f"{first}.zarr.zip: 5 steps" in listed and "nothing was removed" in listed
+    assert files() == [first, second, last]
+    assert "2 episodes removed" in tell("gc", "confirm=true")
+    assert (store.ids(), files(), store.verify()) == ([second], [second], [])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["record", "task=reach", "teleop=scripted", "name=../out"],
+        ["train", "algorithm=diffusion", "policy=diffusion_mlp", "data=../out"],
+        ["replay", "data=../out"],
+    ],
+)
+def test_no_command_leaves_the_folder_of_datasets(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    assert main([*words, f"root={tmp_path / 'root'}"]) == 2
+    assert f"'../out' cannot be the name of a folder in {tmp_path / 'root' / 'data'}" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while len(list(folder.glob("*.zarr.zip"))) < 5:
@@ -155,7 +213,8 @@ def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.
         (["improt"], "no subcommand 'improt'. Did you mean 'import'?"),
         (["import", "name=x"], "dataset import needs source="),
         (["import", "name=x", "source=a.hdf5"], "dataset import needs format="),
-        (["import", "source=a.hdf5", "format=robomimic"], "no HDF5 file at 'a.hdf5'"),
+        (["import", "source=a.hdf5", "format=robomimic"], "dataset import needs name="),
+        (["import", "name=x", "source=a.hdf5", "format=robomimic"], "no HDF5 file at 'a.hdf5'"),
         (["import", "name=x", "source=a", "format=robomimc"], "no format 'robomimc'. Did you mean 'robomimic'?"),
         (["import", "name=x", "source=.", "format=diffusion_policy"], "'.' is no replay buffer"),
         (["import", "name=x", "source=text", "format=robomimic"], "'text' cannot be opened as HDF5"),
@@ -174,6 +233,17 @@ def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.
         (["info", "name=süß"], "cannot read 'name=süß'. Quote it twice: \"name='süß'\""),
         (["info", "name='süß'"], "no dataset 'süß'"),
         (["info", "nme=demos"], "Did you mean 'name'?"),
+        (["info", "name=../../etc"], "'../../etc' cannot be the name of a folder in"),
+        (["import", "name=a/b", "source=raw.hdf5", "format=robomimic"], "without '/' and without '.' in front"),
+        (["export", "name=..", "format=robomimic", "target=o"], "'..' cannot be the name"),
+        (["repair", "name=.hidden"], "'.hidden' cannot be the name"),
+        (["annotate", "name=demos", "episode=0"], "nothing is said about the episode. Give success="),
+        (["annotate", "name=demos", "episode=0", "success=maybe"], "success=maybe"),
+        (["annotate", "name=demos", "note=x"], "dataset annotate needs episode="),
+        (["delete", "name=demos"], "dataset delete needs episode="),
+        (["delete", "name=demos", "episode=7"], "no episode '7' in"),
+        (["delete", "name=demos", "episode=[0,nobody]"], "no episode 'nobody' in"),
+        (["delete", "name=empty", "episode=0"], "0 episodes"),
     ],
 )
 def test_mistakes_end_in_one_line_and_exit_code_2(
