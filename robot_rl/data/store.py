@@ -253,6 +253,15 @@ class EpisodeStore:
             self._index.rewrite(self._entries_with_files)
         return gone
 
+    def drop(self, ids: Iterable[str]) -> None:
+        """Remove the files of episodes that are safe elsewhere; what is not here is left out."""
+        paths = [self._files.path(id) for id in ids]
+        there = [path for path in paths if path.exists()]
+        for path in there:
+            path.unlink()
+        if there:
+            self._index.rewrite(self._entries_with_files)
+
     # --- recovery --------------------------------------------------------------------------------------------------
 
     def recover(self) -> list[EpisodeInfo]:
