@@ -17,6 +17,7 @@ from robot_rl.errors import (
 from robot_rl.interfaces import Clock, Robot, Task
 from robot_rl.runtime.action_targets import express, integrate
 from robot_rl.runtime.clock import StepGrid
+from robot_rl.runtime.confirmation import Confirm
 from robot_rl.runtime.frame_codec import compressed
 from robot_rl.runtime.reflex import Reflex
 from robot_rl.types import (
@@ -48,9 +49,9 @@ class RobotEnv:
 
     ``action`` is the policy's action, its parts named like those the robot takes; deltas are integrated here and only
     absolute targets are sent. ``reflex`` commands parts that the policy does not; ``name`` is the task's in the spec
-    where that is another than the task's own. Raises ConfigError for limits below a step, SpecMismatchError when the
-    robot takes no such part, or when task or reflex go by something that it does not measure (or only a simulator
-    knows, on hardware).
+    where that is another than the task's own; ``confirm`` is asked before every reset (None: resets are automatic).
+    Raises ConfigError for limits below a step, SpecMismatchError when the robot takes no such part, or when task or
+    reflex go by something that it does not measure (or only a simulator knows, on hardware).
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class RobotEnv:
         step_rate_hz: float | None = None,
         reflex: Reflex | None = None,
         name: str | None = None,
+        confirm: Confirm | None = None,
     ) -> None:
         if max_steps < 1 or (step_rate_hz is not None and step_rate_hz <= 0):
             raise ConfigError(f"max_steps={max_steps}, step_rate_hz={step_rate_hz}", limit="at least 1, above 0")
         self._robot, self._task, self._max_steps, self._reflex = robot, task, max_steps, reflex
+        self._confirm = confirm
         try:
             offered = robot.connect()
             _check_action(action, offered.action)
@@ -106,7 +109,10 @@ class RobotEnv:
     def reset(self, seed: int) -> Observation:
         """Bring the robot to the start of the episode of ``seed``. Raises ResetError; the robot is then stopped."""
         try:
-            observation = _checked(self._robot.reset(self._task.reset_request(seed)), None)
+            request = self._task.reset_request(seed)
+            if self._confirm is not None:
+                self._confirm(request)
+            observation = _checked(self._robot.reset(request), None)
         except BaseException:
             self._robot.stop()
             raise
