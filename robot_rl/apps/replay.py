@@ -46,7 +46,8 @@ def run(config: Any) -> None:
         viewer = viewer_of(env, config.show, path) if config.show else None
         listeners = [deviation] if viewer is None else [deviation, viewer.listener]
         try:
-            end = run_episode(start, _policy(episode, actions, env.spec), listeners, seed=seed)
+            policy = _policy(episode, actions, env.spec, config.play)
+            end = run_episode(start, policy, listeners, seed=seed)
         finally:
             if viewer is not None:
                 viewer.close()
@@ -55,11 +56,12 @@ def run(config: Any) -> None:
         print(viewer.hint())
 
 
-def _policy(episode: Any, actions: Any, spec: Any) -> Any:
-    """The actions in the plans they were recorded in, where that is known."""
+def _policy(episode: Any, actions: Any, spec: Any, play: str) -> Any:
+    """Commands in the plans they were recorded in, where that is known: the robot looks as far ahead as it did. What
+    was executed is one path, and is followed as one plan; row by row, each row would be late by the one before."""
     from robot_rl.runtime.replay import ReplayPolicy
 
-    if "decision/planned" not in episode.arrays:
+    if play == "executed" or "decision/planned" not in episode.arrays:
         return ReplayPolicy(actions, spec)
     return ReplayPolicy(actions, spec, episode.arrays["decision/step"], episode.arrays["decision/planned"].shape[1])
 

@@ -40,8 +40,8 @@ def test_a_recorded_episode_is_reproduced(root: Path, capsys: pytest.CaptureFixt
 
 
 def test_an_arm_in_mujoco_follows_its_recording(capsys: pytest.CaptureFixture[str]) -> None:
-    """Commands repeat the motion. What was executed is a path that was jerk limited already: limited once more it is
-    followed late, at reach's 0.35 m/s by some 20 ms."""
+    """Commands repeat the motion. What was executed is a path within the limits already: given as one plan it is
+    followed to what blending its rows anew changes."""
     main(["record", "task=reach", "teleop=scripted", "episodes=1"])
     found = {}
     for play in ([], ["play=executed"]):
@@ -49,7 +49,7 @@ def test_an_arm_in_mujoco_follows_its_recording(capsys: pytest.CaptureFixture[st
         assert main(["replay", "data=reach", *play]) == 0
         found[bool(play)] = deviations(capsys.readouterr().out)["arm0/tcp_pose"]
     assert found[False] < 1e-6
-    assert 0.0 < found[True] < 8e-3
+    assert 0.0 < found[True] < 1e-4
 
 
 def test_an_episode_without_a_seed_starts_from_its_first_observation(
