@@ -52,7 +52,7 @@ def dm_control_env(
     environment = _load(domain, task)
     try:
         simulator = DmControl(environment, f"dm_{domain}_{task}", success_reward, cameras or {}, image_size_px)
-    except BaseException:
+    except BaseException:  # whatever it was, an interrupt too: nothing stays open
         environment.close()
         raise
     return AdaptedEnv(simulator, max_steps, side_by_side)

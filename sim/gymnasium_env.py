@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,10 @@ def gymnasium_env(
         raise ConfigError(
             f"cannot make '{id}': {error}", remedy="Check env.id, env.options and what it needs"
         ) from error
+    if "mujoco" in sys.modules:  # the environment's physics, or that of another one
+        from sim.mujoco_library import log_warnings
+
+        log_warnings()
     for wrap in wrappers:
         made = wrap(made)
     limit = max_steps or registered.max_episode_steps
@@ -89,7 +94,7 @@ class Gymnasium:
                 cameras={name: camera(space, rate_hz) for name, space in images.items()},
                 arm_parts=(),
             )
-        except BaseException:
+        except BaseException:  # whatever it was, an interrupt too: nothing stays open
             env.close()
             raise
         if env.render_mode == "rgb_array":

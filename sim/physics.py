@@ -9,9 +9,7 @@ MuJoCo's C functions are called through their addresses in the library that the 
 from __future__ import annotations
 
 import ctypes
-import logging
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import mujoco
@@ -26,32 +24,14 @@ from controllers.joint_servo import JointServoArrays
 from controllers.servo import ServoArrays, servo_tick
 from robot_rl.errors import ConfigError
 from robot_rl.types import Array
+from sim.mujoco_library import library, log_warnings
 from sim.scene import TIMESTEP_S, SceneModel
 
-
-def _load_mujoco() -> ctypes.CDLL:
-    found = sorted(Path(mujoco.__file__).parent.glob("*mujoco.so*")) + sorted(
-        Path(mujoco.__file__).parent.glob("libmujoco*.dylib")
-    )
-    if not found:
-        raise ConfigError("the mujoco package holds no shared library", remedy="pip install 'robot-rl[sim]'")
-    return ctypes.CDLL(str(found[0]))
-
-
-_library = _load_mujoco()
-
-
-@ctypes.CFUNCTYPE(None, ctypes.c_char_p)
-def _log(message: bytes) -> None:
-    logging.getLogger("mujoco").warning(message.decode(errors="replace"))
-
-
-# MuJoCo's own way is to print its warnings and to append them to a file in the folder of the process.
-ctypes.c_void_p.in_dll(_library, "mju_user_warning").value = ctypes.cast(_log, ctypes.c_void_p).value
+log_warnings()
 
 
 def _address(name: str) -> int:
-    return ctypes.cast(getattr(_library, name), ctypes.c_void_p).value or 0
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
 
 
 class Simulator(NamedTuple):

@@ -23,6 +23,7 @@ from robot_rl.geometry import pose_multiply
 from robot_rl.types import ActionSpec, Array, Arrays, EnvSpec
 from sim.adapted_env import AdaptedEnv, Outcome, Seen
 from sim.model_cameras import ModelCameras
+from sim.mujoco_library import log_warnings
 from sim.robomimic_layout import LAYOUTS, RobomimicLayout
 from sim.robosuite_action import check_action, controller_action
 
@@ -65,7 +66,7 @@ def robosuite_env(
         simulator = Robosuite(
             env, name, arms, action, layout, ModelCameras(cameras or {}, image_size_px, [_COLLISION_GROUP])
         )
-    except BaseException:
+    except BaseException:  # whatever it was, an interrupt too: nothing stays open
         env.close()
         raise
     env.hard_reset = hard_reset  # not before the first reset, which draws the model from a seed
@@ -179,6 +180,7 @@ class Robosuite:
 
 
 def _made(name: str, robots: Sequence[str], arguments: Mapping[str, Any]) -> Any:
+    log_warnings()
     with quiet_robosuite():
         try:
             import robosuite

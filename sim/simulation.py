@@ -76,7 +76,7 @@ class Simulation:
         try:
             took = round(arrange(self.world, request) / TIMESTEP_S)
             self._disturber.start(self._outfit.disturbances.draw(request.seed, TIMESTEP_S))
-        except BaseException:
+        except BaseException:  # also an interrupt leaves a world without pushes of an episode that did not begin
             self._disturber.start([])
             self._sight.start(0, stamp_ns)
             raise

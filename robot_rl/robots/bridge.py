@@ -64,14 +64,14 @@ class BridgeRobot:
             try:
                 self._main = self._line(client)
                 self._stop = self._line(client)
-            except BaseException:
+            except BaseException:  # an interrupt too: no half a connection is left
                 self._hang_up()
                 raise
         try:
             reply = self._ask(Message("connect"))
             self._clock.synchronise(bool(reply.fields["stepped"]))
             return EnvSpec.from_json(reply.fields["spec"])
-        except BaseException:
+        except BaseException:  # what is not understood ends the connection as well
             self._hang_up()
             raise
 
@@ -117,7 +117,7 @@ class BridgeRobot:
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         try:
             connect(socket, self.address, self._keys, self._server)
-        except BaseException:
+        except BaseException:  # keys that cannot be read, an address that is none, an interrupt
             socket.close()
             raise
         return _Line(socket, self.address, client)

@@ -58,12 +58,12 @@ class RobotServer:
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)  # checked before a frame is allocated
         try:
             self._guard = listen(self._context, self._socket, address, keys)
-        except BaseException:
+        except BaseException:  # keys, address, interrupt: no socket stays
             self._context.destroy(linger=0)
             raise
         try:
             self._spec = robot.connect()
-        except BaseException:
+        except BaseException:  # drivers raise what they like
             self._hang_up()
             raise
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
@@ -190,7 +190,7 @@ class RobotServer:
         """Stop the robot; one that cannot even stop must not end the threads that others stop it by."""
         try:
             self.robot.stop()
-        except Exception:
+        except Exception:  # drivers raise what they like
             self.counts["stop_failed"] += 1
             _log.exception("the robot could not be stopped")
 

@@ -62,5 +62,5 @@ def _serve(queue: SimpleQueue[Any]) -> None:
 def _attempt(task: Callable[[int], Any], item: int) -> _Outcome:
     try:
         return item, task(item), None
-    except BaseException as error:
+    except BaseException as error:  # ``run`` raises it in the thread that asked
         return item, None, error

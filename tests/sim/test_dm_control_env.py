@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from dm_control import suite
@@ -114,7 +116,10 @@ def test_cameras_show_the_task_and_the_same_for_the_same_seed() -> None:
         again.close()
 
 
-def test_a_divergence_ends_the_step_with_an_error_and_a_reset_goes_on() -> None:
+def test_a_divergence_ends_the_step_with_an_error_and_a_reset_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     env = dm_control_env("cartpole", "swingup", max_steps=20)
     env.reset(0)
     env.simulator._environment.physics.data.qvel[:] = 1e30  # type: ignore[attr-defined]
@@ -122,6 +127,7 @@ def test_a_divergence_ends_the_step_with_an_error_and_a_reset_goes_on() -> None:
         env.step(env.hold())
     env.reset(0)
     assert not env.step(env.hold()).terminated
+    assert list(tmp_path.iterdir()) == []  # MuJoCo would write a file here
 
 
 @pytest.mark.parametrize(

@@ -288,13 +288,18 @@ def test_the_doors_observations_tell_of_hinge_and_handle_but_not_how_to_start_fr
     env.close()
 
 
-def test_a_divergence_ends_the_step_with_an_error_and_a_reset_goes_on(lift: AdaptedEnv) -> None:
+def test_a_divergence_ends_the_step_with_an_error_and_a_reset_goes_on(
+    lift: AdaptedEnv, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     lift.reset(0)
     inner(lift).sim.data.qvel[:] = 1e30
     with pytest.raises(SimulationDivergedError, match="robosuite_lift"), np.errstate(all="ignore"):
         lift.step(lift.hold())
     lift.reset(0)
     assert not lift.step(lift.hold()).terminated
+    assert "huge value in QVEL" in caplog.text
+    assert list(tmp_path.iterdir()) == []  # MuJoCo would write a file here
 
 
 # --- looks and mistakes -----------------------------------------------------------------------------------------------
