@@ -9,17 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robot_rl.types import Array, Arrays, ArraySpec
-from sim.experts.stride import (
-    BODY_POSE,
-    OPENING,
-    TCP_POSE,
-    TCP_TWIST,
-    Stride,
-    funnel,
-    motion,
-    position_of,
-    set_point,
-)
+from sim.experts.stride import FINGERS, MOTION, Stride, bodies, funnel, motion, opening_of, position_of, set_point
 
 
 @dataclass(frozen=True)
@@ -69,16 +59,11 @@ class LiftExpert:
     @property
     def observation(self) -> Mapping[str, ArraySpec]:
         """What it reads."""
-        return {
-            "arm0/tcp_pose": TCP_POSE,
-            "arm0/tcp_velocity": TCP_TWIST,
-            "arm0/gripper_opening": OPENING,
-            f"object/{self.cube}_pose": BODY_POSE,
-        }
+        return {**MOTION, **FINGERS, **bodies(self.cube)}
 
     def set_point(self, state: Arrays) -> dict[str, Array]:
         """Absolute targets {part: [k]} of the next step."""
-        cube, opening = position_of(state, f"object/{self.cube}_pose"), float(state["arm0/gripper_opening"][0])
+        cube, opening = position_of(state, f"object/{self.cube}_pose"), opening_of(state)
         tcp, velocity = motion(state)
         if not self.grasp.around(tcp - cube, opening):
             return set_point(self.stride.towards(self.grasp.approach(tcp, cube, opening), tcp, velocity), 1.0)

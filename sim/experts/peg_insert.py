@@ -16,16 +16,7 @@ from robot_rl.geometry import (
     rotvec_from_quat_xyzw,
 )
 from robot_rl.types import Array, Arrays, ArraySpec
-from sim.experts.stride import (
-    BODY_POSE,
-    TCP_POSE,
-    TCP_TWIST,
-    Stride,
-    funnel,
-    motion,
-    position_of,
-    set_point,
-)
+from sim.experts.stride import MOTION, Stride, bodies, funnel, motion, position_of, set_point
 
 _UP = np.array([0.0, 0.0, 1.0])
 
@@ -55,12 +46,7 @@ class PegInsertExpert:
     @property
     def observation(self) -> Mapping[str, ArraySpec]:
         """What it reads."""
-        return {
-            "arm0/tcp_pose": TCP_POSE,
-            "arm0/tcp_velocity": TCP_TWIST,
-            f"object/{self.peg}_pose": BODY_POSE,
-            f"object/{self.hole}_pose": BODY_POSE,
-        }
+        return {**MOTION, **bodies(self.peg, self.hole)}
 
     def set_point(self, state: Arrays) -> dict[str, Array]:
         """Absolute targets {part: [k]} of the next step."""

@@ -10,16 +10,7 @@ import numpy as np
 
 from robot_rl.types import Array, Arrays, ArraySpec
 from sim.experts.lift import CubeGrasp
-from sim.experts.stride import (
-    BODY_POSE,
-    OPENING,
-    TCP_POSE,
-    TCP_TWIST,
-    Stride,
-    motion,
-    position_of,
-    set_point,
-)
+from sim.experts.stride import FINGERS, MOTION, Stride, bodies, motion, opening_of, position_of, set_point
 
 
 @dataclass(frozen=True)
@@ -40,18 +31,12 @@ class PickPlaceExpert:
     @property
     def observation(self) -> Mapping[str, ArraySpec]:
         """What it reads."""
-        return {
-            "arm0/tcp_pose": TCP_POSE,
-            "arm0/tcp_velocity": TCP_TWIST,
-            "arm0/gripper_opening": OPENING,
-            f"object/{self.cube}_pose": BODY_POSE,
-            f"object/{self.bin}_pose": BODY_POSE,
-        }
+        return {**MOTION, **FINGERS, **bodies(self.cube, self.bin)}
 
     def set_point(self, state: Arrays) -> dict[str, Array]:
         """Absolute targets {part: [k]} of the next step."""
         cube, box = position_of(state, f"object/{self.cube}_pose"), position_of(state, f"object/{self.bin}_pose")
-        opening = float(state["arm0/gripper_opening"][0])
+        opening = opening_of(state)
         tcp, velocity = motion(state)
         if self._delivered(cube - box):
             goal, wanted = self._retreat(tcp, box, opening), 1.0

@@ -9,17 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robot_rl.types import Array, Arrays, ArraySpec
-from sim.experts.stride import (
-    BODY_POSE,
-    MARKER_POSITION,
-    TCP_POSE,
-    TCP_TWIST,
-    Stride,
-    funnel,
-    motion,
-    position_of,
-    set_point,
-)
+from sim.experts.stride import MOTION, Stride, bodies, funnel, markers, motion, position_of, set_point
 
 
 @dataclass(frozen=True)
@@ -47,12 +37,7 @@ class PushExpert:
     @property
     def observation(self) -> Mapping[str, ArraySpec]:
         """What it reads."""
-        return {
-            "arm0/tcp_pose": TCP_POSE,
-            "arm0/tcp_velocity": TCP_TWIST,
-            f"object/{self.puck}_pose": BODY_POSE,
-            f"object/{self.goal}_position": MARKER_POSITION,
-        }
+        return {**MOTION, **bodies(self.puck), **markers(self.goal)}
 
     def set_point(self, state: Arrays) -> dict[str, Array]:
         """Absolute targets {part: [k]} of the next step."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from robot_rl.types import Array, Arrays, ArraySpec
-from sim.experts.stride import MARKER_POSITION, TCP_POSE, TCP_TWIST, Stride, motion, position_of, set_point
+from sim.experts.stride import MOTION, Stride, markers, motion, position_of, set_point
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,7 @@ class ReachExpert:
     @property
     def observation(self) -> Mapping[str, ArraySpec]:
         """What it reads."""
-        return {
-            "arm0/tcp_pose": TCP_POSE,
-            "arm0/tcp_velocity": TCP_TWIST,
-            f"object/{self.target}_position": MARKER_POSITION,
-        }
+        return {**MOTION, **markers(self.target)}
 
     def set_point(self, state: Arrays) -> dict[str, Array]:
         """Absolute targets {part: [k]} of the next step."""

@@ -9,11 +9,14 @@ import numpy as np
 
 from robot_rl.types import Array, Arrays, ArraySpec
 
-TCP_POSE = ArraySpec((7,), unit="m, quat_xyzw", frame="base")
-TCP_TWIST = ArraySpec((6,), unit="m/s, rad/s", frame="base")
-OPENING = ArraySpec((1,), unit="opening")
 BODY_POSE = ArraySpec((7,), unit="m, quat_xyzw", frame="base", privileged=True)
 MARKER_POSITION = ArraySpec((3,), unit="m", frame="base", privileged=True)
+# What every expert reads of the arm, and those that grasp.
+MOTION = {
+    "arm0/tcp_pose": ArraySpec((7,), unit="m, quat_xyzw", frame="base"),
+    "arm0/tcp_velocity": ArraySpec((6,), unit="m/s, rad/s", frame="base"),
+}
+FINGERS = {"arm0/gripper_opening": ArraySpec((1,), unit="opening")}
 TOOL_DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 
 
@@ -37,9 +40,24 @@ class Stride:
         return position + bounded(wanted, along + self.max_acceleration_m_s2 * period_s) * period_s
 
 
+def bodies(*names: str) -> dict[str, ArraySpec]:
+    """What is observed of objects: their poses."""
+    return {f"object/{name}_pose": BODY_POSE for name in names}
+
+
+def markers(*names: str) -> dict[str, ArraySpec]:
+    """What is observed of markers: their positions."""
+    return {f"object/{name}_position": MARKER_POSITION for name in names}
+
+
 def motion(state: Arrays) -> tuple[Array, Array]:
     """Position and velocity [3] of the TCP."""
     return np.asarray(state["arm0/tcp_pose"][:3], np.float64), np.asarray(state["arm0/tcp_velocity"][:3], np.float64)
+
+
+def opening_of(state: Arrays) -> float:
+    """How far the fingers are open, 0 to 1."""
+    return float(state["arm0/gripper_opening"][0])
 
 
 def position_of(state: Arrays, name: str) -> Array:
