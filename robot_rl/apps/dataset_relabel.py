@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import progress
 from robot_rl.apps.folders import run_folder
+from robot_rl.apps.judging import load_judge
 from robot_rl.errors import ConfigError, StoreError
 
 
@@ -27,16 +27,10 @@ def relabel(store: Any, config: Any) -> None:
     if not config.classifier:
         remedy = "Give the run of robot-rl train algorithm=success_classifier"
         raise ConfigError("dataset relabel needs classifier=", remedy=remedy)
-    judge, version = success_classifier.load_classifier(classifier_folder(config), store.spec, accept=["all"])
+    judge, version = load_judge(config, store.spec)
     with progress(f"relabel {store.root.name}", len(store.infos())) as advance:
         done = success_classifier.relabel(store, judge, f"classifier {version:07x}", lambda: advance(""))
     print(
         f"{done.revoked} successes revoked, {done.granted} granted, {done.moved} moved to another step, "
         f"{done.failed} not judged before and failed, {done.unchanged} as they were"
     )
-
-
-def classifier_folder(config: Any) -> Path:
-    """The checkpoint that ``config.classifier`` means: a run below ``config.root``/runs, or a path."""
-    run = Path(config.root) / "runs" / config.classifier
-    return run if run.exists() else Path(config.classifier)

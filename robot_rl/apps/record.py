@@ -7,6 +7,7 @@ from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_teleop, progress
 from robot_rl.apps.folders import dataset_folder
+from robot_rl.apps.judging import judged, score_extras, scored, verdicts
 from robot_rl.errors import RobotRlError
 
 
@@ -21,6 +22,7 @@ class Config:
     keep_failures: bool
     attempts: int | None
     operator: str
+    classifier: str | None
 
 
 def run(config: Any) -> None:
@@ -29,20 +31,25 @@ def run(config: Any) -> None:
     from robot_rl.runtime.recorder import EpisodeRecorder
 
     at_least(config, episodes=1, attempts=1, first_seed=0)
-    env = make_env(given_env(config, "record"))
+    env = judged(config, make_env(given_env(config, "record")))
     with closing(env):
         policy = make_teleop(config, env.spec)
         name = config.name or env.spec.task
         folder = dataset_folder(config.root, name)
         store = EpisodeStore.open_or_create(folder, spec=env.spec, name=name)
         recorder = EpisodeRecorder(
-            store, _metadata(config, env.spec.task), extras=policy.spec.record, keep_failures=config.keep_failures
+            store,
+            _metadata(config, env.spec.task),
+            extras={**policy.spec.record, **score_extras(env)},
+            keep_failures=config.keep_failures,
         )
-        kept, tried = _record(config, env, policy, recorder, store)
+        listener = scored(recorder, env)
+        kept, tried = _record(config, env, policy, recorder, listener, store)
     print(f"{kept} episodes recorded in {tried} attempts; {folder} holds {len(store.ids())}")
+    print(verdicts(listener), end="")
 
 
-def _record(config: Any, env: Any, policy: Any, recorder: Any, store: Any) -> tuple[int, int]:
+def _record(config: Any, env: Any, policy: Any, recorder: Any, listener: Any, store: Any) -> tuple[int, int]:
     """Run seed after seed; returns (kept, tried)."""
     from robot_rl.runtime.rollout import run_episode
     from robot_rl.types import Phase
@@ -60,7 +67,7 @@ def _record(config: Any, env: Any, policy: Any, recorder: Any, store: Any) -> tu
                     limit=f"attempts={attempts}",
                     remedy="Allow more attempts, keep_failures=true, or look at the task with robot-rl view",
                 )
-            end = run_episode(env, policy, [recorder], seed=seed, source=Phase.SCRIPTED)
+            end = run_episode(env, policy, [listener], seed=seed, source=Phase.SCRIPTED)
             if end.reason.startswith("fault"):
                 print(f"seed {seed}: {end.reason}")
             seed, tried = seed + 1, tried + 1
