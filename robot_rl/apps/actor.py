@@ -63,6 +63,7 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
             transport.flush(timeout_s=FLUSH_S / 5)  # what stays is shipped next time
             raise
         delivered = transport.flush(timeout_s=FLUSH_S)
+        service.tidy()
     print(f"{service.episodes} episodes{'' if delivered else ', not all delivered: they are shipped next time'}")
 
 

@@ -131,15 +131,31 @@ def verify(config: Any) -> None:
 
 
 def repair(config: Any) -> None:
-    """Finish what a crash interrupted: journals become episodes, temporary files go, the index is made anew."""
-    store = _open(config, recover=False)
+    """Finish what a crash interrupted: journals become episodes, temporary files go, the index is made anew.
+
+    That goes for journals of actors, too, whose learner is no more. Raises StoreError while there is a learner.
+    """
+    from robot_rl.transport.inbox import Inbox
+
+    store = _dataset_or_session(config, recover=False)
     done = store.repair()
-    print("\n".join(f"recovered episode {item.id}, {item.length} steps" for item in done) or "nothing to recover")
+    told = [f"recovered episode {item.id}, {item.length} steps" for item in done]
+    if any((store.root / "journal").glob("*.remote")):
+        inbox = Inbox(store)
+        try:
+            told += inbox.commit_orphans()
+        finally:
+            inbox.close()
+    print("\n".join(told) or "nothing to recover")
     print(f"{len(store.ids())} episodes in {store.root}")
 
 
 def _relabel(config: Any) -> None:
-    dataset_relabel.relabel(dataset_relabel.session_store(config) if config.session else _open(config), config)
+    dataset_relabel.relabel(_dataset_or_session(config), config)
+
+
+def _dataset_or_session(config: Any, *, recover: bool = True) -> Any:
+    return dataset_relabel.session_store(config) if config.session else _open(config, recover=recover)
 
 
 SUBCOMMANDS: dict[str, Callable[[Any], None]] = {

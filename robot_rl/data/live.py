@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.data.episode import Episode
-from robot_rl.data.journal import scan_records
+from robot_rl.data.record_tail import RecordTail
 from robot_rl.data.recording import Recording, growing_episode, take_record
 from robot_rl.data.row_layout import RowLayout
 from robot_rl.errors import RobotRlError, StoreError
@@ -36,11 +36,10 @@ class JournalTail:
     """One growing journal, read from where the last reading stopped. Raises SchemaVersionError for a newer one."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.records = RecordTail(path)
         self.recording: Recording | None = None
         self._layout: RowLayout | None = None
         self._spec: EnvSpec | None = None
-        self._offset = self._sequence = 0
 
     @property
     def rows(self) -> int:
@@ -49,23 +48,16 @@ class JournalTail:
 
     def advance(self) -> bool:
         """Take in what was appended; whether there was a whole record. A file that is gone has nothing more to say."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                content = memoryview(file.read())
-        except FileNotFoundError:
-            return False
-        begun = self._offset
-        for record, end in scan_records(content, self._sequence):
+        records = self.records.advance()
+        for record in records:
             self.recording = take_record(self.recording, record)
-            self._sequence, self._offset = record.sequence + 1, begun + end
-        return self._offset > begun
+        return bool(records)
 
     def episode(self) -> Episode:
         """What there is, as an episode whose last row is the newest observation. Raises StoreError before a row."""
         recording = self.recording
         if recording is None or not recording.rows:
-            raise StoreError(f"{self.path.name} holds no row yet")
+            raise StoreError(f"{self.records.path.name} holds no row yet")
         if self._layout is None or self._spec is None:
             begin = recording.begin
             self._spec = EnvSpec.from_json(begin["spec"])
@@ -98,16 +90,16 @@ class LiveEpisodes:
             kept = {id: self._tails.get(id) or JournalTail(path) for id, path in found.items()}
             self._tails, self.revision = kept, self.revision + 1
         for id, tail in self._tails.items():
-            tail.path = found[id]  # the store may rename an arriving journal when it has ended
+            tail.records.path = found[id]  # the store may rename an arriving journal when it has ended
             self._advance(tail)
 
     def _advance(self, tail: JournalTail) -> None:
-        if tail.path in self._bad:
+        if tail.records.path in self._bad:
             return
         try:
             tail.advance()
         except RobotRlError:  # of a newer software; opening the store tells of it
-            self._bad.add(tail.path)
+            self._bad.add(tail.records.path)
 
     def infos(self, where: Callable[[Any], bool] | None = None) -> list[LiveInfo]:
         """Summaries of the running episodes that hold a transition, in order of id."""

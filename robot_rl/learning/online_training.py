@@ -159,9 +159,9 @@ class OnlineTraining:
     def _take_in(self) -> None:
         arrived = self.transport.arrivals()
         self.reports += arrived.reports
-        if arrived.edited:
+        if arrived.edited or arrived.committed:  # a whole episode may have come since the last look
             self.replay.refresh()
-        elif arrived.steps or arrived.committed:
+        elif arrived.steps:
             self.replay.follow()
 
     def _update(self) -> None:
@@ -208,6 +208,7 @@ class OnlineTraining:
         age = time.monotonic() - self._published.get(acting, next(iter(self._published.values())))
         return {
             "head": float(online.head),
+            "human_share": online.human_steps / max(online.steps, 1),
             "updates": float(self.ratio.updates),
             "update_ratio": self.ratio.ratio(self.steps),
             "staleness_updates": float(self.ratio.updates - acting),

@@ -86,6 +86,12 @@ class ActorService:
             except RobotError as error:
                 self._recover(error)
 
+    def tidy(self) -> None:
+        """Remove the episodes that the learner has, unless they are to be kept."""
+        delivered = self._transport.delivered()
+        if not self._keep_local:
+            self._store.drop(delivered)
+
     # --- what the learner says ----------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
@@ -114,8 +120,7 @@ class ActorService:
         end = self.actor.run_episode()
         self.episodes += 1
         self._on_episode(end)
-        if not self._keep_local:
-            self._store.drop(self._transport.delivered())
+        self.tidy()
         if end.reason.startswith("fault"):
             self._recover(RobotError(f"the episode ended by a {end.reason}"))
         else:

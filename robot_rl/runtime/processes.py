@@ -130,7 +130,7 @@ class Processes:
         child = self._children[name]
         code = child.process.poll()  # before the pipes are read, so that its last words are
         for descriptor, what in child.streams.items():
-            for line in _lines(descriptor, child.partial, ended=code is not None):
+            for line in self._lines(descriptor, child):
                 if what == "line":
                     yield Told(name, line=line)
                 else:
@@ -140,30 +140,26 @@ class Processes:
             self._forget(name)
             yield Told(name, code=code, figures={} if child.ready else None)
 
+    def _lines(self, descriptor: int, child: _Child) -> list[str]:
+        """Whole lines that can be read now; the rest waits in ``partial`` until the pipe ends."""
+        content = child.partial.pop(descriptor, b"")
+        try:
+            while more := os.read(descriptor, 65536):
+                content += more
+        except BlockingIOError:
+            content, _, child.partial[descriptor] = content.rpartition(b"\n")
+        else:
+            if descriptor in self._selector.get_map():  # an end stays readable, and would wake us for ever
+                self._selector.unregister(descriptor)
+        return content.decode(errors="replace").splitlines()
+
     def _forget(self, name: str) -> None:
         child = self._children.pop(name)
-        for descriptor in (*child.streams, child.pidfd):
+        for descriptor in self._selector.get_map().keys() & {*child.streams, child.pidfd}:
             self._selector.unregister(descriptor)
         for descriptor in (child.leash, child.pidfd, *(d for d, what in child.streams.items() if what == "figures")):
             os.close(descriptor)
         child.process.communicate()
-
-
-def _lines(descriptor: int, partial: dict[int, bytes], *, ended: bool) -> Iterator[str]:
-    """Whole lines that can be read now; the rest stays in ``partial`` until the child has ``ended``."""
-    content = partial.pop(descriptor, b"")
-    try:
-        while more := os.read(descriptor, 65536):
-            content += more
-    except BlockingIOError:
-        pass
-    *lines, rest = content.split(b"\n")
-    if rest and ended:
-        lines.append(rest)
-    elif rest:
-        partial[descriptor] = rest
-    for line in lines:
-        yield line.decode(errors="replace")
 
 
 def cause(code: int) -> str:

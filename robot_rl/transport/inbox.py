@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from robot_rl.data.episode_file import check_version
@@ -63,6 +64,23 @@ class Inbox:
             except (RobotRlError, OSError) as error:
                 self.problem = str(error)
         self.arrivals()
+
+    def commit_orphans(self) -> list[str]:
+        """Commit what has arrived of every episode, for actors that will not come back; says what became of each.
+
+        What such an actor still has of them beyond that is not taken any more, should it come back.
+        """
+        told = []
+        for path in sorted(self._folder.glob("*.remote")):
+            held = self._hold(path.stem)
+            rows, ended, info = held.rows, held.ended, self._store.commit_remote(path)
+            self._forget(path.stem, held)
+            if info is not None:
+                cut = "" if ended else ", cut where the actor's rows stop"
+                told.append(f"recovered episode {info.id} of an actor, {info.length} steps{cut}")
+            else:
+                told.append(f"episode {path.stem} of an actor is {_not_committed(path, rows)}")
+        return told
 
     def close(self) -> None:
         """Let go of the files; what has not ended goes on with the next learner."""
@@ -273,3 +291,9 @@ class Inbox:
         self.problem = str(error)
         for key in [key for key in due if key[1] == message.fields.get("episode")]:
             del due[key]
+
+
+def _not_committed(journal: Path, rows: int) -> str:
+    if journal.with_suffix(".damaged").exists():
+        return f"no valid episode: its journal is set aside as {journal.stem}.damaged"
+    return "there already" if rows else "empty and was removed"

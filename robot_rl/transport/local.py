@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from robot_rl.data.journal import scan_records
+from robot_rl.data.record_tail import RecordTail
 from robot_rl.errors import ConfigError
 from robot_rl.interfaces import Arrivals, PeerStatus, Report, Signal, Weights
 from robot_rl.transport.notes import check_edits
@@ -148,23 +148,14 @@ class _RowCount:
     """How many rows a growing journal holds."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset, self._sequence, self._rows = 0, 0, 0
+        self._records = RecordTail(path)
+        self._rows = 0
 
     def there(self) -> bool:
         """Whether the journal is still there."""
-        return self._path.exists()
+        return self._records.path.exists()
 
     def advance(self) -> int:
         """Rows so far."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = memoryview(file.read())
-        except FileNotFoundError:
-            return self._rows
-        begun = self._offset
-        for record, end in scan_records(content, self._sequence):
-            self._sequence, self._offset = record.sequence + 1, begun + end
-            self._rows += record.header.get("kind") == "row"
+        self._rows += sum(record.header.get("kind") == "row" for record in self._records.advance())
         return self._rows

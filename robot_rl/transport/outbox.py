@@ -4,67 +4,25 @@ The store keeps a second name of every journal in ``outbox/`` from its first byt
 here, and a kill, until the learner has the episode. Ranges of whole records go out in order of recording, at most
 ``window_bytes`` ahead of what the learner holds durably. Where it continues after a restart of either end the learner
 says, so nothing has to be remembered here.
-
-    ASK ──where──► the learner's offset ──► SHIP ──part, part, ...──► all sent ──finish | discard──► committed: gone
-     ▲                                       │
-     └───────── no progress, or another learner ─────────┘
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
-from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from robot_rl.data.file_lock import lock_orphan
 from robot_rl.data.journal import scan_records
 from robot_rl.errors import StoreError
 from robot_rl.transport.messages import MAX_PART_BYTES, Message
-from robot_rl.transport.notes import RESEND_S, Notes
+from robot_rl.transport.notes import Notes
+from robot_rl.transport.shipment import Phase, Shipment
 from robot_rl.transport.sole_user import lock_alone
 
-PART_BYTES = 256 * 1024
-PART_RECORDS = 64  # looked through in one go: half a millisecond in which the control thread may have to wait
 WINDOW_BYTES = 8 * 2**20
-SHIP_PERIOD_S = 0.05  # rows of this long travel together
 IDLE_S = 0.25  # a journal that has not grown for so long may have ended without saying so
 ACTIVE = 8  # journals that are open at a time, the oldest first
-
-
-class _Phase(Enum):
-    ASK = "ask"
-    SHIP = "ship"
-
-
-@dataclass
-class _Shipment:
-    """One journal on its way. Offsets are bytes."""
-
-    id: str
-    path: Path
-    descriptor: int
-    phase: _Phase = _Phase.ASK
-    attempt: int = 0
-    sent: int = 0
-    records: int = 0  # up to ``sent``
-    durable: int = 0  # what the learner holds
-    ended: bool = False  # the last record sent is the end
-    more: bool = False  # the last part left some behind
-    torn_size: int = -1  # at this size of the file no whole record follows
-    final: str = ""  # what to tell when all is durable: finish or discard
-    asked_s: float = -math.inf
-    sent_s: float = -math.inf
-    grown_s: float = 0.0  # when there last was something new
-    progress_s: float = 0.0  # when the learner last took something
-    seen: deque[tuple[int, float]] = field(default_factory=deque)  # size of the file and when it was first that
 
 
 class Outbox:
@@ -84,7 +42,7 @@ class Outbox:
             "One actor per store: give this one a folder of its own",
         )
         self._waiting: dict[str, Path] = {}  # not yet open
-        self._active: dict[str, _Shipment] = {}
+        self._active: dict[str, Shipment] = {}
         self.delivered: deque[str] = deque()  # episodes of which the learner has a file
         self.look()
 
@@ -127,7 +85,7 @@ class Outbox:
     def ask_again(self) -> None:
         """Whatever the learner was sent may be lost: ask for every journal where to continue."""
         for shipment in self._active.values():
-            _ask(shipment)
+            shipment.ask()
         self.notes.ask_again()
 
     # --- what to send -----------------------------------------------------------------------------------------------
@@ -152,18 +110,12 @@ class Outbox:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 continue
-            self._active[id] = _Shipment(id, path, descriptor, grown_s=now_s, progress_s=now_s)
+            self._active[id] = Shipment(id, path, descriptor, grown_s=now_s, progress_s=now_s)
 
-    def _next_of(self, shipment: _Shipment, now_s: float) -> Message | None:
-        size = os.fstat(shipment.descriptor).st_size
-        if size > (shipment.seen[-1][0] if shipment.seen else shipment.durable):
-            shipment.seen.append((size, now_s))
-            shipment.grown_s = now_s
-        overdue = shipment.sent > shipment.durable and now_s - shipment.progress_s > RESEND_S
-        if overdue and shipment.phase is _Phase.SHIP:
-            _ask(shipment)
-        if shipment.phase is _Phase.ASK:
-            return self._due(shipment, now_s, Message("where", _about(shipment)))
+    def _next_of(self, shipment: Shipment, now_s: float) -> Message | None:
+        size = shipment.look(now_s)
+        if shipment.phase is Phase.ASK:
+            return shipment.due(now_s, shipment.about("where"))
         if not shipment.final:
             return self._next_part(shipment, size, now_s)
         if shipment.sent == 0:
@@ -171,59 +123,31 @@ class Outbox:
             return None
         if shipment.durable < shipment.sent and shipment.final == "finish":
             return None
-        return self._due(shipment, now_s, Message(shipment.final, _about(shipment) | {"offset": shipment.sent}))
+        return shipment.due(now_s, shipment.about(shipment.final, offset=shipment.sent))
 
-    def _due(self, shipment: _Shipment, now_s: float, message: Message) -> Message | None:
-        """``message``, unless it was sent lately."""
-        if now_s - shipment.asked_s < RESEND_S:
-            return None
-        shipment.asked_s = now_s
-        return message
-
-    def _next_part(self, shipment: _Shipment, size: int, now_s: float) -> Message | None:
+    def _next_part(self, shipment: Shipment, size: int, now_s: float) -> Message | None:
         in_flight = sum(s.sent - s.durable for s in self._active.values())
-        lately = now_s - shipment.sent_s < SHIP_PERIOD_S
-        if in_flight >= self.window_bytes or (lately and not (shipment.more or shipment.ended)):
+        if in_flight >= self.window_bytes or shipment.resting(now_s):
             return None
-        data = self._whole_records(shipment, size) if size not in (shipment.sent, shipment.torn_size) else b""
-        if not data:
-            shipment.torn_size = size
+        part = shipment.part(size, now_s)
+        if part is None:
             self._settle(shipment, size, now_s)
-            return None
-        fields = _about(shipment) | {"offset": shipment.sent - len(data)}
-        if shipment.sent - len(data) == shipment.durable:
-            shipment.progress_s = now_s  # nothing was awaited until now
-        shipment.sent_s, shipment.more = now_s, shipment.sent < size
-        return Message("part", fields, {"data": np.frombuffer(data, np.uint8)})
+        return part
 
-    def _whole_records(self, shipment: _Shipment, size: int) -> bytes | memoryview:
-        """Bytes of the next whole records, at least one where there is one, of PART_BYTES if they are small."""
-        for limit in (PART_BYTES, MAX_PART_BYTES):
-            content = memoryview(os.pread(shipment.descriptor, limit, shipment.sent))
-            whole, records = 0, 0
-            for record, end in islice(scan_records(content, shipment.records), PART_RECORDS):
-                whole, records = end, records + 1
-                shipment.ended = record.header.get("kind") == "end"
-            if whole or shipment.sent + limit >= size:
-                shipment.sent += whole
-                shipment.records += records
-                return content[:whole]
-        return b""
-
-    def _settle(self, shipment: _Shipment, size: int, now_s: float) -> None:
+    def _settle(self, shipment: Shipment, size: int, now_s: float) -> None:
         """There is no further whole record: find out whether there ever will be one."""
         if shipment.ended:
-            shipment.final, shipment.asked_s = "finish", -math.inf
+            shipment.conclude("finish")
         elif now_s - shipment.grown_s > IDLE_S:
             shipment.grown_s = now_s
             fate = self._fate(shipment)
-            if not fate or os.fstat(shipment.descriptor).st_size != size:
+            if not fate or shipment.size != size:
                 return
-            shipment.final, shipment.asked_s = fate, -math.inf
+            shipment.conclude(fate)
             if size - shipment.sent > MAX_PART_BYTES and fate == "finish":
                 self._problem = f"episode {shipment.id}: damaged, or a step of over {MAX_PART_BYTES} bytes: cut there"
 
-    def _fate(self, shipment: _Shipment) -> str:
+    def _fate(self, shipment: Shipment) -> str:
         """What became of the episode here: finish, discard, or nothing yet."""
         journal = self.root / "journal" / f"{shipment.id}.journal"
         if journal.exists():
@@ -248,52 +172,28 @@ class Outbox:
         elif message.kind == "refused":
             self._park(shipment, str(fields["reason"]))
         elif message.kind == "durable" and fields["attempt"] == shipment.attempt:
-            self._holds(shipment, fields, now_s)
+            shipment.holds(fields, now_s)
 
-    def _committed(self, shipment: _Shipment, asked: str) -> None:
+    def _committed(self, shipment: Shipment, asked: str) -> None:
         """The learner has it as a file: done, unless it was killed in the middle of discarding it."""
         if asked != "discard" and not shipment.ended and self._fate(shipment) == "discard":
-            shipment.phase, shipment.final, shipment.asked_s = _Phase.SHIP, "discard", -math.inf
+            shipment.conclude("discard")
         else:
             self._drop(shipment)
             self.delivered.append(shipment.id)
 
-    def _holds(self, shipment: _Shipment, fields: Mapping[str, Any], now_s: float) -> None:
-        offset, reset = int(fields["offset"]), bool(fields["reset"])
-        if offset > shipment.durable or reset:
-            shipment.progress_s = now_s
-        shipment.durable = offset
-        if reset:
-            shipment.attempt += shipment.phase is _Phase.SHIP  # what was sent before is answered no more
-            shipment.phase, shipment.final, shipment.torn_size = _Phase.SHIP, "", -1
-            shipment.sent, shipment.records, shipment.ended = offset, int(fields["records"]), bool(fields["ended"])
-        while shipment.seen and shipment.seen[0][0] <= offset:
-            shipment.seen.popleft()
-        if shipment.final and shipment.durable == shipment.sent:
-            shipment.asked_s = -math.inf
-
-    def _drop(self, shipment: _Shipment) -> None:
+    def _drop(self, shipment: Shipment) -> None:
         del self._active[shipment.id]
         os.close(shipment.descriptor)
         shipment.path.unlink(missing_ok=True)
 
-    def _park(self, shipment: _Shipment, reason: str) -> None:
+    def _park(self, shipment: Shipment, reason: str) -> None:
         """Keep the journal, but ship it no more: it must not stand before the others."""
         self._problem = f"episode {shipment.id}: {reason}"
         del self._active[shipment.id]
         os.close(shipment.descriptor)
         if shipment.path.exists():
             shipment.path.rename(shipment.path.with_suffix(".refused"))
-
-
-def _about(shipment: _Shipment) -> dict[str, Any]:
-    return {"episode": shipment.id, "attempt": shipment.attempt}
-
-
-def _ask(shipment: _Shipment) -> None:
-    shipment.phase, shipment.final = _Phase.ASK, ""
-    shipment.attempt += 1
-    shipment.asked_s = -math.inf
 
 
 def _has_end(journal: Path) -> bool:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from robot_rl.apps.main import main
 from robot_rl.data.store import EpisodeStore
 from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, load_training_state, read_manifest
 from robot_rl.learning.training_run import read_rows
+from tests.processes.robot_rl_processes import running, wait_for
 
 ARM = ["task=lift", "robot=fake", "robot.objects=[cube]", "env.max_steps=20"]
 SESSION = [
@@ -81,25 +78,19 @@ def test_two_sessions_of_a_seed_are_equal_bit_for_bit(root: Path) -> None:
 def test_a_killed_session_goes_on_to_the_same_numbers(root: Path) -> None:
     run = root / "runs" / "killed"
     words = [*SESSION, f"root={root}", "name=killed"]
-    command = [str(Path(sys.executable).with_name("robot-rl")), *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    kill_after(process, run / "checkpoints" / "latest", run / "store" / "journal")
+    checkpoint, journals = run / "checkpoints" / "latest", run / "store" / "journal"
+    with running(*words, said=root / "said.txt") as process:
+        wait_for(
+            lambda: checkpoint.exists() and any(path.stat().st_size > 4000 for path in journals.glob("*.journal")),
+            process,
+        )
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     recorded = len(list((run / "store" / "episodes").iterdir()))
     assert recorded > 0
     assert read_manifest(find_checkpoint(run))["step"] < 100
     assert main([*words, "resume=true"]) == 0
     assert_equal_runs(root / "runs" / "whole", run)
-
-
-def kill_after(process: subprocess.Popen[bytes], checkpoint: Path, journals: Path) -> None:
-    """SIGKILL once there is a checkpoint and an episode runs."""
-    until = time.monotonic() + 120
-    while not (checkpoint.exists() and any(path.stat().st_size > 4000 for path in journals.glob("*.journal"))):
-        assert process.poll() is None, "the session ended before it could be killed"
-        assert time.monotonic() < until
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
 
 
 def test_a_session_resumed_without_a_checkpoint_begins_anew(root: Path) -> None:

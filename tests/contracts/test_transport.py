@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ import pytest
 
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError
-from robot_rl.interfaces import ActorTransport, Arrivals, LearnerTransport
+from robot_rl.interfaces import ActorTransport, Arrivals, LearnerTransport, Report
 from robot_rl.transport.actor import ZmqActor
 from robot_rl.transport.learner import ZmqLearner
 from robot_rl.transport.local import LocalTransport
@@ -40,13 +41,12 @@ class Ends:
         until = time.monotonic() + 30.0
         while not (found := condition()):
             assert time.monotonic() < until, "the condition never came true"
-            time.sleep(0.002)
+            self.actor.wait(0.02)  # shorter where there is news
         return found
 
     def collect(self) -> Arrivals:
         """All arrivals so far."""
-        new, old = self.learner.arrivals(), self.arrived
-        self.arrived = Arrivals(old.steps + new.steps, old.committed + new.committed, old.edited + new.edited)
+        self.arrived += self.learner.arrivals()
         return self.arrived
 
     def arrives(self, **wanted: Any) -> None:
@@ -167,6 +167,42 @@ def test_signals_come_once_in_order_to_whom_they_are_meant_for(ends: Ends) -> No
     ends.learner.signal("stop", {})
     ends.until(lambda: heard.extend(ends.actor.signals()) or len(heard) == 3)
     assert len({signal.id for signal in heard}) == 3
+
+
+def test_reports_arrive_in_order(ends: Ends) -> None:
+    for number in range(3):
+        ends.actor.report("score", {"seed": number})
+    ends.arrives(reports=tuple(Report("score", {"seed": number}) for number in range(3)))
+
+
+def test_what_waits_is_woken_by_the_other_end(ends: Ends) -> None:
+    """Each waits for longer than a test may take."""
+    waited = threading.Event()
+
+    def wait() -> None:
+        while not ends.actor.signals():
+            ends.actor.wait(1000.0)
+        waited.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    ends.learner.signal("stop")
+    assert waited.wait(60.0)
+    ends.actor.report("score", {})
+    while not ends.learner.arrivals().reports:
+        ends.learner.wait(1000.0)
+
+
+def test_only_what_the_learner_has_in_a_file_of_its_own_is_delivered(ends: Ends) -> None:
+    id = record(ends.recorded, 0, steps=3)
+    ends.arrives(committed=(id,))
+    if isinstance(ends.actor, LocalTransport):
+        assert ends.actor.delivered() == []  # there is one copy
+    else:
+        assert ends.until(ends.actor.delivered) == [id]
+        ends.recorded.drop([id])
+        assert EpisodeStore.open(ends.recorded.root).ids() == []
+        assert EpisodeStore.open(ends.root, recover=False).ids() == [id]
+    assert ends.actor.delivered() == []
 
 
 def test_both_ends_know_of_each_other(ends: Ends) -> None:

@@ -18,7 +18,8 @@ LEARNING = [
     "demos=lift", "batch=16", "start=40", "update_ratio=1", "lowest_ratio=1", "policy.hidden=[16]",
     "algorithm.critic.hidden=[16]",
 ]  # fmt: skip
-LOOK_S = 0.01  # between two looks at files and processes that can wake nobody
+LOOK_S = 0.001  # between two looks at files and processes that can wake nobody
+WAIT_S = 600.0  # at most: on a machine with nothing else to do it takes seconds
 _never = threading.Event()
 
 
@@ -45,7 +46,7 @@ def running(*words: str, said: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def wait_for(condition: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:
     """Until the condition holds, which it must before any of the processes ends."""
-    until = time.monotonic() + 200
+    until = time.monotonic() + WAIT_S
     while not condition():
         assert all(process.poll() is None for process in processes), "a process has ended"
         assert time.monotonic() < until

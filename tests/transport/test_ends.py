@@ -26,12 +26,12 @@ from tests.data.recorded_rows import make_row, make_spec
 SPEC = make_spec()
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    """What ``condition`` returns once it is true."""
+def until(link: ZmqActor | ZmqLearner, condition: Callable[[], Any]) -> Any:
+    """What ``condition`` returns once it is true; looked at whenever ``link`` has news, and now and then."""
     end = time.monotonic() + 30.0
     while not (found := condition()):
         assert time.monotonic() < end, "the condition never came true"
-        time.sleep(0.002)
+        link.wait(0.05)
     return found
 
 
@@ -57,12 +57,12 @@ def test_what_was_recorded_without_a_learner_arrives_when_there_is_one(
         address = learner.address
     with ZmqActor(recorded.root, address) as actor:
         ids = [record(recorded, ordinal) for ordinal in range(12)]  # more than are open at a time
-        until(lambda: actor.status().lag_bytes > 0)
+        until(actor, lambda: actor.status().lag_bytes > 0)
         assert actor.status().age_s == math.inf
         assert not actor.flush(0.02)
         with ZmqLearner(EpisodeStore.open(session.root), address) as learner:
             assert actor.flush(30.0)
-            assert until(lambda: actor.status().age_s < 5.0)
+            assert until(actor, lambda: actor.status().age_s < 5.0)
             assert learner.arrivals().committed == tuple(ids)
     assert list((recorded.root / "outbox").glob("*.journal")) == []
 
@@ -119,21 +119,21 @@ def test_late_actors_hear_what_was_said_to_stay_said(stores: tuple[EpisodeStore,
     EpisodeStore.create(tmp_path / "late", spec=SPEC)
     with ZmqLearner(stores[1], "tcp://127.0.0.1:0") as learner:
         with ZmqActor(stores[0].root, learner.address, name="early") as early:
-            until(learner.actors)
+            until(early, learner.actors)
             learner.signal("stop", {})
             learner.signal("pause_at_reset", {"paused": True}, keep=True)
             learner.signal("pause_at_reset", {"paused": False}, keep=True)
             heard: list[Any] = []
-            until(lambda: heard.extend(early.signals()) or len(heard) == 3)
+            until(early, lambda: heard.extend(early.signals()) or len(heard) == 3)
             with ZmqActor(tmp_path / "late", learner.address, name="late") as late:
-                (only,) = until(late.signals)
+                (only,) = until(late, late.signals)
                 assert (only.kind, only.payload) == ("pause_at_reset", {"paused": False})
-                until(lambda: [actor.name for actor in learner.actors()] == ["early", "late"])
+                until(late, lambda: [actor.name for actor in learner.actors()] == ["early", "late"])
             learner.signal("go_on", keep=True)
             learner.signal("pause_at_reset", {"paused": True}, keep=True)
             with ZmqActor(tmp_path / "late", learner.address, name="late") as late:
-                assert [signal.kind for signal in until(late.signals)] == ["go_on", "pause_at_reset"]
-            until(lambda: [actor.name for actor in learner.actors()] == ["early", "late"])  # which started twice
+                assert [signal.kind for signal in until(late, late.signals)] == ["go_on", "pause_at_reset"]
+            until(early, lambda: [actor.name for actor in learner.actors()] == ["early", "late"])  # which started twice
         with pytest.raises(ProtocolError, match="too large"):
             learner.signal("relabel", {"text": "x" * 3000})
 
@@ -152,7 +152,7 @@ def test_a_revoked_actor_is_cut_off_while_it_is_connected(
             assert actor.flush(30.0)
             ring.revoke("robot1")
             record(recorded, 1)
-            until(lambda: learner.dropped["unauthorized"] > 1)
+            until(actor, lambda: learner.dropped["unauthorized"] > 1)
             assert not actor.flush(0.1)
             assert actor.status().lag_bytes > 0
     assert EpisodeStore.open(session.root).ids() == [first]
@@ -189,12 +189,12 @@ def test_the_control_thread_waits_for_nothing_while_the_learner_stands_still(tmp
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ) as learner:
         assert learner.stdin is not None and learner.stdout is not None
         with ZmqActor(recorded.root, learner.stdout.readline().strip(), window_bytes=4000) as actor:
-            until(lambda: actor.status().age_s < 1.0)
+            until(actor, lambda: actor.status().age_s < 1.0)
             learner.send_signal(signal.SIGSTOP)
             ids = [record(recorded, ordinal, steps=40) for ordinal in range(4)]
-            until(lambda: actor.status().lag_bytes > 40_000)
+            until(actor, lambda: actor.status().lag_bytes > 40_000)
             assert actor.latest() is None and actor.signals() == []
-            until(lambda: actor.status().lag_s > 0.2)
+            until(actor, lambda: actor.status().lag_s > 0.2)
             learner.send_signal(signal.SIGCONT)
             assert actor.flush(30.0)
         learner.communicate("end\n", timeout=20)

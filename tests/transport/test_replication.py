@@ -19,9 +19,11 @@ from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError, StoreError
 from robot_rl.interfaces import Arrivals
 from robot_rl.transport import outbox as outbox_module
+from robot_rl.transport import shipment as shipment_module
 from robot_rl.transport.inbox import Inbox
 from robot_rl.transport.messages import Message, decode, encode
-from robot_rl.transport.outbox import RESEND_S, Outbox
+from robot_rl.transport.notes import RESEND_S
+from robot_rl.transport.outbox import Outbox
 from robot_rl.types import EpisodeEnd
 from tests.data.recorded_rows import make_row, make_spec
 
@@ -253,6 +255,29 @@ def test_a_learner_killed_between_commit_and_clean_up_leaves_nothing(pair: Pair)
     assert list(journal.parent.iterdir()) == [] and pair.ids() == []
 
 
+def test_what_an_actor_that_never_comes_back_left_is_committed_as_far_as_it_came(pair: Pair) -> None:
+    with pair.recorded.begin(SPEC) as writer:
+        for t in range(5):
+            writer.append(make_row(SPEC, 0, t))
+        while writer.pending:
+            pass
+        for _ in range(3):
+            pair.step()
+        with pytest.raises(StoreError, match="another learner"):
+            Inbox(EpisodeStore.open(pair.root / "session", recover=False))  # while one is there, nothing is an orphan
+        pair.inbox.close()
+        (pair.root / "session" / "journal" / "EMPTY.remote").touch()
+        pair.inbox = Inbox(pair.session)
+        told = pair.inbox.commit_orphans()
+    assert sorted(told) == [
+        "episode EMPTY of an actor is empty and was removed",
+        f"recovered episode {writer.id} of an actor, 4 steps, cut where the actor's rows stop",
+    ]
+    assert pair.ids() == [writer.id]
+    assert list((pair.root / "session" / "journal").iterdir()) == []
+    assert pair.inbox.commit_orphans() == []
+
+
 def test_a_removed_journal_is_sent_again_from_its_start(pair: Pair) -> None:
     with pair.recorded.begin(SPEC) as writer:
         for t in range(6):
@@ -313,8 +338,9 @@ def test_one_process_ships_a_store(pair: Pair) -> None:
 
 
 def test_a_step_too_large_for_a_message_cuts_the_episode(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "PART_BYTES", 300)
-    monkeypatch.setattr(outbox_module, "MAX_PART_BYTES", 300)
+    monkeypatch.setattr(shipment_module, "PART_BYTES", 300)
+    for module in (shipment_module, outbox_module):
+        monkeypatch.setattr(module, "MAX_PART_BYTES", 300)
     record(pair.recorded, 0, steps=3)
     pair.run()
     assert pair.ids() == []  # not even the first record fits
