@@ -11,7 +11,7 @@ import numpy as np
 from robot_rl.data.camera_log import CameraLog
 from robot_rl.data.frame_encoding import encode_frame
 from robot_rl.data.index import EpisodeInfo
-from robot_rl.data.journal import JournalWriter
+from robot_rl.data.journal_writer import JournalWriter
 from robot_rl.data.recording import begin_header, decision_record, end_header
 from robot_rl.data.row_layout import RowLayout
 from robot_rl.errors import EpisodeError, RobotRlError

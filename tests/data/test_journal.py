@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_rl.data.file_lock import lock_orphan, write_all
-from robot_rl.data.journal import JournalWriter, disk_error, frame_record, scan_records
+from robot_rl.data.journal import disk_error, frame_record, scan_records
+from robot_rl.data.journal_writer import JournalWriter
 from robot_rl.errors import DiskFullError, RecordingOverflowError, StoreError
 
 pytestmark = pytest.mark.robot
@@ -137,7 +138,7 @@ def test_an_error_of_the_writer_thread_surfaces_and_stops_the_journal(tmp_path):
 DISK_FULL = """
 import resource, sys
 from pathlib import Path
-from robot_rl.data.journal import JournalWriter
+from robot_rl.data.journal_writer import JournalWriter
 from robot_rl.errors import DiskFullError
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 journal = JournalWriter(Path(sys.argv[1]), "ep9", {})
@@ -170,7 +171,7 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path):
 NO_SPACE_AT_ALL = """
 import resource, sys
 from pathlib import Path
-from robot_rl.data.journal import JournalWriter
+from robot_rl.data.journal_writer import JournalWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
 JournalWriter(Path(sys.argv[1]), "ep9", {"kind": "begin"})
 """

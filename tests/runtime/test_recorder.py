@@ -117,7 +117,7 @@ def test_a_row_that_cannot_be_stored_ends_the_episode_before_it(store: EpisodeSt
 
 def test_a_simulator_faster_than_the_disk_waits(store: EpisodeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer that looks at its ring five times a second: the ring fills, with rows and with decisions."""
-    monkeypatch.setattr("robot_rl.data.journal.POLL_PERIOD_S", 0.2)
+    monkeypatch.setattr("robot_rl.data.journal_writer.POLL_PERIOD_S", 0.2)
     env = counting_env(400)
     run_episode(env, CountingPolicy(env.spec, execute=1), [EpisodeRecorder(store)], seed=0)
     assert store.infos()[0].length == 400
