@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from robot_rl.apps.folders import run_folder
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.train import describe
 
@@ -51,7 +52,7 @@ def train(config: Any, store: Any, judge_config: Mapping[str, Any], judges: tupl
 
 
 def _folder(config: Any) -> Path:
-    return Path(config.root) / "runs" / (config.name or f"{config.data}-success-seed{config.seed}")
+    return run_folder(config.root, config.name or f"{config.data}-success-seed{config.seed}")
 
 
 def _split(config: Any, store: Any, judge: Any) -> tuple[Any, Any]:

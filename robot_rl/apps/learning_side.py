@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robot_rl.apps import folders
 from robot_rl.apps.environment import at_least, open_dataset
 from robot_rl.apps.main import instantiate
-from robot_rl.errors import CheckpointError
+from robot_rl.apps.recorded_env import env_of_training
+from robot_rl.apps.resume import check_resumed, settings
 
 
 @dataclass
@@ -49,7 +51,7 @@ def check_learning_keys(config: Any) -> None:
 def run_folder(config: Any) -> Path:
     """<root>/runs/<name>, where a name that was not given is made of task and seed."""
     task = config.env.task._target_.rpartition(".")[2].lower() if config.get("env") else config.demos
-    return Path(config.root) / "runs" / (config.name or f"{task}-seed{config.seed}")
+    return folders.run_folder(config.root, config.name or f"{task}-seed{config.seed}")
 
 
 def open_run(config: Any, folder: Path) -> tuple[Any, bool]:
@@ -73,7 +75,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     policy_config = plain(config.policy)
     policy = build(policy_config, env_spec=spec)
     if run.resumable:
-        _check_policy(run.folder, policy_config)
+        check_resumed(config, run.folder, policy_config)
     else:
         policy.fit_normalizer(_rows(demos, policy.spec))
     learner = instantiate(config.algorithm)(policy)
@@ -104,15 +106,6 @@ def commanded_steps(store: Any) -> int:
     return int(((table["flags/intervention"] == HUMAN) & table["action_valid"]).sum())
 
 
-def _check_policy(folder: Path, policy_config: Mapping[str, Any]) -> None:
-    from robot_rl.learning.checkpoint import find_checkpoint, read_config
-
-    if read_config(find_checkpoint(folder)) != policy_config:
-        raise CheckpointError(
-            f"run {folder} was started with another policy configuration", remedy="Resume it with the same one"
-        )
-
-
 def plain(node: Any) -> dict[str, Any]:
     """The resolved ``_target_`` configuration that goes into checkpoints."""
     from omegaconf import OmegaConf
@@ -138,10 +131,7 @@ def _images(policy: Any) -> Any:
 
 
 def _provenance(config: Any, policy_config: Mapping[str, Any], spec: Any) -> Any:
-    from omegaconf import OmegaConf
-
     from robot_rl.learning.offline_training import Provenance
 
-    names = [name for name in config if name not in ("root", "env", "task")]
-    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
-    return Provenance(policy_config, spec, {"data": {"dataset": config.demos}, "config": settings})
+    about = {"data": {"dataset": config.demos}, "config": settings(config), "env": env_of_training(config)}
+    return Provenance(policy_config, spec, about)

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, open_dataset, side_by_side
+from robot_rl.apps.folders import run_folder
 from robot_rl.apps.main import instantiate
-from robot_rl.errors import CheckpointError, ConfigError, StoreError
+from robot_rl.apps.recorded_env import env_of_training
+from robot_rl.apps.resume import check_resumed, settings
+from robot_rl.errors import ConfigError, StoreError
 
 
 @dataclass
@@ -42,7 +45,7 @@ def run(config: Any) -> None:
     at_least(config, steps=1, batch=1, group=1, keep=1, threads=1, evaluate_episodes=1, evaluate_seed=0)
     torch.set_num_threads(config.threads)
     store = _store(config)
-    judges = config.get("classifier")  # the algorithm trains one instead of a policy
+    judges = config.get("judge")  # the algorithm trains one instead of a policy
     learner_config = _plain(judges or config.policy)
     first, second = (build(learner_config, env_spec=store.spec) for _ in range(2))
     if judges:
@@ -59,6 +62,7 @@ def run(config: Any) -> None:
 def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies: tuple[Any, Any]) -> None:
     """Train the first of two equal ``policies``; the other takes its averaged weights and is the one evaluated."""
     from robot_rl.data.windows import WindowSampler
+    from robot_rl.learning.checkpoint import load_checkpoint
     from robot_rl.learning.offline_training import OfflineSchedule, OfflineTraining, Provenance
     from robot_rl.learning.training_plots import plot_losses, plot_samples
     from robot_rl.learning.training_run import TrainingRun
@@ -66,11 +70,13 @@ def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies
     (policy, acting), spec = policies, store.spec
     sampler = WindowSampler(store, policy.windows, batch=config.batch, seed=config.seed, images=_images(policy))
     learner = instantiate(config.algorithm)(policy)
-    folder = Path(config.root) / "runs" / (config.name or f"{config.data}-seed{config.seed}")
+    folder = run_folder(config.root, config.name or f"{config.data}-seed{config.seed}")
     training_run = TrainingRun(folder, resume=config.resume, keep=config.keep)
     resuming = config.resume and training_run.resumable
     if resuming:
-        _take_statistics(policy, policy_config, folder, spec)
+        saved = load_checkpoint(folder, spec)
+        check_resumed(config, folder, policy_config)
+        policy.load_state_dict(saved.state_dict())  # its statistics are never fitted again
     else:
         policy.fit_normalizer(_rows(sampler))
     evaluate, envs = _evaluation(config, acting) if config.evaluate_every else (None, [])
@@ -79,7 +85,7 @@ def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies
         sampler,
         training_run,
         OfflineSchedule(config.steps, config.group, config.log_every, config.checkpoint_every, config.evaluate_every),
-        Provenance(policy_config, spec, describe(config, sampler.episodes, policy.normalizer.sha256())),
+        Provenance(policy_config, spec, _about(config, store, sampler.episodes, policy.normalizer.sha256())),
         evaluate=evaluate,
     )
     if resuming:
@@ -128,25 +134,13 @@ def describe(config: Any, episodes: Sequence[str], normalizer_sha256: str = "") 
     """Which data and which configuration made the checkpoint."""
     import hashlib
 
-    from omegaconf import OmegaConf
-
     digest = hashlib.sha256("\n".join(episodes).encode()).hexdigest()
     data = {"dataset": config.data, "episodes": len(episodes), "sha256": digest}
-    names = [name for name in config if name not in ("root", "env", "task")]
-    settings = OmegaConf.to_container(OmegaConf.masked_copy(config, names), resolve=True)
-    return {"data": data, "normalizer_sha256": normalizer_sha256, "config": settings}
+    return {"data": data, "normalizer_sha256": normalizer_sha256, "config": settings(config)}
 
 
-def _take_statistics(policy: Any, policy_config: Mapping[str, Any], folder: Path, spec: Any) -> None:
-    """The normaliser of the run that goes on: never fitted again, even when the dataset has grown."""
-    from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, read_config
-
-    saved = load_checkpoint(folder, spec)
-    if read_config(find_checkpoint(folder)) != policy_config:
-        raise CheckpointError(
-            f"run {folder} was started with another policy configuration", remedy="Resume it with the same one"
-        )
-    policy.load_state_dict(saved.state_dict())  # the learner brings its own weights
+def _about(config: Any, store: Any, episodes: Sequence[str], normalizer_sha256: str) -> dict[str, Any]:
+    return {**describe(config, episodes, normalizer_sha256), "env": env_of_training(config, store)}
 
 
 def _evaluation(config: Any, acting: Any) -> tuple[Any, list[Any]]:

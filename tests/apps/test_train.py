@@ -109,7 +109,16 @@ def test_resume_refuses_another_policy_and_data_of_another_env(root: Path, capsy
     assert main(["train", "data=beads", "name=first", "steps=2", *TINY]) == 0
     wider = [word if "width" not in word else "policy.network.width=24" for word in TINY]
     assert main(["train", "data=beads", "name=first", "steps=4", "resume=true", *wider]) == 2
-    assert "another policy configuration" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "another policy configuration: network.width=24, started with " in error
+    changed = ["batch=4", "algorithm.learning_rate=0.25", "log_every=1", "keep=3"]
+    assert main(["train", "data=beads", "name=first", "steps=4", "resume=true", *TINY, *changed]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resumed with")]
+    assert told == [
+        "resumed with algorithm.learning_rate=0.25, started with 0.0003",
+        "resumed with algorithm.steps=4, started with 2",
+        "resumed with batch=4, started with 8",
+    ]
     other = EnvSpec.from_json({**SPEC.to_json(), "task": "roll"})
     store = EpisodeStore.create(root / "data" / "rolled", name="rolled", spec=other)
     store.write(make_episode("20260101T000000-rolled"))
