@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robot_rl.errors import CheckpointError, RobotRlError
+from robot_rl.learning.batches import check_batches, place
 from robot_rl.learning.ema import ExponentialMovingAverage
+from robot_rl.learning.named_optimizer import NamedOptimizer
+from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
 
 DEMONSTRATIONS = "demonstrations"
@@ -69,8 +71,10 @@ class BehaviourCloning:
         self.learning_rate, self.warmup_steps, self.final_fraction = learning_rate, warmup_steps, final_fraction
         self.gradient_norm = gradient_norm
         self._named = dict(policy.module.named_parameters())
-        self._optimizer = torch.optim.AdamW(
-            list(self._named.values()), learning_rate, (betas[0], betas[1]), weight_decay=weight_decay, fused=True
+        self._optimizer = NamedOptimizer(
+            "optimizer",
+            self._named,
+            lambda p: torch.optim.AdamW(p, learning_rate, (betas[0], betas[1]), weight_decay=weight_decay, fused=True),
         )
         self._ema = ExponentialMovingAverage(self._named, ema_power, ema_maximum)
         self._loss = torch.compile(policy.loss) if compiled else policy.loss
@@ -89,9 +93,11 @@ class BehaviourCloning:
     def update(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
         """One gradient step per group of ``demonstrations`` {array path: [G, B, L, ...]}.
 
-        Raises RobotRlError when the loss is not finite.
+        Raises InvalidArrayError for a batch that is not finite, before anything is changed, and RobotRlError when the
+        loss is not.
         """
-        batch = batches[DEMONSTRATIONS]
+        check_batches(batches, self.step)
+        batch = place(batches[DEMONSTRATIONS], next(iter(self._named.values())).device)
         groups = len(next(iter(batch.values())))
         losses = [self._gradient_step({key: value[g] for key, value in batch.items()}) for g in range(groups)]
         loss = torch.stack(losses).mean().item()
@@ -102,14 +108,13 @@ class BehaviourCloning:
         return {"loss": loss, "learning_rate": self.rate(self.step - 1)}
 
     def _gradient_step(self, batch: Mapping[str, Tensor]) -> Tensor:
-        for group in self._optimizer.param_groups:
+        for group in self._optimizer.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
-        loss = self._loss(batch, _generator(self.seed, self.step))
+        loss = self._loss(batch, step_generator(self.seed, self.step))
         loss.backward()
         if self.gradient_norm is not None:
             nn.utils.clip_grad_norm_(list(self._named.values()), self.gradient_norm)
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
         self._ema.update(self._named)
         self.step += 1
         return loss.detach()
@@ -123,11 +128,9 @@ class BehaviourCloning:
         """Flat tensors: weights, their average, the optimiser's moments and the step."""
         state: dict[str, Tensor] = {"step": torch.tensor(self.step)}
         for name, value in self._named.items():
-            moments = self._optimizer.state.get(value, {})
             state[f"weights.{name}"] = value.detach()
             state[f"average.{name}"] = self._ema.average[name]
-            state.update({f"optimizer.{name}.{key}": torch.as_tensor(moment) for key, moment in moments.items()})
-        return state
+        return {**state, **self._optimizer.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -137,18 +140,5 @@ class BehaviourCloning:
                 raise CheckpointError(f"training state does not fit: '{name}' is missing or has another shape")
             value.copy_(state[f"weights.{name}"])
             self._ema.average[name].copy_(state[f"average.{name}"])
-            prefix = f"optimizer.{name}."
-            moments = {
-                key.removeprefix(prefix): moment.clone().to(value.device)
-                for key, moment in state.items()
-                if key.startswith(prefix)
-            }
-            if moments:
-                self._optimizer.state[value] = moments
+        self._optimizer.load_state_dict(state)
         self.step = self._ema.step = int(state["step"])
-
-
-def _generator(seed: int, step: int) -> torch.Generator:
-    """Resuming needs no random state, only the step."""
-    words = np.random.SeedSequence((seed % 2**64, step)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(words[0]) >> 1)

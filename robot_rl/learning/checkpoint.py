@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -53,9 +54,18 @@ def save_checkpoint(
     training: Mapping[str, Tensor] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write ``folder`` in one rename: it is there whole or not at all. Raises CheckpointError when there is one."""
+    """Write ``folder`` in one rename: it is there whole or not at all.
+
+    Raises CheckpointError when there is one, and for a number that is not finite: what came before stays the newest.
+    """
     if folder.exists():
         raise CheckpointError(f"checkpoint {folder} exists", remedy="Checkpoints are never overwritten")
+    for name, value in {**(training or {}), **weights}.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"checkpoint {folder} would hold '{name}' that is not finite",
+                remedy="Go on from the checkpoint before it with resume=true and a lower learning_rate",
+            )
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from robot_rl.errors import CheckpointError, RobotRlError
+from robot_rl.errors import CheckpointError, InvalidArrayError, RobotRlError
 from robot_rl.interfaces import Learner
 from robot_rl.learning.bc import BehaviourCloning
 from tests.policies.tiny import make_batch, make_policy, make_rows
@@ -98,11 +98,23 @@ def test_gradients_are_clipped_to_the_norm() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_a_foreign_state_is_refused() -> None:
-    learner, batch = make_learner(), groups(0)
-    batch["demonstrations"]["action/commanded"][0, 3] = float("nan")
+    learner = make_learner()
+    with torch.no_grad():
+        next(learner.policy.module.parameters()).fill_(float("nan"))
     with pytest.raises(RobotRlError, match="loss is nan at gradient step 1"):
-        learner.update(batch)
+        learner.update(groups(0))
     state = make_learner().state_dict()
     del state["weights.network.chunk_in.weight"]
     with pytest.raises(CheckpointError, match="chunk_in"):
         make_learner().load_state_dict(state)
+
+
+def test_a_batch_that_is_not_finite_is_named_and_changes_nothing() -> None:
+    learner, batch = make_learner(), groups(0)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    batch["demonstrations"]["action/commanded"][0, 3, 1] = float("nan")
+    with pytest.raises(
+        InvalidArrayError, match=r"step 0: 'action/commanded' of view 'demonstrations' holds nan at \[0, 3"
+    ):
+        learner.update(batch)
+    assert all(torch.equal(before[name], value) for name, value in learner.state_dict().items())

@@ -212,3 +212,18 @@ def test_missing_and_taken_places_are_named(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match="no training state"):
         load_training_state(other)
     assert not list(folder.parent.glob(".*partial"))
+
+
+def test_what_is_not_finite_is_not_saved_and_the_last_good_one_stays_the_newest(folder: Path) -> None:
+    policy = make_policy()
+    with torch.no_grad():
+        next(policy.module.parameters()).view(-1)[3] = float("nan")
+    for weights, training in (
+        (policy.state_dict(), {}),
+        (make_policy().state_dict(), {"moments.actor.0.weight.exp_avg": torch.tensor([0.0, float("inf")])}),
+    ):
+        later = folder.with_name("step_00000020")
+        with pytest.raises(CheckpointError, match=r"step_00000020 would hold '.*' that is not finite"):
+            save_checkpoint(later, weights=weights, config=CONFIG, env_spec=SPEC, training=training)
+        assert sorted(path.name for path in folder.parent.iterdir()) == ["latest", folder.name]
+    np.testing.assert_array_equal(plan(load_checkpoint(folder.parent, SPEC)), plan(make_policy()))

@@ -105,15 +105,17 @@ def test_the_actor_step_leaves_the_critics_alone_and_the_critic_step_the_actor()
 
 
 def test_critics_are_independent_networks() -> None:
-    """The batched product gives what each member gives alone."""
-    ensemble = QEnsemble(3, 2, members=4, hidden=(16, 8))
+    """The batched product gives what each member gives alone, also the odd one in a block of its own."""
+    ensemble = QEnsemble(3, 2, members=5, hidden=(16, 8))
     features, action = torch.randn(5, 3), torch.randn(5, 2)
     together = ensemble(features, action)
     single = QEnsemble(3, 2, members=1, hidden=(16, 8))
-    for member in range(4):
+    for member in range(5):
         single.load_state_dict({name: value[member : member + 1] for name, value in ensemble.state_dict().items()})
         torch.testing.assert_close(single(features, action)[0], together[member])
-    torch.testing.assert_close(ensemble(features, action, torch.tensor([3, 1])), together[[3, 1]])
+    torch.testing.assert_close(ensemble(features, action, torch.tensor([3, 1, 4])), together[[3, 1, 4]])
+    gradients = torch.autograd.grad(together[3].sum(), ensemble.layers[0].linear.weight)[0]  # type: ignore[union-attr]
+    assert [bool(gradient.any()) for gradient in gradients] == [False, False, False, True, False]
 
 
 def test_log_probability_is_that_of_the_squashed_gaussian() -> None:
