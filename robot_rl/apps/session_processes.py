@@ -50,10 +50,12 @@ def _watch(processes: Processes, table: SessionTable) -> None:
         for told in processes.listen(REDRAW_S):
             table.take(told)
             if told.name == LEARNER and told.code == 0:
+                for last in processes.see_off(ACTOR, ACTOR_GRACE_S):  # it was told to stop
+                    table.take(last)
                 return
-            if not told.code:  # an actor that was told to stop: the learner will end, too
+            if not told.code:  # an actor that was told to stop, and the learner will end, too; or just words
                 continue
-            if told.code and not processes.was_ready(told):
+            if not processes.may_work(told.name, told.code):
                 raise RobotRlError(f"the {told.name} could not begin", remedy="See what it says above")
             table.say(f"the {told.name} ended ({cause(told.code)}) and is started again")
             processes.restart(told.name, told.code)

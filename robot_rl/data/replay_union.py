@@ -9,10 +9,13 @@ import numpy as np
 from robot_rl.data.frames import ImageOptions
 from robot_rl.data.live import LiveEpisodes, LiveInfo
 from robot_rl.data.replay import ReplaySampler
+from robot_rl.data.replay_index import HUMAN
 from robot_rl.data.sampling import Stream
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import StoreError
 from robot_rl.types import Array, ReplayView
+
+FLAG = "flags/intervention"
 
 
 class SessionReplay:
@@ -32,6 +35,7 @@ class SessionReplay:
     ) -> None:
         self.committed = ReplaySampler(store, view, batch=1, images=images)
         self._live, self._revision, self._rows = live, -1, -1
+        self._store, self._unseen_steps = store, 0
         self.growing = ReplaySampler(live, view, batch=1, images=images, where=self._runs)
         self.parts = (self.committed, self.growing)
 
@@ -46,7 +50,12 @@ class SessionReplay:
     @property
     def steps(self) -> int:
         """Control steps received whose outcome is known; discarded ones count, they were received."""
-        return sum(part.head - len(part.episodes) for part in self.parts)
+        return self._unseen_steps + sum(part.head - len(part.episodes) for part in self.parts)
+
+    @property
+    def human_steps(self) -> int:
+        """Steps in which a person had the arm."""
+        return sum(int((part.table[FLAG][: part.head] == HUMAN).sum()) for part in self.parts if part.head)
 
     @property
     def newest_version(self) -> int:
@@ -59,6 +68,9 @@ class SessionReplay:
     def refresh(self) -> None:
         """Take in new rows, episodes and labels."""
         self.committed.refresh()
+        seen, gone = set(self.committed.episodes), self._store.deleted()
+        left_out = [*gone, *self._store.infos(lambda info: info.exclude, excluded=True)]
+        self._unseen_steps = sum(info.length for info in left_out if info.id not in seen)
         self._live.refresh()
         self._revision, self._rows = self._live.revision, self._live.rows
         self.growing.reload()

@@ -41,7 +41,6 @@ class _Child:
     pidfd: int
     streams: dict[int, str]  # descriptor -> figures or line
     partial: dict[int, bytes] = field(default_factory=dict)
-    ready: bool = False  # has told figures
 
 
 class Processes:
@@ -57,6 +56,7 @@ class Processes:
         self._command, self._restarts = command, restarts
         self._children: dict[str, _Child] = {}
         self._started_s: dict[str, deque[float]] = {}
+        self._worked: set[str] = set()  # have told figures
         self._selector = selectors.DefaultSelector()
 
     def running(self, name: str) -> bool:
@@ -99,9 +99,9 @@ class Processes:
             )
         self.start(name)
 
-    def was_ready(self, told: Told) -> bool:
-        """Whether starting it again can help: it was killed, or had been at work."""
-        return told.code is not None and (told.code < 0 or told.figures is not None)
+    def may_work(self, name: str, code: int) -> bool:
+        """Whether starting a child again can help that ended with ``code``: it was killed, or had been at work once."""
+        return code < 0 or name in self._worked
 
     def listen(self, timeout_s: float) -> list[Told]:
         """What the children tell, after waiting for it at most ``timeout_s``."""
@@ -110,15 +110,16 @@ class Processes:
 
     def stop(self, name: str, grace_s: float) -> Iterator[Told]:
         """Ask a child to end (SIGTERM), kill it after ``grace_s``; yields what is told meanwhile, by the others too."""
-        if not self.running(name):
-            return
-        self._children[name].process.send_signal(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.running(name):
+                self._children[name].process.send_signal(number)
+                yield from self.see_off(name, grace_s)
+
+    def see_off(self, name: str, grace_s: float) -> Iterator[Told]:
+        """Give a child ``grace_s`` to end by itself; yields what is told meanwhile."""
         until = time.monotonic() + grace_s
-        while self.running(name):
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                self._children[name].process.kill()
-            yield from self.listen(max(left_s, 0.1))
+        while self.running(name) and (left_s := until - time.monotonic()) > 0:
+            yield from self.listen(left_s)
 
     def kill(self) -> None:
         """End all that still run, at once."""
@@ -134,11 +135,11 @@ class Processes:
                 if what == "line":
                     yield Told(name, line=line)
                 else:
-                    child.ready = True
+                    self._worked.add(name)
                     yield Told(name, figures=json.loads(line))
         if code is not None:
             self._forget(name)
-            yield Told(name, code=code, figures={} if child.ready else None)
+            yield Told(name, code=code)
 
     def _lines(self, descriptor: int, child: _Child) -> list[str]:
         """Whole lines that can be read now; the rest waits in ``partial`` until the pipe ends."""

@@ -28,7 +28,7 @@ from robot_rl.transport.actor import ADDRESS
 from robot_rl.transport.endpoint import listen
 from robot_rl.transport.inbox import Inbox
 from robot_rl.transport.messages import MAX_HEADER_BYTES, MAX_PART_BYTES, Message, decode, encode
-from robot_rl.transport.roll import ActorRoll
+from robot_rl.transport.roll import PRESENT_S, ActorRoll
 from robot_rl.transport.weights import WeightsShelf
 from robot_rl.types import EMPTY, Arrays
 
@@ -135,9 +135,13 @@ class ZmqLearner:
         return self.counts + self._inbox.counts + Counter(unauthorized=self._guard.refused)
 
     def close(self) -> None:
-        """End both threads and release the address; what has not ended goes on with the next learner. Idempotent."""
+        """End both threads and release the address; what has not ended goes on with the next learner. Idempotent.
+
+        Signals are heard before that by the actors that are there, so that a stop is not lost with the learner.
+        """
         if self._closing.is_set():
             return
+        self._roll.wait_until_heard(PRESENT_S)
         self._closing.set()
         self._work.put(None)
         for thread in self._threads:

@@ -15,6 +15,7 @@ from robot_rl.interfaces import PeerStatus
 from robot_rl.transport.messages import Message, encode
 
 FORGET_S = 30.0
+PRESENT_S = 2.0  # who was not heard for so long is not waited for
 REPLACED_S = 1.0  # two starts of one name that were both heard within this time are two actors
 MAX_ACTORS = 256
 MAX_SIGNALS = 1024  # that wait for an actor; the oldest give way
@@ -50,7 +51,7 @@ class ActorRoll:
         self._actors: dict[str, _Actor] = {}
         self._kept: dict[str, list[Any]] = {}  # the last signal of each kind that later actors hear too
         self._count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     def signal(self, kind: str, payload: Mapping[str, Any], actor: str, keep: bool) -> None:
         """Tell those that are there, or those named ``actor``. Raises ProtocolError for what cannot be sent."""
@@ -98,6 +99,7 @@ class ActorRoll:
             actor.peer, actor.status, actor.heard_s = peer, status, time.monotonic()
             for id in fields["heard"]:
                 actor.signals.pop(id, None)
+            self._lock.notify_all()
 
     def beats(self, version: int | None, problem: str, peer: bytes | None = None) -> list[tuple[bytes, Message]]:
         """What to tell every actor, or the one at ``peer``."""
@@ -109,6 +111,16 @@ class ActorRoll:
                 if peer is None or actor.peer == peer
             ]
         return [(there, Message("beat", fields | {"signals": signals})) for there, signals in told]
+
+    def wait_until_heard(self, timeout_s: float) -> bool:
+        """Until every actor that is there has heard every signal, at most so long; whether they have."""
+
+        def heard() -> bool:
+            now_s = time.monotonic()
+            return not any(a.signals for a in self._actors.values() if now_s - a.heard_s < PRESENT_S)
+
+        with self._lock:
+            return self._lock.wait_for(heard, timeout_s)
 
     def forget_silent(self) -> list[bytes]:
         """Drop who was not heard for FORGET_S, and tell who they were."""

@@ -69,3 +69,36 @@ def test_what_arrived_while_it_was_away_is_made_up_for(store: EpisodeStore, tmp_
     assert all(torch.equal(value, state[name]) for name, value in learner.state_dict().items())
     service.run()
     assert read_manifest(find_checkpoint(tmp_path / "run"))["updates"] == 24
+
+
+def test_what_was_discarded_counts_after_a_restart_too(store: EpisodeStore, tmp_path: Path) -> None:
+    """It was received, and the updates that it was worth were made."""
+    first, transport = record(store, 6), LocalTransport(store)
+    record(store, 4)
+    training = make_training(store, tmp_path / "run", make_learner(), transport)
+    training.replay.refresh()
+    assert training.work() == 20
+    transport.annotate(first.id, {"deleted": True})
+    assert training.work() == 0
+    assert training.steps == 10
+    training.run.close()
+    again = make_training(store, tmp_path / "again", make_learner(), LocalTransport(store))
+    again.replay.refresh()
+    assert again.steps == 10
+    assert len(again.replay.online.committed) == 4
+    again.run.close()
+
+
+def test_a_checkpoint_of_the_same_step_with_more_updates_is_another_one(store: EpisodeStore, tmp_path: Path) -> None:
+    """The newest one is resumed from; saved twice, one state is one checkpoint."""
+    record(store, 12)
+    training = make_training(store, tmp_path / "run", make_learner(), LocalTransport(store))
+    training.replay.refresh()
+    names = []
+    for most in (16, 16, 0):
+        training.work(most)
+        names.append(training.save({}).name)
+    assert names == ["step_00000012", "step_00000012.1", "step_00000012.1"]
+    manifest = read_manifest(find_checkpoint(tmp_path / "run"))
+    assert (manifest["step"], manifest["updates"]) == (12, 24)
+    training.run.close()

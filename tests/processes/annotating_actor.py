@@ -1,8 +1,9 @@
-"""A process that records episodes of the rows of tests/data, and says of some afterwards what became of them."""
+"""A process that records episodes without reward, and says of some afterwards what became of them."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from robot_rl.data.store import EpisodeStore
@@ -20,7 +21,7 @@ def main(root: Path, address: str) -> None:
         for _ in range(3):
             with store.begin(spec) as writer:
                 for t in range(5):
-                    writer.append(make_row(spec, 0, t, final=t == 4))
+                    writer.append(replace(make_row(spec, 0, t, final=t == 4), reward=0.0))
                 writer.end(EpisodeEnd("time_limit", None, 4))
             print(writer.id, flush=True)
         for line in sys.stdin:

@@ -69,7 +69,7 @@ def until(processes: Processes, *wanted: Callable[[Told], bool]) -> list[Told]:
 
 
 def figures(told: Told) -> bool:
-    return told.figures is not None and told.code is None
+    return told.figures is not None
 
 
 def line(told: Told) -> bool:
@@ -96,18 +96,19 @@ def test_a_killed_child_comes_back_as_often_as_allowed(processes: Processes) -> 
         assert until(processes, figures)[0].figures == {"name": "one", "again": again}
         os.kill(processes._children["one"].process.pid, signal.SIGKILL)
         (told,) = until(processes, end)
-        assert told.code == -signal.SIGKILL and processes.was_ready(told)
+        assert told.code == -signal.SIGKILL and processes.may_work("one", 2)
         if not again:
             processes.restart("one", told.code)
     with pytest.raises(RobotRlError, match=r"the one ended 2 times .* now by SIGKILL \(limit: restarts=1"):
         processes.restart("one", -signal.SIGKILL)
 
 
-def test_a_child_that_ends_at_once_never_was_ready() -> None:
+def test_a_child_that_ends_at_once_was_never_at_work() -> None:
     processes = Processes(lambda *words: [sys.executable, "-c", "raise SystemExit(2)"])
     processes.start("one")
     (told,) = until(processes, end)
-    assert told.code == 2 and not processes.was_ready(told)
+    assert told.code == 2 and not processes.may_work("one", 2)
+    assert processes.may_work("one", -signal.SIGKILL)  # it may have been too early
 
 
 def test_a_child_that_does_not_heed_is_killed() -> None:

@@ -138,6 +138,16 @@ def test_late_actors_hear_what_was_said_to_stay_said(stores: tuple[EpisodeStore,
             learner.signal("relabel", {"text": "x" * 3000})
 
 
+def test_the_last_word_of_a_learner_that_leaves_is_heard(stores: tuple[EpisodeStore, EpisodeStore]) -> None:
+    for _ in range(3):
+        learner = ZmqLearner(EpisodeStore.open(stores[1].root), "tcp://127.0.0.1:0")
+        with ZmqActor(stores[0].root, learner.address) as actor:
+            until(actor, learner.actors)
+            learner.signal("stop", keep=True)
+            learner.close()
+            assert [signal.kind for signal in actor.signals()] == ["stop"]
+
+
 def test_a_revoked_actor_is_cut_off_while_it_is_connected(
     stores: tuple[EpisodeStore, EpisodeStore], tmp_path: Path
 ) -> None:
