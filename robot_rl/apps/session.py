@@ -142,7 +142,9 @@ def _evaluation(config: Any, env: Any, policy: Any) -> Any:
 def _tell(end: Any, counters: Mapping[str, float]) -> None:
     """One line per episode."""
     shown = "  ".join(
-        f"{name} {counters[name]:.3g}" for name in ("q", "entropy", "temperature", "update_ratio") if name in counters
+        f"{name} {counters[name]:.3g}"
+        for name in ("q", "entropy", "temperature", "update_ratio", "human_share")
+        if name in counters
     )
     print(
         f"episode {counters['episodes']:4.0f}  {end.length:3d} steps  {end.reason:<10}  step {counters['steps']:6.0f}"

@@ -10,12 +10,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
+from robot_rl.learning.batches import check_batches, place
+from robot_rl.learning.named_optimizer import NamedOptimizer
+from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
 
 DEMONSTRATIONS = "demonstrations"
@@ -52,8 +54,9 @@ class HgDagger:
         if getattr(policy, "gripper", None) is not None:
             raise ConfigError("a gripper that is chosen by value cannot be imitated", remedy="policy.gripper=null")
         self.policy, self.seed, self.step = policy, seed, 0
-        self._named = dict(policy.module.named_parameters())
-        self._optimizer = torch.optim.Adam(list(self._named.values()), learning_rate, fused=True)
+        self.device = next(policy.module.parameters()).device
+        named = dict(policy.module.named_parameters())
+        self._optimizer = NamedOptimizer("moments", named, lambda p: torch.optim.Adam(p, learning_rate, fused=True))
         self._paths = {k: f"{'' if k.startswith('images/') else 'obs/'}{k}" for k in policy.spec.observation}
         self._view = ReplayView(history=int(policy.spec.history), observation=tuple(self._paths.values()))
 
@@ -65,9 +68,10 @@ class HgDagger:
     def update(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
         """One gradient step for each group of {``demonstrations``: {key: [G, B, ...]}}.
 
-        Raises RobotRlError when the loss is not finite.
+        Raises InvalidArrayError for a batch that is not finite, and RobotRlError when the loss is not.
         """
-        batch = batches[DEMONSTRATIONS]
+        check_batches(batches, self.step)
+        batch = place(batches[DEMONSTRATIONS], self.device)
         losses = [self._gradient_step({k: v[g] for k, v in batch.items()}) for g in range(len(batch["action"]))]
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
@@ -75,15 +79,13 @@ class HgDagger:
         return {"loss": loss}
 
     def _gradient_step(self, batch: Mapping[str, Tensor]) -> Tensor:
-        words = np.random.SeedSequence((self.seed % 2**64, self.step)).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(words[0]) >> 1)
-        features = self.policy.features({key: batch[path] for key, path in self._paths.items()}, generator)
-        action = self.policy.normalised(batch["action"][:, 0].to(features.device)).clamp(-1.0, 1.0)
+        observed = {key: batch[path] for key, path in self._paths.items()}
+        features = self.policy.features(observed, step_generator(self.seed, self.step))
+        action = self.policy.normalised(batch["action"][:, 0]).clamp(-1.0, 1.0)
         mean, _ = self.policy.sample(features, torch.zeros_like(action))
         loss = F.mse_loss(mean, action)
         loss.backward()
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return loss.detach()
 
@@ -95,10 +97,7 @@ class HgDagger:
         """Flat tensors: the policy with its statistics, the optimiser's moments and the step."""
         state: dict[str, Tensor] = {"step": torch.tensor(self.step)}
         state |= {f"policy.{name}": value for name, value in self.policy.state_dict().items()}
-        for name, value in self._named.items():
-            moments = self._optimizer.state.get(value, {})
-            state |= {f"moments.{name}.{key}": torch.as_tensor(moment) for key, moment in moments.items()}
-        return state
+        return {**state, **self._optimizer.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -107,9 +106,5 @@ class HgDagger:
             raise CheckpointError("training state does not fit: 'step' is missing")
         part = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}
         self.policy.load_state_dict(part)  # type: ignore[attr-defined]
-        for name, value in self._named.items():
-            prefix = f"moments.{name}."
-            moments = {k.removeprefix(prefix): m.clone() for k, m in state.items() if k.startswith(prefix)}
-            if moments:
-                self._optimizer.state[value] = moments
+        self._optimizer.load_state_dict(state)
         self.step = int(state["step"])

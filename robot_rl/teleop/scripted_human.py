@@ -64,19 +64,21 @@ class ScriptedHuman:
         if min(patience_s, gain, reaction_s, least_s, regain) < 0.0 or not least_s <= most_s < math.inf:
             raise ConfigError(f"the person helps for {least_s} s to {most_s} s", limit="numbers >= 0 in this order")
         self._policy, self._task = scripted_policy(expert, action, noise_m), task
-        self._patience_s, self._gain, self._reaction_s = patience_s, gain, reaction_s
-        self._least_s, self._regain, self._most_s = least_s, regain, most_s
+        self._gain, self._regain = gain, regain
+        # in whole ns: what is decided may not depend on how long the robot's clock has been running
+        self._patience_ns, self._reaction_ns = _ns(patience_s), _ns(reaction_s)
+        self._least_ns, self._most_ns = _ns(least_s), _ns(most_s)
         self._seed, self._episode = seed, 0
-        self._since_s: float | None = None  # the last gain of progress, or the last letting go
+        self._since_ns: int | None = None  # the last gain of progress, or the last letting go
         self._best = 0.0
-        self._helping: tuple[float, float] | None = None  # since when, and the progress there was
-        self._react_s = 0.0
+        self._helping: tuple[int, float] | None = None  # since when, and the progress there was
+        self._react_ns = 0
         self._take_overs = 0
 
     def reset(self, seed: int) -> None:
         """A new episode is watched from its start."""
         self._episode, self._take_overs = seed, 0
-        self._since_s, self._helping = None, None
+        self._since_ns, self._helping = None, None
         self._policy.reset(np.array([0]), np.array([np.random.SeedSequence((self._seed, seed)).generate_state(1)[0]]))
         self._draw_reaction()
 
@@ -86,8 +88,7 @@ class ScriptedHuman:
 
     def action(self, observation: Observation) -> Array | None:
         """The expert's noisy action [A] while the person helps."""
-        now_s, progress = observation.stamp_ns * 1e-9, self._task.progress(observation.state)
-        self._watch(now_s, progress)
+        self._watch(observation.stamp_ns, self._task.progress(observation.state))
         if self._helping is None:
             return None
         window: dict[str, Any] = {name: observation.state[name][None, None] for name in self._policy.spec.observation}
@@ -95,19 +96,23 @@ class ScriptedHuman:
         context.step[0] = observation.step
         return self._policy.act(window, context).actions[0, 0]
 
-    def _watch(self, now_s: float, progress: float) -> None:
+    def _watch(self, now_ns: int, progress: float) -> None:
         """Notice a stall, and when help is no longer needed."""
         if self._helping is not None:
-            began_s, before = self._helping
-            enough = progress >= before + self._regain and now_s - began_s >= self._least_s
-            if enough or now_s - began_s >= self._most_s:
-                self._helping, self._since_s, self._best = None, now_s, progress
+            began_ns, before = self._helping
+            helped_ns = now_ns - began_ns
+            if (progress >= before + self._regain and helped_ns >= self._least_ns) or helped_ns >= self._most_ns:
+                self._helping, self._since_ns, self._best = None, now_ns, progress
                 self._draw_reaction()
-        elif self._since_s is None or progress >= self._best + self._gain:
-            self._since_s, self._best = now_s, progress
-        elif now_s - self._since_s >= self._patience_s + self._react_s:
-            self._helping, self._take_overs = (now_s, progress), self._take_overs + 1
+        elif self._since_ns is None or progress >= self._best + self._gain:
+            self._since_ns, self._best = now_ns, progress
+        elif now_ns - self._since_ns >= self._patience_ns + self._react_ns:
+            self._helping, self._take_overs = (now_ns, progress), self._take_overs + 1
 
     def _draw_reaction(self) -> None:
         random = np.random.default_rng((self._seed, self._episode, self._take_overs))
-        self._react_s = random.uniform(0.5, 1.0) * self._reaction_s
+        self._react_ns = round(random.uniform(0.5, 1.0) * self._reaction_ns)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

@@ -1,7 +1,7 @@
 """How many control steps a task takes to learn (learning.md, section 7). Resumable: finished seeds are kept.
 
-    python -m tests.benchmarks.sample_efficiency task=lift|peg_insert [root=.] [arms=rlpd,scratch,bc] [seeds=3]
-        [demos=20] [steps=20000|60000] [episodes=100] [evaluate_every=1000|2500] [choosing=50]
+    python -m tests.benchmarks.sample_efficiency task=lift|peg_insert|reach_image [root=.] [arms=rlpd,scratch,bc]
+        [seeds=3] [demos=20] [steps=20000|60000|8000] [episodes=100] [evaluate_every=1000|2500|1000] [choosing=50]
 
 Arms, all with the statistics of observations of ``demos`` scripted demonstrations and the same updates per step:
     rlpd            the demonstrations make half of every batch
@@ -12,8 +12,9 @@ Arms, all with the statistics of observations of ``demos`` scripted demonstratio
     bc              imitation of the demonstrations
     diffusion       the diffusion policy of conf/recipe on the demonstrations, trained offline
 Sessions run in lockstep, are evaluated without the person on ``choosing`` seeds from 200000 and end early once three
-evaluations, pooled, reach 0.95. The checkpoint with the best evaluation is then scored on ``episodes`` seeds from 100000. A killed
-session goes on from its checkpoint; finished seeds stand in <root>/runs/sample_efficiency/<task>_demos<demos>.jsonl.
+evaluations, pooled, reach 0.95. The checkpoint with the best evaluation is then scored on ``episodes`` seeds from
+100000. A killed session goes on from its checkpoint; finished seeds stand in
+<root>/runs/sample_efficiency/<task>_demos<demos>.jsonl.
 The last line is JSON:
     task, demos            which
     <arm>                  list over seeds of {seed, success, interval (Clopper-Pearson 95 %), episodes, steps_to_90,
@@ -54,8 +55,8 @@ from robot_rl.runtime.evaluation import FIRST_SEED
 from robot_rl.runtime.scores import EvaluationReport
 from robot_rl.runtime.statistics import clopper_pearson
 
-BUDGET = {"lift": 20_000, "peg_insert": 60_000}
-EVALUATE_EVERY = {"lift": 1000, "peg_insert": 2500}
+BUDGET = {"lift": 20_000, "peg_insert": 60_000, "reach_image": 8_000}
+EVALUATE_EVERY = {"lift": 1000, "peg_insert": 2500, "reach_image": 1000}
 ARMS = {  # what is special in the session of each; diffusion has none
     "rlpd": [],
     "scratch": ["algorithm.demonstrations=false"],
@@ -96,7 +97,7 @@ def main(arguments: Mapping[str, str]) -> dict[str, Any]:
 
 def session(root: Path, task: str, data: str, arm: str, seed: int, arguments: Mapping[str, str]) -> dict[str, Any]:
     """Learn, or go on learning; what it took."""
-    name = f"sample_efficiency/{data}_{arm}_seed{seed}"
+    name = f"sample_efficiency_{data}_{arm}_seed{seed}"
     steps = int(arguments.get("steps", BUDGET[task]))
     words = [f"task={task}", f"root={root}", f"demos={data}", f"name={name}", f"seed={seed}", f"steps={steps}"]
     words += [f"evaluate_every={arguments.get('evaluate_every', EVALUATE_EVERY[task])}", "stop_success=0.95"]
@@ -144,7 +145,7 @@ def training_episodes(store: EpisodeStore, reached: int | None) -> dict[str, Any
 
 def diffusion(root: Path, task: str, data: str, seed: int) -> dict[str, Any]:
     """The diffusion policy of the task's recipe on the same demonstrations."""
-    name = f"sample_efficiency/{data}_diffusion_seed{seed}"
+    name = f"sample_efficiency_{data}_diffusion_seed{seed}"
     policy = [] if task == "lift" else ["policy=diffusion_3x512"]
     words = [f"task={task}", f"root={root}", f"data={data}", f"name={name}", f"seed={seed}", "resume=true"]
     run_command("train", [*words, "algorithm=diffusion", *policy])
@@ -155,9 +156,9 @@ def final_score(root: Path, run: Path, episodes: int) -> dict[str, Any]:
     """Success of the chosen checkpoint on seeds that nothing was chosen by."""
     best = run / "checkpoints" / BEST
     checkpoint = best if best.exists() else run
-    folder = run / "final"
+    folder = run.with_name(f"{run.name}_final")
     words = [f"checkpoint={checkpoint}", f"episodes={episodes}", "videos=0", f"root={root}"]
-    run_command("evaluate", [*words, f"first_seed={FIRST_SEED}", f"name={folder.relative_to(root / 'runs')}"])
+    run_command("evaluate", [*words, f"first_seed={FIRST_SEED}", f"name={folder.name}"])
     report = EvaluationReport.load(max(folder.glob("*.json"), key=lambda path: path.stat().st_mtime))
     interval = [round(value, 4) for value in report.success_interval]
     return {"success": report.success_rate, "interval": interval, "episodes": len(report.episodes)}
