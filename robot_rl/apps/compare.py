@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import checkpoint_spec, env_config
+from robot_rl.apps.environment import checkpoint_env, checkpoint_spec
 from robot_rl.apps.evaluate import evaluate_checkpoint
 
 
@@ -63,8 +63,7 @@ def _report(config: Any, source: str, changes: Mapping[str, Any], folder: Path, 
 
     if source.endswith(".json"):
         return EvaluationReport.load(Path(source))
-    checkpoint, spec = checkpoint_spec(source)
-    node = env_config(config, "compare", spec.task)
+    checkpoint, node = checkpoint_env(config, "compare", source)
     report = evaluate_checkpoint(config, node, checkpoint, changes, folder, wrapper)
     report.save(folder / f"{report.meta['label']}.json")
     return report

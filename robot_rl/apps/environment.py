@@ -12,16 +12,22 @@ from typing import Any
 
 from robot_rl.apps.folders import dataset_folder
 from robot_rl.apps.main import compose, instantiate
+from robot_rl.apps.recorded_env import rebuilt
 from robot_rl.errors import ConfigError, StoreError, valid_choices
 from robot_rl.interfaces import Env, Policy
 from robot_rl.runtime.handover import Handover
 from robot_rl.types import EnvSpec
 
 
-def env_config(config: Any, command: str, task: str) -> Any:
-    """The env of the configuration; without one that of ``task``, for which checkpoint or episode were made."""
+def env_config(
+    config: Any, command: str, task: str, made_in: Mapping[str, Any] | None = None, simulated: bool = True
+) -> Any:
+    """The env of the configuration; without one that which checkpoint or episode were ``made_in``, or, where that was
+    not stored, ``task`` as it is by default."""
     if config.get("env"):
         return config.env
+    if made_in:
+        return rebuilt(made_in, simulated, command)
     if not task:
         raise ConfigError("the task is not recorded", remedy=f"Name it: robot-rl {command} task=... ...")
     try:
@@ -123,6 +129,14 @@ def checkpoint_spec(checkpoint: str) -> tuple[Path, EnvSpec]:
     folder = find_checkpoint(Path(checkpoint))
     read_manifest(folder)
     return folder, read_spec(folder)
+
+
+def checkpoint_env(config: Any, command: str, checkpoint: str) -> tuple[Path, Any]:
+    """Folder of a checkpoint, and the env of the configuration, else the one that the checkpoint was made for."""
+    from robot_rl.learning.checkpoint import read_manifest
+
+    folder, spec = checkpoint_spec(checkpoint)
+    return folder, env_config(config, command, spec.task, read_manifest(folder).get("env"), spec.simulated)
 
 
 def open_dataset(root: str, name: str) -> Any:

@@ -11,10 +11,9 @@ from typing import Any
 
 from robot_rl.apps.environment import (
     at_least,
-    checkpoint_spec,
+    checkpoint_env,
     closing,
     dotted,
-    env_config,
     load_policy,
     make_env,
     progress,
@@ -45,9 +44,8 @@ def run(config: Any) -> None:
 
     from robot_rl.runtime.score_table import score_table
 
-    checkpoint, spec = checkpoint_spec(config.checkpoint)
+    checkpoint, node = checkpoint_env(config, "evaluate", config.checkpoint)
     folder = results_folder(config.root, config.name, checkpoint)
-    node = env_config(config, "evaluate", spec.task)
     report = evaluate_checkpoint(config, node, checkpoint, dict(config.changes), folder, config.get("policy"))
     path = folder / f"{report.meta['label']}.json"
     report.save(path)

@@ -33,7 +33,8 @@ def run(config: Any) -> None:
         raise ConfigError(f"play={config.play}", remedy=valid_choices(config.play, ("executed", "commanded")))
     if episode.steps == 0:
         raise StoreError(f"episode {episode.id} has no action to play")
-    node = env_config(config, "replay", str(episode.metadata.get("task", "")))
+    made_in, simulated = episode.metadata.get("config", {}).get("env"), store.spec is None or store.spec.simulated
+    node = env_config(config, "replay", str(episode.metadata.get("task", "")), made_in, simulated)
     env = make_env(node, max_steps=episode.steps)
     with closing(env):
         _check(store, env)

@@ -8,9 +8,8 @@ from typing import Any
 
 from robot_rl.apps.environment import (
     at_least,
-    checkpoint_spec,
+    checkpoint_env,
     closing,
-    env_config,
     given_env,
     load_policy,
     make_env,
@@ -52,7 +51,7 @@ def run(config: Any) -> None:
 
 def _node(config: Any) -> Any:
     if config.checkpoint:
-        return env_config(config, "view", checkpoint_spec(config.checkpoint)[1].task)
+        return checkpoint_env(config, "view", config.checkpoint)[1]
     return given_env(config, "view")
 
 
