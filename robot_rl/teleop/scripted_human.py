@@ -52,7 +52,7 @@ class ScriptedHuman:
         gain: float = 0.05,
         reaction_s: float = 0.3,
         least_s: float = 0.5,
-        regain: float = 0.2,
+        regain: float = 0.4,
         most_s: float = 1.5,
         seed: int = 0,
     ) -> None:
