@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -111,6 +112,7 @@ class Images:
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="frames")
         self._caches: dict[str, FrameCache] = {}
         self._shapes: dict[str, tuple[int, int, int]] = {}
+        self._let_go: dict[str, int] = {}  # episodes whose encoded frames are in no memory any more
 
     def refresh(self) -> None:
         """Decode what is new into the cache, if there is one."""
@@ -252,6 +254,20 @@ class Images:
 
         keys = list(zip(self.table.ids, self.table.checksums, strict=True))
         cache.extend(keys, np.diff(first).tolist(), decode, resident=not self.cold)
+        tracks = self.table.tracks[camera]
+        for track in tracks[self._let_go.get(camera, 0) :]:
+            _let_go(track.data)
+        self._let_go[camera] = len(tracks)
+
+
+def _let_go(data: Array) -> None:
+    """Take the pages of a mapped file out of memory: what is decoded is not read again, and would come from disk."""
+    owner: Any = data
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    owner = owner.obj if isinstance(owner, memoryview) else owner
+    if isinstance(owner, mmap.mmap):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _cut(read: Reader, frames: Array, out: Array, size: int) -> list[Piece]:
