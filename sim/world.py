@@ -19,7 +19,7 @@ from robot_rl.geometry import (
     quat_xyzw_near,
     rotvec_from_quat_xyzw,
 )
-from robot_rl.types import ActionKind, Array, Arrays
+from robot_rl.types import ActionKind, Array, Arrays, all_finite
 from sim.arms.arm import Arm
 from sim.measurement import Measurement
 from sim.objects import SceneObject
@@ -50,11 +50,13 @@ class World:
         self._object_qpos, self._object_mocap = built.object_qpos, built.object_mocap
         model, n = built.model, built.dof
         self._object_qvel = {name: int(model.joint(name).dofadr[0]) for name in self._object_qpos}
-        self._fingers_open, self._fingers_closed = np.array(arm.finger_open), np.array(arm.finger_closed)
+        self._fingers_closed = np.array(arm.finger_closed)
+        self._fingers_travel = np.array(arm.finger_open) - self._fingers_closed
         self._fingers_qpos = np.array([int(model.joint(name).qposadr[0]) for name in arm.fingers])
         self._fingers_qvel = np.array([int(model.joint(name).dofadr[0]) for name in arm.fingers])
         self._fingers_ctrl = self.physics.data.ctrl[n : n + len(arm.fingers)]
         self._couplings = joint_couplings(model)
+        self._any_pose = self.part == JOINTS or all(arm.axes)
         self._pose, self._jacobian = np.empty(7), np.empty((6, n))
 
     # --- driving ----------------------------------------------------------------------------------------------------
@@ -70,6 +72,8 @@ class World:
     def take_interventions(self) -> dict[str, int]:
         """Times that each layer of the safety chain changed something since the last call."""
         counts = (self.safety.counts + self.servo.arrays.arm.counts).tolist()
+        if not any(counts):
+            return {}
         self.safety.counts.fill(0)
         self.servo.arrays.arm.counts.fill(0)
         return {name: count for name, count in zip(LAYERS, counts, strict=True) if count}
@@ -82,7 +86,7 @@ class World:
 
     def possible(self, target: Array) -> Array:
         """``target`` of the arm's part with what its joints cannot choose of a TCP pose [7] as it is at home."""
-        if self.part == JOINTS or all(self.arm.axes) or not np.isfinite(target).all() or not target[3:].any():
+        if self._any_pose or not all_finite(target) or not target[3:].any():
             return target
         axes, home = np.array(self.arm.axes), self.chain.pose(self.home)
         turn = rotvec_from_quat_xyzw(quat_xyzw_multiply(target[3:], quat_xyzw_conjugate(home[3:])))
@@ -156,7 +160,7 @@ class World:
         self.take_interventions()
 
     def _finger_positions(self, opening: float) -> Array:
-        return self._fingers_closed + opening * (self._fingers_open - self._fingers_closed)
+        return self._fingers_closed + opening * self._fingers_travel
 
 
 def _wxyz(pose: Array) -> Array:
