@@ -152,14 +152,9 @@ class Rlpd:
         """
         check_batches(batches, self.step)
         first = batches[ONLINE]
-        whole = place(
-            {
-                key: torch.cat([batches[view][key] for view in self._views], dim=1)
-                for key in first
-                if key not in BOOKKEEPING
-            },
-            self.device,
-        )
+        keys = [key for key in first if key not in BOOKKEEPING]
+        joined = {key: torch.cat([batches[view][key] for view in self._views], dim=1) for key in keys}
+        whole = place(joined, self.device)
         metrics, features = {}, torch.empty(0)
         for group in range(len(first["reward"])):
             metrics, features = self._critic_step({key: value[group] for key, value in whole.items()})
