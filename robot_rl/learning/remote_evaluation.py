@@ -21,7 +21,7 @@ from typing import Any
 from robot_rl.interfaces import Report
 from robot_rl.learning.evaluations import Evaluations
 from robot_rl.learning.online_training import OnlineTraining
-from robot_rl.runtime.acting import EVALUATE, NO_EVALUATION, SCORE
+from robot_rl.transport.signals import EVALUATE, NO_EVALUATION, SCORE
 
 PATIENCE_S = 600.0  # without any score, before an evaluation is given up
 

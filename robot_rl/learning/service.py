@@ -9,7 +9,7 @@ from collections.abc import Callable
 from robot_rl.learning.offline_training import signals_held
 from robot_rl.learning.online_training import OnlineTraining
 from robot_rl.learning.remote_evaluation import RemoteEvaluation
-from robot_rl.runtime.acting import GO_ON, PAUSE, STOP
+from robot_rl.transport.signals import GO_ON, PAUSE, STOP
 
 WAIT_S = 0.25  # at most, for what wakes earlier: so often an idle learner tells of itself
 TELL_S = 0.5
@@ -40,12 +40,13 @@ class LearnerService:
         self.training, self.steps, self.checkpoint_every = training, steps, checkpoint_every
         self.evaluation = evaluation
         self._on_round, self._on_wait = on_round, on_wait
-        self._saved, self._told_s = 0, -math.inf
+        self._saved, self._saved_worth, self._told_s = 0, 0.0, -math.inf
         self._pausing: bool | None = None  # what actors were told last; they may have been told by another learner
 
     def resume(self) -> int:
         """Go on from the newest checkpoint; what was received since counts, its updates are made up for."""
         self._saved = int(self.training.resume()["step"])
+        self._saved_worth = self.training.ratio.updates / self.training.ratio.maximum
         if self.evaluation is not None:
             self.evaluation.evaluations.resume()
         return self._saved
@@ -83,7 +84,8 @@ class LearnerService:
         if self.evaluation is not None:
             self.evaluation.advance()
         self._pause_actors()
-        if every and training.steps // every > self._saved // every:
+        worth = training.ratio.updates / training.ratio.maximum  # of a long catching-up not all may be lost
+        if every and (training.steps // every > self._saved // every or worth - self._saved_worth >= every):
             self.save()
         if time.monotonic() - self._told_s >= TELL_S:
             self._told_s = time.monotonic()
@@ -94,8 +96,9 @@ class LearnerService:
 
     def save(self) -> None:
         """Checkpoint of now: of the steps that were taken in, and the updates made so far for them."""
-        self._saved = self.training.steps
-        self.training.save({})
+        training = self.training
+        self._saved, self._saved_worth = training.steps, training.ratio.updates / training.ratio.maximum
+        training.save({})
 
     def _pause_actors(self) -> None:
         """Ask the actors to wait at their next reset while the lower bound of the ratio is not met, and while nothing

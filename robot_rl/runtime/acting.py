@@ -16,11 +16,9 @@ from robot_rl.errors import RobotError
 from robot_rl.interfaces import ActorTransport, Signal
 from robot_rl.runtime.actor import Actor, NewestPolicy
 from robot_rl.runtime.evaluation import evaluate
+from robot_rl.transport.signals import EVALUATE, GO_ON, NO_EVALUATION, PAUSE, SCORE, STOP
 from robot_rl.types import EpisodeEnd
 
-PAUSE, GO_ON, STOP, EVALUATE = "pause_at_reset", "go_on", "stop", "evaluate"
-SCORE = "score"  # the report of an evaluation episode
-NO_EVALUATION = ""
 WAIT_S = 1.0  # at most, for what wakes earlier
 RETRY_S = 2.0  # from a fault to the next reset
 STALE_S = 60.0  # weights that an evaluation asks for and that do not come by then never will

@@ -15,8 +15,8 @@ from robot_rl.learning.online_training import OnlineTraining
 from robot_rl.learning.remote_evaluation import RemoteEvaluation
 from robot_rl.learning.service import LearnerService
 from robot_rl.learning.training_run import TrainingRun, read_rows
-from robot_rl.runtime.acting import EVALUATE, NO_EVALUATION, PAUSE, SCORE, STOP
 from robot_rl.transport.local import LocalTransport
+from robot_rl.transport.signals import EVALUATE, NO_EVALUATION, PAUSE, SCORE, STOP
 from tests.learning.test_online_training import SPEC, make_learner, make_training, record
 
 SEEDS = range(200_000, 200_003)

@@ -9,10 +9,11 @@ import torch
 
 from robot_rl.data.store import EpisodeStore
 from robot_rl.learning.checkpoint import find_checkpoint, load_training_state, read_manifest
-from robot_rl.learning.service import GO_ON, PAUSE, LearnerService
+from robot_rl.learning.service import LearnerService
 from robot_rl.learning.training_run import TrainingRun
 from robot_rl.learning.update_ratio import UpdateRatio
 from robot_rl.transport.local import LocalTransport
+from robot_rl.transport.signals import GO_ON, PAUSE
 from tests.learning.test_online_training import SPEC, make_learner, make_training, record
 
 
@@ -102,3 +103,13 @@ def test_a_checkpoint_of_the_same_step_with_more_updates_is_another_one(store: E
     manifest = read_manifest(find_checkpoint(tmp_path / "run"))
     assert (manifest["step"], manifest["updates"]) == (12, 24)
     training.run.close()
+
+
+def test_a_long_catching_up_is_saved_on_the_way(store: EpisodeStore, tmp_path: Path) -> None:
+    """30 steps have come at once: 60 updates, 16 at a time; a checkpoint after as many as 10 steps are worth."""
+    record(store, 30)
+    training = make_training(store, tmp_path / "run", make_learner(), LocalTransport(store))
+    training.run.keep = 100
+    LearnerService(training, steps=30, checkpoint_every=10).run()
+    saved = [read_manifest(folder)["updates"] for folder in sorted((tmp_path / "run" / "checkpoints").glob("step_*"))]
+    assert saved == [16, 48, 60]

@@ -13,10 +13,11 @@ from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ResetError, RobotError
 from robot_rl.interfaces import Env
 from robot_rl.runtime import acting
-from robot_rl.runtime.acting import EVALUATE, GO_ON, NO_EVALUATION, PAUSE, SCORE, STOP, ActorService
+from robot_rl.runtime.acting import ActorService
 from robot_rl.runtime.actor import Actor, NewestPolicy
 from robot_rl.runtime.recorder import EpisodeRecorder
 from robot_rl.transport.local import LocalTransport
+from robot_rl.transport.signals import EVALUATE, GO_ON, NO_EVALUATION, PAUSE, SCORE, STOP
 from robot_rl.types import EpisodeEnd
 from tests.contracts.options import build_env
 from tests.runtime.test_actor import ARM, fitted, weights
