@@ -19,6 +19,7 @@ from policies.gaussian import GaussianPolicy
 from policies.q_ensemble import QEnsemble
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError
+from robot_rl.interfaces import LearnerTransport
 from robot_rl.learning.offline_training import Provenance
 from robot_rl.learning.online_training import OnlineReplay, OnlineSchedule, OnlineTraining
 from robot_rl.learning.rlpd import Rlpd
@@ -156,7 +157,7 @@ def test_a_relabelled_episode_changes_rewards_and_end(store: EpisodeStore) -> No
 
 
 def make_training(
-    store: EpisodeStore, folder: Path, learner: Rlpd, transport: LocalTransport, **schedule: int
+    store: EpisodeStore, folder: Path, learner: Rlpd, transport: LearnerTransport, **schedule: int
 ) -> OnlineTraining:
     replay = OnlineReplay(learner.views, store, None, batch=4)
     ratio = UpdateRatio(2.0, 2.0, start=4)

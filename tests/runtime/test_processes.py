@@ -98,7 +98,7 @@ def test_a_killed_child_comes_back_as_often_as_allowed(processes: Processes) -> 
         (told,) = until(processes, end)
         assert told.code == -signal.SIGKILL and processes.may_work("one", 2)
         if not again:
-            processes.restart("one", told.code)
+            processes.restart("one", -signal.SIGKILL)
     with pytest.raises(RobotRlError, match=r"the one ended 2 times .* now by SIGKILL \(limit: restarts=1"):
         processes.restart("one", -signal.SIGKILL)
 
