@@ -88,6 +88,22 @@ def test_replayed_poses_agree_with_the_files_own_model(lift: RecordingSet, lift_
         np.testing.assert_allclose(cube, data.body("cube_main").xpos - base, atol=1e-5)
 
 
+def test_objects_have_the_sizes_of_each_demonstration(lift: RecordingSet, lift_file: Path) -> None:
+    replay = RobosuiteReplay("Lift", ["Panda"], None, cameras=False)
+    with h5py.File(lift_file) as file:
+        models = [file[f"data/demo_{number}"].attrs["model_file"] for number in (1, 2)]
+    for xml in models:
+        replay.place(xml)
+        (told,) = (geom.get("size") for geom in ET.fromstring(xml).iter("geom") if geom.get("name") == "cube_g0")
+        model = replay._env.sim.model
+        size = np.array(str(told).split(), dtype=float)
+        geom = model.geom_name2id("cube_g0")
+        np.testing.assert_allclose(model.geom_size[geom], size, atol=1e-9)
+        np.testing.assert_allclose(model.geom_rbound[geom], np.linalg.norm(size), atol=1e-9)  # compiled anew with it
+    replay.close()
+    assert all(recording.load().metadata["success"] for recording in lift.recordings)
+
+
 def test_actions_are_the_measured_pose_plus_the_scaled_delta(lift: RecordingSet, lift_file: Path) -> None:
     """OSC_POSE scales 1.0 to 0.05 m and 0.5 rad; the gripper opens at -1."""
     episode = lift.recordings[0].load()

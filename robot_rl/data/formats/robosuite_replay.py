@@ -1,8 +1,9 @@
 """Recorded states of robosuite demonstrations set in the installed robosuite, to see what they looked like.
 
 A demonstration holds MuJoCo states of the model of its day. They are laid over the model of the installed robosuite
-joint by joint, by name; bodies without a joint are put where the demonstration's model had them. Before that the arm is
-compared link by link: where it differs, poses would be wrong, so such a file is refused.
+joint by joint, by name; bodies without a joint are put where the demonstration's model had them, and objects get the
+sizes that they had there, since success may rest on what touches what. Before that the arm is compared link by link:
+where it differs, poses would be wrong, so such a file is refused.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class RobosuiteReplay:
                 self._env.reset()
         self.env_name, self._view = env_name, RobosuiteView(self._env)
         self._joints: list[_Joint] = []
+        self._shapes: dict[str, dict[str, str]] = {}  # those compiled in, where they are a demonstration's
 
     def place(self, model_xml: str) -> None:
         """Take over the scene of a demonstration. Raises StoreError where its arm or joints are others."""
@@ -72,6 +74,7 @@ class RobosuiteReplay:
         for joint in joints:
             self._joint_name(joint)
         self._joints = joints
+        self._reshape(_shapes_of(world))
         for body, top in _bodies_of(world):
             self._place_body(body, top)
         self._env.sim.forward()
@@ -121,6 +124,18 @@ class RobosuiteReplay:
     def _seen(self) -> Mapping[str, Any]:
         return self._env._get_observations(force_update=True)
 
+    def _reshape(self, shapes: dict[str, dict[str, str]]) -> None:
+        """Give the geoms of ``shapes`` the sizes and places in their bodies that they had; what rests on these, such as
+        bounds of collision, is compiled anew."""
+        if shapes == self._shapes:
+            return
+        model = ET.fromstring(self._env.model.get_xml())
+        for geom in model.iter("geom"):
+            geom.attrib.update(shapes.get(geom.get("name", ""), {}))
+        with quiet_robosuite(), _fixed_sizes():
+            self._env.reset_from_xml_string(ET.tostring(model, encoding="unicode"))
+        self._shapes = shapes
+
     def _place_body(self, body: ET.Element, top: bool) -> None:
         model: Any = self._env.sim.model
         name = _current_name(body.get("name", ""), model.body_names)
@@ -151,8 +166,8 @@ class RobosuiteReplay:
 
 @contextmanager
 def _fixed_sizes() -> Iterator[None]:
-    """robosuite draws the sizes of its objects from numpy's global stream: the same ones every time, and the stream as
-    it was. They are not those of the recording, whose states alone are taken over."""
+    """robosuite draws the sizes of its objects, until a demonstration tells them, from numpy's global stream: the same
+    ones every time, and the stream as it was."""
     before = np.random.get_state()
     np.random.seed(0)
     try:
@@ -178,6 +193,17 @@ def _bodies_of(element: ET.Element, top: bool = True) -> Iterator[tuple[ET.Eleme
     for body in element.findall("body"):
         yield body, top
         yield from _bodies_of(body, top=False)
+
+
+def _shapes_of(world: ET.Element) -> dict[str, dict[str, str]]:
+    """{name: attributes} of the geoms of objects: what is not the arm, nor a mesh, whose size is that of its file."""
+    return {
+        geom.get("name", ""): {key: geom.get(key, "") for key in ("size", "pos", "quat") if geom.get(key)}
+        for body, _ in _bodies_of(world)
+        if not _ARM_BODY.match(body.get("name", ""))
+        for geom in body.findall("geom")
+        if geom.get("name") and not geom.get("mesh")
+    }
 
 
 def _current_name(name: str, choices: Sequence[str]) -> str | None:
