@@ -159,7 +159,7 @@ def test_a_simulated_panda_is_taken_over_without_a_bump_and_the_cube_is_lifted()
     velocity = np.array([row.observation.state["arm0/tcp_velocity"][:3] for row in rows])
     change = np.linalg.norm(np.diff(velocity, axis=0), axis=1)
     edges = np.flatnonzero(np.diff(source) != 0)
-    assert len(edges) > 3
+    assert len(edges) >= 3  # taken over, handed back, taken over
     assert change[edges].max() < 1.2 * np.delete(change, edges).max()  # no more than while one of them commands
 
 
