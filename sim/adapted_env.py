@@ -16,8 +16,8 @@ from robot_rl.errors import CommandRefusedError, ConfigError, SimulationDiverged
 from robot_rl.interfaces import Clock
 from robot_rl.runtime.action_targets import express, integrate
 from robot_rl.runtime.clock import SimulatedClock
-from robot_rl.runtime.env import targets_in_force
 from robot_rl.runtime.frame_codec import compressed
+from robot_rl.runtime.set_points import targets_in_force
 from robot_rl.types import (
     ActionKind,
     ActionRecord,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +21,8 @@ from robot_rl.runtime.clock import StepGrid
 from robot_rl.runtime.confirmation import Confirm
 from robot_rl.runtime.frame_codec import compressed
 from robot_rl.runtime.reflex import Reflex
+from robot_rl.runtime.set_points import SetPoints
 from robot_rl.types import (
-    ActionKind,
     ActionRecord,
     ActionSpec,
     Array,
@@ -36,13 +37,6 @@ from robot_rl.types import (
     target_kind,
 )
 
-_MEASURED_BY = {
-    ActionKind.TCP_POSE: "tcp_pose",
-    ActionKind.JOINT_POSITION: "joint_position",
-    ActionKind.GRIPPER: "gripper_opening",
-    ActionKind.POINT: "position",
-}
-
 
 class RobotEnv:
     """Env over any Robot. Connects it; closing the env stops and closes it.
@@ -50,6 +44,8 @@ class RobotEnv:
     ``action`` is the policy's action, its parts named like those the robot takes; deltas are integrated here and only
     absolute targets are sent. ``reflex`` commands parts that the policy does not; ``name`` is the task's in the spec
     where that is another than the task's own; ``confirm`` is asked before every reset (None: resets are automatic).
+    With ``observe_set_points`` the policy sees what its deltas are added to, ``<part>_set_point``, which nothing else
+    tells; ``max_lead_m`` is how far that may be ahead of the measured TCP.
     Raises ConfigError for limits below a step, SpecMismatchError when the robot takes no such part, or when task or
     reflex go by something that it does not measure (or only a simulator knows, on hardware).
     """
@@ -64,17 +60,24 @@ class RobotEnv:
         reflex: Reflex | None = None,
         name: str | None = None,
         confirm: Confirm | None = None,
+        observe_set_points: bool = False,
+        max_lead_m: float = math.inf,
     ) -> None:
         if max_steps < 1 or (step_rate_hz is not None and step_rate_hz <= 0):
             raise ConfigError(f"max_steps={max_steps}, step_rate_hz={step_rate_hz}", limit="at least 1, above 0")
         self._robot, self._task, self._max_steps, self._reflex = robot, task, max_steps, reflex
-        self._confirm = confirm
+        self._confirm, self._observe_set_points = confirm, observe_set_points
+        self._set_points = SetPoints(action, max_lead_m)
         try:
             offered = robot.connect()
             _check_action(action, offered.action)
             self._spec = replace(
                 offered, action=action, task=name or task.name, step_rate_hz=step_rate_hz or offered.step_rate_hz
             )
+            if observe_set_points:
+                seen = self._set_points.specs(offered.action)
+                self._spec = replace(self._spec, observation={**self._spec.observation, **seen})
+            _check_rule("max_lead_m goes by", self._set_points.requires, self._spec)
             _check_rule(f"task '{task.name}' judges by", task.requires, self._spec)
             _check_rule("the reflex goes by", reflex.requires if reflex else frozenset(), self._spec)
         except BaseException:
@@ -112,26 +115,26 @@ class RobotEnv:
             request = self._task.reset_request(seed)
             if self._confirm is not None:
                 self._confirm(request)
-            observation = _checked(self._robot.reset(request), None)
+            observation = self._seen(_checked(self._robot.reset(request), None))
         except BaseException:
             self._robot.stop()
             raise
         self._grid.start(observation.stamp_ns)
         if self._reflex is not None:
             self._reflex.reset()
-        in_force = targets_in_force(self._spec.action, observation)
+        in_force = self._set_points.in_force(observation)
         self._observation, self._last = observation, _Targets(in_force, in_force)
         return observation
 
     def anchor(self, actions: Array, observation: Observation, source: Phase = Phase.POLICY) -> TargetChunk:
         """Integrate a plan [H, A] of ``source`` onto the targets in force at ``observation``."""
-        targets = integrate(self._spec.action, actions, targets_in_force(self._spec.action, observation, source))
+        targets = integrate(self._spec.action, actions, self._set_points.in_force(observation, source))
         return TargetChunk(targets, observation.step, observation.stamp_ns, source)
 
     def hold(self) -> TargetChunk:
         """One step at the targets in force: measured ones after a reset or while a human commands."""
         observation = self._current()
-        in_force = targets_in_force(self._spec.action, observation)
+        in_force = self._set_points.in_force(observation)
         targets = {name: np.asarray(value)[None] for name, value in in_force.items()}
         return TargetChunk(targets, observation.step, observation.stamp_ns, source=Phase.HOLD)
 
@@ -154,7 +157,7 @@ class RobotEnv:
                 overrun = self._grid.wait()
             except SimulationDivergedError as error:  # the end of this episode, not of the run
                 diverged = error
-            after = _checked(self._robot.read(), before)
+            after = self._seen(_checked(self._robot.read(), before))
             action = self._action(plan, before, after, fresh)
             verdict = Judgement(0.0) if diverged else self._task.judge(before, action.commanded, after)
         except BaseException:
@@ -177,6 +180,12 @@ class RobotEnv:
         """Stop the robot and let go of it; idempotent."""
         self._robot.close()
 
+    def _seen(self, observation: Observation) -> Observation:
+        """``observation`` with what only the env knows."""
+        if not self._observe_set_points:
+            return observation
+        return replace(observation, state={**observation.state, **self._set_points.observed(observation)})
+
     def _current(self) -> Observation:
         if self._observation is None:
             raise RobotError("the env has no observation yet", remedy="Call reset(seed) before the first step")
@@ -191,7 +200,7 @@ class RobotEnv:
         if report is None:
             raise RobotError(f"the robot reports no command for step {before.step}", remedy="Its read() must say")
         spec, last = self._spec.action, self._last
-        base = targets_in_force(spec, before, plan.source) if fresh else last.commanded
+        base = self._set_points.in_force(before, plan.source) if fresh else last.commanded
         self._last = _Targets({**last.commanded, **report.commanded}, {**last.executed, **report.executed})
         commanded = express(spec, self._last.commanded, base)
         same = report.executed is report.commanded and base is last.executed
@@ -226,30 +235,6 @@ class _Targets:
 
     commanded: Arrays
     executed: Arrays
-
-
-def measured_targets(action: ActionSpec, observation: Observation) -> dict[str, Array]:
-    """The measured state as absolute targets {part: [k]} of the parts of ``action``."""
-    state, targets = observation.state, {}
-    for part in action.parts:
-        name = f"{part.name.split('/')[0]}/{_MEASURED_BY.get(target_kind(part.kind), '')}"
-        if name in state:
-            targets[part.name] = np.asarray(state[name], dtype=np.float64)
-    return targets
-
-
-def targets_in_force(action: ActionSpec, observation: Observation, source: Phase = Phase.POLICY) -> dict[str, Array]:
-    """What the robot is held at when ``observation`` is made and ``source`` commands next: {part: [k]}.
-
-    The safety chain's last set points, so that a limited command does not wind up; the measured state where command
-    changes between a human and the policy, and after a reset whose set points are not reported.
-    """
-    report = observation.report
-    if report is None or (report.source is Phase.HUMAN) is not (source is Phase.HUMAN):
-        return measured_targets(action, observation)
-    missing = [part.name for part in action.parts if part.name not in report.executed]
-    measured = measured_targets(action, observation) if missing else {}
-    return {**measured, **report.executed}
 
 
 def _checked(observation: Observation, before: Observation | None) -> Observation:

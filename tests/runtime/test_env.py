@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from robot_rl.errors import CommandRefusedError, RobotError, SpecMismatchError, StaleObservationError
+from robot_rl.errors import CommandRefusedError, ConfigError, RobotError, SpecMismatchError, StaleObservationError
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.frame_codec import decode
@@ -115,6 +115,23 @@ def test_a_plan_is_integrated_onto_the_target_in_force_not_onto_the_measurement(
     assert after.state["arm0/tcp_pose"][0] == np.float32(0.01)  # lags behind
     np.testing.assert_allclose(env.anchor(actions, after).targets["arm0/tcp"][0, 0], 0.04)
     np.testing.assert_allclose(env.hold().targets["arm0/tcp"][0, 0], 0.02)
+
+
+def test_what_deltas_are_added_to_stays_near_the_arm_and_can_be_seen() -> None:
+    """The arm never moves: after three steps of 20 mm its set point would be 60 mm ahead."""
+    env = RobotEnv(FakeRobot(lag=1.0), ReachTask(), DELTA, max_steps=9, observe_set_points=True, max_lead_m=0.03)
+    observation = env.reset(0)
+    assert env.spec.observation["arm0/tcp_set_point"].shape == (7,)
+    start, seen = observation.state["arm0/tcp_pose"][0], []
+    for _ in range(3):
+        result = env.step(env.anchor(np.array([[0.02, 0.0, 0.0, 1.0]]), observation))
+        observation = result.observation
+        assert result.action.commanded[0] == pytest.approx(0.02)
+        seen.append(observation.state["arm0/tcp_set_point"][0] - start)
+    np.testing.assert_allclose(seen, [0.02, 0.03, 0.03], atol=1e-7)
+    np.testing.assert_allclose(env.hold().targets["arm0/tcp"][0, 0] - start, 0.03, atol=1e-7)
+    with pytest.raises(ConfigError, match="above 0"):
+        RobotEnv(FakeRobot(), ReachTask(), DELTA, max_steps=9, max_lead_m=0.0)
 
 
 def test_commanded_and_executed_are_told_apart() -> None:

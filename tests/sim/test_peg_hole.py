@@ -55,12 +55,21 @@ def test_a_hole_needs_walls():
         peg_and_hole(0.001, peg_half_width_m=0.042)
 
 
+# a stiff, strong arm, so that what gives way is the peg
+STIFF = (
+    "controller.position_stiffness_n_m=4000",
+    "controller.max_position_error_m=0.015",
+    "controller.damping_ratio=1.0",
+    "env.max_lead_m=0.1",
+)
+
+
 # --- physics ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[RobotEnv]:
-    env, _ = configured("peg_insert")
+    env, _ = configured("peg_insert", *STIFF)
     yield env
     env.close()
 
