@@ -21,6 +21,7 @@ class LearningKeys:
     root: str
     demos: str
     draw_demos: bool
+    draw_successes: bool
     name: str | None
     resume: bool
     seed: int
@@ -87,6 +88,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
         seed=config.seed,
         images=_images(policy),
         corrections_only=not config.draw_demos,
+        successes=config.draw_successes,
     )
     ratio = UpdateRatio(config.lowest_ratio, config.update_ratio, start=config.start)
     schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)

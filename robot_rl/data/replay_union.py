@@ -85,6 +85,28 @@ class SessionReplay:
             self.growing.reload()
 
 
+class SessionSuccesses:
+    """Transitions of those committed episodes of a running session that were successes. ``live`` tells when there may
+    be another."""
+
+    def __init__(
+        self, store: EpisodeStore, live: LiveEpisodes, view: ReplayView, *, images: ImageOptions | None = None
+    ) -> None:
+        self.committed = ReplaySampler(store, view, batch=1, images=images, where=lambda info: bool(info.success))
+        self.parts = (self.committed,)
+        self._live, self._revision = live, -1
+
+    def refresh(self) -> None:
+        """Take in episodes and labels."""
+        self.committed.refresh()
+        self._revision = self._live.revision
+
+    def follow(self) -> None:
+        """Take in episodes where a journal came or went; the session's own replay reads the journals."""
+        if self._live.revision != self._revision:
+            self.refresh()
+
+
 class ReplayUnion:
     """Batches drawn uniformly from the transitions of several samplers, all of one shape.
 
@@ -92,7 +114,12 @@ class ReplayUnion:
     """
 
     def __init__(
-        self, fixed: Sequence[ReplaySampler], sessions: Sequence[SessionReplay], *, batch: int, seed: int = 0
+        self,
+        fixed: Sequence[ReplaySampler],
+        sessions: Sequence[SessionReplay | SessionSuccesses],
+        *,
+        batch: int,
+        seed: int = 0,
     ) -> None:
         self.batch_size, self.seed = batch, seed
         self._sessions = list(sessions)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from robot_rl.data.live import LiveEpisodes
 from robot_rl.data.replay import ReplaySampler
-from robot_rl.data.replay_union import ReplayUnion, SessionReplay
+from robot_rl.data.replay_union import ReplayUnion, SessionReplay, SessionSuccesses
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError
 from robot_rl.interfaces import Learner, LearnerTransport, Report
@@ -47,7 +47,8 @@ class OnlineReplay:
     """Batches of every view of a learner, from a session's store and from demonstrations.
 
     The view ``online`` draws from all steps of the session, ``demonstrations`` from the demonstrations and from the
-    session's corrections: steps in which a human was in command. With ``corrections_only`` from these alone.
+    session's corrections: steps in which a human was in command. With ``corrections_only`` from these alone; with
+    ``successes`` also from the session's episodes that succeeded (self-imitation, Oh et al. 2018).
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class OnlineReplay:
         seed: int = 0,
         images: Any = None,
         corrections_only: bool = False,
+        successes: bool = False,
     ) -> None:
         if batch % len(views):
             raise ConfigError(f"batch={batch} for views {', '.join(views)}", limit=f"a multiple of {len(views)}")
@@ -70,15 +72,16 @@ class OnlineReplay:
         self.online = SessionReplay(session, live, seen, images=images)  # counts, also where nothing is drawn from it
         self._parts = [self.online]
         for place, (name, view) in enumerate(views.items()):
-            part, fixed = self.online, []
+            parts, fixed = [self.online], []
             if name != ONLINE:
-                part = SessionReplay(session, live, replace(view, cut=Cut.HUMAN), images=images)
-                self._parts.append(part)
+                parts = [SessionReplay(session, live, replace(view, cut=Cut.HUMAN), images=images)]
+                parts += [SessionSuccesses(session, live, view, images=images)] if successes else []
+                self._parts += parts
                 if demonstrations is None and not corrections_only:
                     raise ConfigError(f"the learner's view '{name}' needs data", remedy="Name a dataset with demos=")
                 if demonstrations is not None and not corrections_only:
                     fixed = [ReplaySampler(demonstrations, view, batch=1, images=images)]
-            self.unions[name] = ReplayUnion(fixed, [part], batch=batch // len(views), seed=seed + place)
+            self.unions[name] = ReplayUnion(fixed, parts, batch=batch // len(views), seed=seed + place)
 
     def follow(self) -> None:
         """Take in what the running episodes brought."""

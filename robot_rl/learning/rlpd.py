@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
 from robot_rl.learning.batches import check_batches, place
 from robot_rl.learning.diagnostics import Recorded
+from robot_rl.learning.ema import ExponentialMovingAverage
 from robot_rl.learning.grasp_critic import GraspCritic
 from robot_rl.learning.named_optimizer import NamedOptimizer
 from robot_rl.learning.soft_losses import SoftLosses, StochasticActor, attainable_returns
@@ -45,6 +46,10 @@ class Rlpd:
         entropy_backup: subtract the entropy term in the target (SAC does, RLPD's manipulation profiles do not).
         reward_scale, reward_shift: of stored 0/1 rewards; a shift below 0 makes waiting cost.
         demonstrations: draw half of every batch from the view of that name; False learns from scratch.
+        imitation: weight, at the start, of the mean action's squared distance (in units of [-1, 1]) from what is shown
+            by demonstrations; it halves every ``imitation_half_life`` critic steps. 0 is RLPD.
+        averaging: what acts is an average of the actor's weights that keeps at most this share of the past per actor
+            step; 0 acts with the newest.
         gripper_penalty: what a change between open and closed costs the grasp critic; see GraspCritic.
         precision: ``bfloat16`` computes the products in it, with float32 weights, targets and losses.
         compiled: torch.compile of the losses; ``auto`` does so on CUDA, see ``compilation.compiler``.
@@ -67,6 +72,9 @@ class Rlpd:
         reward_scale: float = 1.0,
         reward_shift: float = 0.0,
         demonstrations: bool = True,
+        imitation: float = 0.0,
+        imitation_half_life: float = 20_000.0,
+        averaging: float = 0.0,
         gripper_penalty: float = 0.02,
         precision: str = "float32",
         compiled: bool | str = "auto",
@@ -76,6 +84,9 @@ class Rlpd:
         self.device = next(policy.module.parameters()).device
         self.discount, self.polyak = discount, polyak
         self.target_entropy = -0.5 * policy.action_size if target_entropy is None else target_entropy
+        if imitation and not demonstrations:
+            raise ConfigError(f"imitation={imitation} needs demonstrations", remedy="Set demonstrations=true")
+        self._imitation, self._half_life = imitation, imitation_half_life
         bounds = attainable_returns(reward_scale, reward_shift, discount)
         self._views = _views(policy.spec, n_step, discount, reward_scale, reward_shift, demonstrations)
         self._make_critics(critic, subset)
@@ -104,6 +115,9 @@ class Rlpd:
                 polyak=polyak,
             )
         self._make_optimizers(learning_rate)
+        self.average = (
+            ExponentialMovingAverage(self.optimizers["actor"].named, maximum=averaging) if averaging else None
+        )
 
     def _make_critics(self, critic: Callable[..., nn.Module], subset: int) -> None:
         sizes = {"feature_size": self.policy.feature_size, "action_size": self.policy.action_size}
@@ -155,10 +169,11 @@ class Rlpd:
         keys = [key for key in first if key not in BOOKKEEPING]
         joined = {key: torch.cat([batches[view][key] for view in self._views], dim=1) for key in keys}
         whole = place(joined, self.device)
-        metrics, features = {}, torch.empty(0)
+        metrics, features, last = {}, torch.empty(0), whole
         for group in range(len(first["reward"])):
-            metrics, features = self._critic_step({key: value[group] for key, value in whole.items()})
-        metrics |= self._actor_step(features)
+            last = {key: value[group] for key, value in whole.items()}
+            metrics, features = self._critic_step(last)
+        metrics |= self._actor_step(features, self._action(last))
         numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))  # one wait, not many
         bad = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if bad:
@@ -166,8 +181,12 @@ class Rlpd:
         return numbers
 
     def acting_state(self) -> dict[str, Tensor]:
-        """The policy's state, copied."""
-        return {key: value.detach().clone() for key, value in self.policy.state_dict().items()}
+        """The policy's state, copied; the actor's weights averaged where they are to be."""
+        state = {key: value.detach().clone() for key, value in self.policy.state_dict().items()}
+        if self.average is not None:
+            averaged = self.average.average.items()
+            state |= {name.replace("actor.", "module.body.", 1): value.clone() for name, value in averaged}
+        return state
 
     # --- steps
 
@@ -201,22 +220,34 @@ class Rlpd:
             metrics |= self.grasp.update(batch, features, next_features)
         return metrics, features.detach()
 
-    def _actor_step(self, features: Tensor) -> dict[str, Tensor]:
+    def _actor_step(self, features: Tensor, taken: Tensor) -> dict[str, Tensor]:
+        """One step of actor and temperature at ``features`` [B, F], where the actions ``taken`` [B, A] are stored."""
         shape = (len(features), self.policy.action_size)
         noise = torch.randn(shape, generator=step_generator(self.seed, -self.step))
         # the critics judge here, they do not learn: no gradient is made for their weights
         for parameter in self._critic_weights:
             parameter.requires_grad_(False)
         drawn = place({"noise": noise}, self.device)["noise"]
-        loss, (objective, log_prob) = self.losses.of_actor(features, drawn, self.log_temperature.detach())
+        loss, (objective, log_prob) = self.losses.of_actor(
+            features, drawn, self.log_temperature.detach(), *self._shown(taken)
+        )
         loss.backward()
         for parameter in self._critic_weights:
             parameter.requires_grad_(True)
         self.optimizers["actor"].step()
+        if self.average is not None:
+            self.average.update(self.optimizers["actor"].named)
         # d/d log_temperature of temperature * (entropy - target), entropy = -log_prob
         self.log_temperature.grad = self.log_temperature.detach().exp() * (-log_prob - self.target_entropy)
         self.optimizers["temperature"].step()
         return {"actor_loss": objective, "entropy": -log_prob, "temperature": self.log_temperature.detach().exp()}
+
+    def _shown(self, taken: Tensor) -> tuple[Tensor, ...]:
+        """The demonstrations' half of ``taken``, and how much it counts by now; nothing where they are not imitated."""
+        if not self._imitation:
+            return ()
+        weight = self._imitation * 0.5 ** (self.step / self._half_life)
+        return taken[len(taken) // 2 :], torch.tensor(weight, device=self.device)
 
     def _observed(self, batch: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         return {key: batch[f"{prefix}{_path(key)}"] for key in self.policy.spec.observation}
@@ -255,6 +286,8 @@ class Rlpd:
         state |= self._networks()
         for optimizer in self.optimizers.values():
             state |= optimizer.state_dict()
+        if self.average is not None:
+            state["average_step"] = torch.tensor(self.average.step)
         return state
 
     @torch.no_grad()
@@ -269,12 +302,16 @@ class Rlpd:
         for optimizer in self.optimizers.values():
             optimizer.load_state_dict(state)
         self.step = int(state["step"])
+        if self.average is not None:
+            self.average.step = int(state["average_step"])
 
     def _networks(self) -> dict[str, Tensor]:
         """What is learnt beside the policy, by name."""
         named: dict[str, Tensor] = {f"target.{name}": value for name, value in self.target.state_dict().items()}
         named |= {f"critic.{name}": value for name, value in self.critic.state_dict().items()}
         named |= {} if self.grasp is None else self.grasp.networks()
+        if self.average is not None:
+            named |= {f"average.{name}": value for name, value in self.average.average.items()}
         return {**named, "temperature": self.log_temperature.detach()}
 
 

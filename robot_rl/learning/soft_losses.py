@@ -120,13 +120,29 @@ class SoftLosses:
         loss = F.mse_loss(values, target.expand_as(values))
         return loss, torch.stack((loss.detach(), values.detach().mean(), target.mean()))
 
-    def actor_objective(self, features: Tensor, noise: Tensor, log_temperature: Tensor) -> tuple[Tensor, Tensor]:
+    def actor_objective(
+        self,
+        features: Tensor,
+        noise: Tensor,
+        log_temperature: Tensor,
+        shown: Tensor | None = None,
+        imitation: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """What the actor descends: temperature times log-density, less the critics' mean; means of (the same,
-        log-density)."""
+        log-density).
+
+        With ``shown`` [S, A], the actions that demonstrations took at the last S of ``features``, the mean action's
+        squared distance from them is added, ``imitation`` times (Nair et al. 2018, without the filter by Q: early
+        critics prefer their own errors).
+        """
         with self._cast():
             action, log_prob = self._actor.sample(features, noise)
             values = self._critic(features, action).float().mean(dim=0)
         loss = (log_temperature.exp() * log_prob - values).mean()
+        if shown is not None and imitation is not None:
+            with self._cast():
+                mean, _ = self._actor.sample(features[-len(shown) :], torch.zeros_like(shown))
+            loss = loss + imitation * (mean.float() - shown).square().sum(dim=-1).mean()
         return loss, torch.stack((loss.detach(), log_prob.detach().mean()))
 
     def _cast(self) -> torch.autocast:

@@ -84,12 +84,12 @@ def targets(store: EpisodeStore, learner: Rlpd) -> dict[int, float]:
 def target(learner: Rlpd, batch: dict[str, Array]) -> float:
     tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
     features = learner.policy.features(learner._observed(tensors, "next/"))
-    noise, chosen = torch.zeros(1, learner.action_size), torch.tensor([0, 1])
+    noise, chosen = torch.zeros(1, learner.policy.action_size), torch.tensor([0, 1])
     action = learner.policy.normalised(tensors["action"][:, 0])
-    _, _, mean = learner._critic_error(
+    _, means = learner.losses.critic_error(
         features, action, tensors["reward"], tensors["bootstrap"], features, noise, chosen, learner.log_temperature
     )
-    return float(mean)
+    return float(means[2])
 
 
 @pytest.fixture
@@ -202,6 +202,23 @@ def test_the_log_tells_of_learning_traffic_and_values(store: EpisodeStore, tmp_p
     wanted |= {"staleness_updates", "staleness_s", "q_minus_return", "dormant_actor", "dormant_critic"}
     assert wanted <= row.keys()
     assert (row["step"], row["head"], row["updates"], row["update_ratio"]) == (12, 13.0, 24.0, 2.0)
+
+
+def test_own_successes_are_drawn_as_demonstrations_until_they_are_revoked(store: EpisodeStore) -> None:
+    demonstrations = EpisodeStore.create(store.root.parent / "demonstrations", spec=SPEC)
+    record(demonstrations, 3, success=True, terminated=True)
+    learner = make_learner(demonstrations=True)
+    replay = OnlineReplay(learner.views, store, demonstrations, batch=2, successes=True)
+    replay.refresh()
+    assert len(replay.unions["demonstrations"]) == 3
+    record(store, 4)
+    won = record(store, 5, success=True, terminated=True)
+    store.annotate(won.id, success=True)
+    replay.refresh()
+    assert (len(replay.unions["demonstrations"]), len(replay.unions["online"])) == (3 + 5, 4 + 5)
+    store.annotate(won.id, success=False)
+    replay.refresh()
+    assert (len(replay.unions["demonstrations"]), len(replay.unions["online"])) == (3, 4 + 5)
 
 
 def test_a_learner_that_needs_demonstrations_says_so(store: EpisodeStore) -> None:

@@ -13,7 +13,7 @@ from policies.gaussian import GaussianPolicy
 from policies.q_ensemble import QEnsemble
 from robot_rl.errors import ConfigError, InvalidArrayError, RobotRlError
 from robot_rl.learning.rlpd import Rlpd
-from robot_rl.learning.soft_losses import attainable_returns
+from robot_rl.learning.soft_losses import SoftLosses, attainable_returns
 from robot_rl.types import ActContext, ActionKind, ActionPart, ActionSpec, ArraySpec, EnvSpec
 
 SPEC = EnvSpec(
@@ -60,6 +60,61 @@ def test_the_target_is_reward_plus_discounted_least_of_the_chosen_critics() -> N
     torch.testing.assert_close(means[2], expected.mean())
 
 
+def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() -> None:
+    """Mean actions 0.3 and 0.5 beside shown 0.1: (0.04 + 0.16) / 2, times 5, halved once after ten steps."""
+    learner = make(demonstrations=True, imitation=5.0, imitation_half_life=10.0)
+    losses = SoftLosses(
+        Sure(),  # type: ignore[arg-type]
+        Indifferent(),
+        Indifferent(),
+        subset=2,
+        entropy_backup=False,
+        bounds=(0.0, 1.0),
+        precision="float32",
+        compiled=False,
+    )
+    features, noise = torch.tensor([[0.9], [0.8], [0.3], [0.5]]), torch.zeros(4, 1)
+    taken = torch.tensor([[0.0], [0.0], [0.1], [0.1]])
+    for steps, expected in ((0, 0.5), (10, 0.25)):
+        learner.step = steps
+        shown = learner._shown(taken)
+        loss, means = losses.actor_objective(features, noise, torch.tensor(0.0), *shown)
+        assert loss.item() == pytest.approx(expected)
+        assert means.tolist() == [pytest.approx(expected), 0.0]
+    assert make()._shown(taken) == ()
+    with pytest.raises(ConfigError, match="demonstrations=true"):
+        make(imitation=1.0)
+
+
+class Sure:
+    """An actor whose mean action is its features, of density 1."""
+
+    module = torch.nn.Linear(1, 1)
+
+    def sample(self, features: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return features + noise, torch.zeros(len(features))
+
+
+class Indifferent(torch.nn.Module):
+    """Two critics that say 0 of everything."""
+
+    members = 2
+
+    def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(2, len(features))
+
+
+def test_what_acts_is_the_average_of_the_actors_weights() -> None:
+    """The decay grows from 0 as 1 - (1 + step)^-3/4, at most 0.3: shares of the newest 1, 0.7, 0.7."""
+    learner, seen = make(averaging=0.3), []
+    for step in range(3):
+        learner.update(batch(seed=step))
+        seen.append({name: value.clone() for name, value in learner.policy.module["body"].state_dict().items()})  # type: ignore[index]
+    for name in seen[0]:
+        expected = 0.7 * seen[2][name] + 0.3 * (0.7 * seen[1][name] + 0.3 * seen[0][name])
+        torch.testing.assert_close(learner.acting_state()[f"module.body.{name}"], expected)
+
+
 @pytest.mark.parametrize(
     ("shift", "bounds"), [(0.0, (0.0, 1.0)), (-1.0, (-10.0, 0.0)), (-0.5, (-5.0, 0.5))], ids=["0/1", "-1/0", "-.5/.5"]
 )
@@ -94,7 +149,7 @@ def test_a_bandit_is_solved_and_its_entropy_comes_to_the_target() -> None:
 def test_the_actor_step_leaves_the_critics_alone_and_the_critic_step_the_actor() -> None:
     learner = make()
     before = {name: value.clone() for name, value in learner.critic.named_parameters()}
-    learner._actor_step(torch.randn(16, 3))
+    learner._actor_step(torch.randn(16, 3), torch.zeros(16, 2))
     assert all(torch.equal(value, before[name]) for name, value in learner.critic.named_parameters())
     assert all(value.grad is None for value in learner.critic.parameters())
     actor = learner.optimizers["actor"].named
@@ -134,10 +189,10 @@ def test_log_probability_is_that_of_the_squashed_gaussian() -> None:
 
 
 def test_equal_seeds_give_equal_numbers_and_a_restored_learner_continues_bit_for_bit() -> None:
-    first, second = make(members=3), make(members=3)
+    first, second = (make(members=3, averaging=0.9) for _ in range(2))
     for learner in (first, second):
         learner.update(batch(groups=2))
-    third = make(members=3, seed=9)
+    third = make(members=3, averaging=0.9, seed=9)
     third.load_state_dict(first.state_dict())
     third.seed = first.seed
     for learner in (first, second, third):
@@ -145,6 +200,8 @@ def test_equal_seeds_give_equal_numbers_and_a_restored_learner_continues_bit_for
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
         assert torch.equal(value, third.state_dict()[name]), name
+    for name, value in first.acting_state().items():
+        assert torch.equal(value, third.acting_state()[name]), name
 
 
 @pytest.mark.parametrize(
