@@ -180,10 +180,14 @@ def end_rate(before: float, step: float, ahead: float, has_following: bool, dura
     Where the plan holds a row after, which leads ``ahead`` far, it is the central difference over both. A row that is
     the last one known (streamed, or the end of a plan) ends without acceleration, so that a stream which slows down
     or turns is led evenly; from rest it gets up to its pace within two rows, and a single jump overshoots little.
-    Where the way turns back at the row there is no rate, so that no set point is passed.
+    Where the way rests there is no rate; where it turns back a gentle one, so that no set point is passed by more than
+    half a millimetre: none at all would jerk at the turning points of every curve.
     """
     if has_following:
-        return 0.5 * (step + ahead) / duration if step * ahead > 0.0 else 0.0
+        even = 0.5 * (step + ahead) / duration
+        if step * ahead > 0.0:
+            return even
+        return min(max(even, -_GENTLE), _GENTLE) if step * ahead < 0.0 else 0.0
     pace = step / duration
     even, most = 1.5 * pace - 0.5 * before, max(0.5 * abs(pace), _GENTLE) + abs(before)
     if even * pace <= 0.0:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -176,6 +178,35 @@ def test_no_set_point_is_passed_where_the_plan_turns_back():
     poses, twists = run(segment)
     assert twists[-1, 0] == 0.0
     assert poses[:, 0].max() <= 0.01 + 1e-12
+
+
+def test_a_plan_that_turns_back_unevenly_passes_a_set_point_by_less_than_half_a_millimetre_and_one_that_rests_none():
+    """0.05 m/s are left at most: 4/27 of the 2.5 mm that they lead in a row, where the next one were no way at all."""
+    segment = rested()
+    begin_segment(segment, pose(0.01), pose(0.0099), True, FAST, DT)
+    _, twists = run(segment)
+    assert twists[-1, 0] == pytest.approx(0.05)
+    begin_segment(segment, pose(0.0099), pose(0.0099), True, FAST, DT)
+    poses, twists = run(segment)
+    assert 0.01 < poses[:, 0].max() < 0.0105
+    assert twists[-1, 0] == 0.0
+
+
+def test_a_circle_turns_evenly():
+    """8 cm at 0.25 m/s: the acceleration towards the middle is v^2 / r everywhere, also where an axis turns back."""
+    radius, speed = 0.08, 0.25
+    angles = speed / radius * DT * (np.arange(60) + 0.37)
+    rows = np.zeros((60, 7))
+    rows[:, 0], rows[:, 1], rows[:, 6] = radius * np.cos(angles), radius * np.sin(angles), 1.0
+    segment, path = rested(rows[0]), []
+    splice_segment(segment, rows[0], speed * np.array([-np.sin(angles[0]), np.cos(angles[0]), 0.0, 0.0, 0.0, 0.0]))
+    for row, following in pairwise(rows[1:]):
+        begin_segment(segment, row, following, True, FAST, DT)
+        path.append(run(segment)[0][:-1, :2])
+    across = np.concatenate(path)
+    acceleration = np.diff(across, 2, axis=0) * (TICKS / DT) ** 2
+    inward = -np.sum(acceleration * across[1:-1], axis=1) / radius
+    np.testing.assert_allclose(inward, speed**2 / radius, rtol=0.05)
 
 
 def test_the_rate_of_rotation_is_that_of_the_path():
