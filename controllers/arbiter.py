@@ -30,22 +30,24 @@ class Arbitration:
 
 @dataclass
 class Arbiter:
-    """``max_open_loop_steps`` bounds how far past its arrival a plan runs. A person who falls silent keeps the arm for
-    ``hand_back_steps`` more, held, so that a gap in the stream is no hand-over to the policy."""
+    """``max_open_loop_steps`` bounds how far past its arrival a plan runs, ``max_human_steps`` that of a person. Who
+    falls silent keeps the arm for ``hand_back_steps`` more, held: a gap in the stream is no hand-over to the policy."""
 
     max_open_loop_steps: int
+    max_human_steps: int
     hand_back_steps: int = 2
     refused: Counter[str] = field(default_factory=Counter)  # plans that were not taken, by reason
-    _plans: dict[Phase, tuple[TargetChunk, int]] = field(default_factory=dict)
+    _plans: dict[Phase, tuple[TargetChunk, int]] = field(default_factory=dict)  # and the step it ends with
     _newest: dict[Phase, int] = field(default_factory=dict)  # stamp [ns] by channel
     _since_ns: int = -1  # of the reset
     _human_until: int = -1  # step
 
     def __post_init__(self) -> None:
-        if self.max_open_loop_steps < 1 or self.hand_back_steps < 0:
+        if min(self.max_open_loop_steps, self.max_human_steps) < 1 or self.hand_back_steps < 0:
             raise ConfigError(
-                f"plans run for {self.max_open_loop_steps} steps, hand-back takes {self.hand_back_steps}",
-                limit="at least 1, at least 0",
+                f"plans run for {self.max_open_loop_steps} steps, a person's for {self.max_human_steps}, "
+                f"hand-back takes {self.hand_back_steps}",
+                limit="at least 1, at least 1, at least 0",
             )
 
     def reset(self, stamp_ns: int = -1) -> None:
@@ -70,7 +72,8 @@ class Arbiter:
             self._refuse(chunk, "future", f"now, {now_ns / 1e9:.3f} s, and {_AHEAD_NS / 1e9} s")
         if chunk.source is not Phase.HOLD:  # holding is no plan: one from an older observation may end it
             self._newest[channel] = chunk.stamp_ns
-        self._plans[channel] = (chunk, step)
+        longest = self.max_human_steps if channel is Phase.HUMAN else self.max_open_loop_steps
+        self._plans[channel] = (chunk, min(chunk.first_step + chunk.length, step + longest))
 
     def _refuse(self, chunk: TargetChunk, reason: str, limit: str) -> None:
         self.refused[reason] += 1
@@ -108,8 +111,8 @@ class Arbiter:
     def _row(self, plan: tuple[TargetChunk, int] | None, step: int) -> Arrays | None:
         if plan is None:
             return None
-        chunk, arrived = plan
+        chunk, end = plan
         index = step - chunk.first_step
-        if not 0 <= index < chunk.length or step >= arrived + self.max_open_loop_steps:
+        if index < 0 or step >= end:
             return None
         return {name: value[index] for name, value in chunk.targets.items()}

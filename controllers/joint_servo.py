@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,19 +21,22 @@ from controllers.joint_safety import joint_motion_layer
 from controllers.kinematics import SerialChain, solve_chain
 from controllers.law import ArmState, Gains, JointReference, law_torque
 from controllers.safety import (
+    BLIND,
+    CONTACT,
     FINITE,
     FORCE,
     JOINT,
     MOTION,
     TORQUE,
     WORKSPACE,
+    blind_layer,
     force_layer,
     joint_layer,
     torque_layer,
 )
 from controllers.safety_limits import SafetyLimits
-from controllers.servo_arm import ServoArm, new_servo_arm, rest_servo_arm
-from robot_rl.types import Array, Arrays
+from controllers.servo_arm import ServoArm, fault, new_servo_arm, rest_servo_arm
+from robot_rl.types import Array, Arrays, all_finite
 
 
 @kernel
@@ -44,8 +48,8 @@ def joint_servo_tick(servo: JointServoArrays, q: Array, dq: Array, mass: Array, 
     if force_layer(arm.limits, arm.jacobian, arm.external, arm.wrench, dt):
         arm.counts[FORCE] += 1
         if not arm.stopped[0]:
-            rest_joint_path(servo.path, q)  # where the arm is: what presses is let go
-        arm.stopped[0] = True
+            rest_joint_path(servo.path, q if math.isfinite(np.sum(q)) else servo.reference)  # what presses is let go
+            arm.stopped[0] = CONTACT
     sample_joint_path(servo.path, before, last_rate)
     advance_joint_path(servo.path, dt)
     sample_joint_path(servo.path, after, rate)
@@ -57,6 +61,11 @@ def joint_servo_tick(servo: JointServoArrays, q: Array, dq: Array, mass: Array, 
     arm.counts[WORKSPACE] += braked
     law_torque(servo.law, ArmState(q, dq, mass, bias, arm.pose, arm.jacobian), reference, dt, arm.torque)
     arm.counts[JOINT] += joint_layer(arm.limits, q, dq, mass, bias, arm.torque)
+    blind, changed = blind_layer(arm.blind, arm.weight, bias, arm.torque, dt)
+    arm.counts[FINITE] += blind
+    if changed:  # rest where the reference is, then where the arm is
+        rest_joint_path(servo.path, servo.reference if blind else q)
+        arm.stopped[0] = arm.stopped[0] or BLIND
     arm.counts[TORQUE] += torque_layer(arm.limits, arm.last_torque, arm.torque, dt)
 
 
@@ -107,9 +116,9 @@ class JointServo:
     def begin(self, target: Array, following: Array | None = None, *, moving: bool = True) -> None:
         """Head for the set point ``target`` [n] rad, already checked; ``following`` [n] is the one after it.
 
-        One that is not finite is none. Once a force stopped the arm, nothing begins until the reset.
+        One that is not finite is none. Once a ``fault`` stopped the arm, nothing begins until the reset.
         """
-        if not np.isfinite(target).all():
+        if not all_finite(target):
             self.arrays.arm.counts[FINITE] += 1
             return
         self._latched[:] = target
@@ -117,6 +126,11 @@ class JointServo:
             return
         ahead = target if following is None else following
         begin_joint_path(self.arrays.path, target, ahead, following is not None, moving, self._target_s)
+
+    @property
+    def fault(self) -> str:
+        """What stopped the arm since the reset, empty where nothing did."""
+        return fault(self.arrays.arm)
 
     @property
     def late(self) -> bool:

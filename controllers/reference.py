@@ -7,6 +7,9 @@ faster than the arm may be, where the joints could not follow, and where the ref
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from controllers import rotation
 from controllers.cholesky import cholesky, solve_cholesky
@@ -44,17 +47,23 @@ def rest_reference(segment: Segment, at: Array, pose: Array, twist: Array, accel
     acceleration[:] = 0.0
 
 
+class Way(NamedTuple):
+    """What a new row changes."""
+
+    limits: LimitArrays
+    segment: Segment
+    pose: Array  # [7] of the reference
+    twist: Array  # [6]
+
+
 @kernel
-def begin_row(
-    limits: LimitArrays, segment: Segment, pose: Array, twist: Array, target: Array, following: Array,
-    has_following: bool, continuing: bool, dt: float,
-) -> None:  # fmt: skip
+def begin_row(way: Any, target: Array, following: Array, has_following: bool, continuing: bool, dt: float) -> None:
     """Head for ``target`` [7], to be reached in ``dt`` seconds, and then for ``following`` [7] where there is one.
 
-    ``continuing`` the same plan, rows that are late come first, unless the joints cannot follow to them at all.
-    Otherwise the path begins anew where it is, or at the reference (``pose`` [7], ``twist`` [6]) where that has left
-    it.
+    ``way`` is a bound ``Way``. ``continuing`` the same plan, rows that are late come first, unless the joints cannot
+    follow to them at all. Otherwise the path begins anew where it is, or at the reference where that has left it.
     """
+    limits, segment, pose, twist = way.parts
     if continuing and segment.pace[1] > _STUCK:
         append_row(segment, target, following, has_following, limits.path, dt)
         return
@@ -71,9 +80,10 @@ def hold(limits: LimitArrays, segment: Segment, pose: Array, twist: Array, targe
 
 @kernel
 def give_way(limits: LimitArrays, segment: Segment, pose: Array, twist: Array, measured: Array, dt: float) -> None:
-    """Come to rest where the arm is, at ``measured`` [7], also by turning back: what presses there is let go."""
+    """Come to rest where the arm is, at ``measured`` [7], also by turning back: what presses there is let go. Where
+    nobody knows, that is the reference itself."""
     _splice(segment, pose, twist)
-    settle_segment(segment, measured, limits.path, True, dt)
+    settle_segment(segment, measured if math.isfinite(np.sum(measured)) else pose, limits.path, True, dt)
 
 
 @kernel

@@ -12,10 +12,12 @@ brakes in front of a wall is never slowed in braking by what another axis wants.
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from controllers import rotation
+from controllers.bound import bind
 from controllers.cholesky import cholesky, solve_cholesky
 from controllers.compiled import kernel, lean_kernel
 from controllers.safety_limits import LimitArrays, SafetyLimits
@@ -31,19 +33,32 @@ _ROUNDING = 1e-9  # changes below it are not interventions
 # rad/s], until it has come that near.
 _JOIN = (0.05, 0.3)
 _RAMP = (0.25, 1.0)
+CONTACT, BLIND = 1, 2  # what stops an arm
+BLIND_S = 0.02  # without a finite measurement, until that is a fault
 _FORCE_S = 0.01  # an external force counts as long as it lasts; the shock of touching does not
 _SINGULAR = 0.03  # damping of the pseudo-inverse [m, rad]
+
+
+class ChainMemory(NamedTuple):
+    """Constants and memory of a ``SafetyChain``."""
+
+    limits: LimitArrays
+    last: Array  # [8] pose and opening in force, within limits itself
+    ramp: Array  # [2] m, rad of a step while joining
+    joining: Array  # [1] whether who commands has not come near yet
+    counts: Array  # [layers] int64 interventions
 
 
 class SafetyChain:
     """The step-rate part: what comes in is a wish, what comes out is executed; set points come every ``step_s``."""
 
     def __init__(self, limits: SafetyLimits, step_s: float = 0.05) -> None:
-        self.limits, self._ramp = limits, np.array(_RAMP) * step_s
-        self.arrays = limits.arrays()
+        self.limits, self.arrays = limits, limits.arrays()
         self.counts = np.zeros(len(LAYERS), dtype=np.int64)
         self._last = np.zeros(8)
         self._joining = np.ones(1, dtype=np.bool_)
+        memory = ChainMemory(self.arrays, self._last, np.array(_RAMP) * step_s, self._joining, self.counts)
+        self._memory = bind(memory)
 
     def reset(self, pose: Array, opening: float) -> None:
         """Latch onto the pose [7] and opening the arm is at; it is put into the workspace first."""
@@ -76,21 +91,18 @@ class SafetyChain:
         [7], where one is measured."""
         checked = np.empty(8)
         checked[:7], checked[7] = pose, opening
-        check_set_point(self.arrays, self._last, checked, self._ramp, self._joining, self.counts)
-        if measured is not None:
-            lead = self.arrays.lead
-            self.counts[JUMP] += jump_layer(lead[0], lead[1], measured, checked[:7])
-        self._last[:] = checked
-        return self.last
+        _accept(self._memory, checked, checked[:7] if measured is None else measured)
+        return checked[:7], float(checked[7])
 
 
 # --- step rate ------------------------------------------------------------------------------------------------------
 
 
 @kernel
-def check_set_point(limits: LimitArrays, last: Array, wish: Array, ramp: Array, joining: Array, counts: Array) -> None:
-    """Change ``wish`` [8] (pose, opening) in place; ``last`` [8] is the set point in force, within limits itself;
-    ``joining`` [1] holds until a wish is near, steps are at most ``ramp`` [2] (m, rad) until then."""
+def _accept(memory: Any, wish: Array, measured: Array) -> None:
+    """Change ``wish`` [8] (pose, opening) in place and take it as the last set point of ``memory``, a bound
+    ``ChainMemory``; the lead is that ahead of ``measured`` [7], and the ramp holds until a wish is near."""
+    limits, last, ramp, joining, counts = memory.parts
     counts[FINITE] += finite_layer(last, wish)
     counts[WORKSPACE] += workspace_layer(limits, wish[:7])
     step, turn = scratch(3), scratch(3)
@@ -100,6 +112,9 @@ def check_set_point(limits: LimitArrays, last: Array, wish: Array, ramp: Array, 
     if joining[0]:
         most_m, most_rad = min(most_m, ramp[0]), min(most_rad, ramp[1])
     counts[JUMP] += jump_layer(most_m, most_rad, last[:7], wish[:7])
+    counts[JUMP] += jump_layer(limits.lead[0], limits.lead[1], measured, wish[:7])
+    for i in range(8):
+        last[i] = wish[i]
 
 
 @kernel
@@ -182,6 +197,26 @@ def joint_layer(limits: LimitArrays, q: Array, dq: Array, mass: Array, bias: Arr
             for k in range(n):
                 torque[i] += mass[i, k] * acceleration[k]
     return changed
+
+
+@lean_kernel
+def blind_layer(blind: Array, weight: Array, bias: Array, torque: Array, dt: float) -> tuple[bool, bool]:
+    """Whether no torque [n] could be told for ``BLIND_S``, and whether that is new or just over.
+
+    The torque then becomes ``weight`` [n], the last known ``bias`` [n], which lets no joint fall and drives none; until
+    then the torque layer repeats the last one. ``blind`` [1] s is updated.
+    """
+    was, seeing = blind[0] >= BLIND_S, True
+    for i in range(torque.shape[0]):
+        seeing &= math.isfinite(torque[i])
+    blind[0] = 0.0 if seeing else blind[0] + dt * (1.0 + _ROUNDING)
+    now = blind[0] >= BLIND_S
+    for i in range(torque.shape[0]):
+        if seeing:
+            weight[i] = bias[i]
+        elif now:
+            torque[i] = weight[i]
+    return now, now != was
 
 
 @lean_kernel

@@ -10,16 +10,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from controllers.bound import bind
 from controllers.compiled import kernel_of, lean_kernel
 from controllers.interpolation import Segment, late, new_segment
 from controllers.kinematics import SerialChain, solve_chain
 from controllers.law import ArmState, Gains, Reference, law_torque
 from controllers.operational_space import OperationalSpaceGains
-from controllers.reference import advance_reference, begin_row, give_way, hold, rest_reference
-from controllers.safety import FINITE, FORCE, JOINT, TORQUE, force_layer, joint_layer, torque_layer
+from controllers.reference import Way, advance_reference, begin_row, give_way, hold, rest_reference
+from controllers.safety import (
+    BLIND,
+    CONTACT,
+    FINITE,
+    FORCE,
+    JOINT,
+    TORQUE,
+    blind_layer,
+    force_layer,
+    joint_layer,
+    torque_layer,
+)
 from controllers.safety_limits import SafetyLimits
-from controllers.servo_arm import ServoArm, new_servo_arm, rest_servo_arm
-from robot_rl.types import Array, Arrays
+from controllers.servo_arm import ServoArm, fault, new_servo_arm, rest_servo_arm
+from robot_rl.types import Array, Arrays, all_finite
 
 # One cycle of a servo: f(servo, q, dq, mass, bias, dt) writes servo.arm.torque.
 servo_tick = kernel_of("tick")
@@ -34,7 +46,7 @@ def tcp_servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: A
         arm.counts[FORCE] += 1
         if not arm.stopped[0]:
             give_way(arm.limits, servo.segment, servo.reference, servo.reference_twist, arm.pose, dt)
-        arm.stopped[0] = True
+            arm.stopped[0] = CONTACT
     advance_reference(
         arm.limits, servo.segment, arm.jacobian, q, servo.reference, servo.reference_twist,
         servo.reference_acceleration, arm.counts, dt,
@@ -42,6 +54,12 @@ def tcp_servo_tick(servo: ServoArrays, q: Array, dq: Array, mass: Array, bias: A
     reference = Reference(servo.reference, servo.reference_twist, servo.reference_acceleration)
     law_torque(servo.law, ArmState(q, dq, mass, bias, arm.pose, arm.jacobian), reference, dt, arm.torque)
     arm.counts[JOINT] += joint_layer(arm.limits, q, dq, mass, bias, arm.torque)
+    blind, changed = blind_layer(arm.blind, arm.weight, bias, arm.torque, dt)
+    arm.counts[FINITE] += blind
+    if changed:  # rest where the reference is, then where the arm is
+        way = arm.pose if not blind else servo.reference
+        give_way(arm.limits, servo.segment, servo.reference, servo.reference_twist, way, dt)
+        arm.stopped[0] = arm.stopped[0] or BLIND
     arm.counts[TORQUE] += torque_layer(arm.limits, arm.last_torque, arm.torque, dt)
 
 
@@ -76,7 +94,7 @@ class Servo:
         self.chain, self._target_s, self._force_source = chain, target_s, limits.force_source
         self._posture = None if posture is None else np.array(posture, dtype=np.float64)
         self._latched = np.full(7, np.nan)
-        self._announced: Array | None = None
+        self._announced: bytes | None = None
         self.arrays = ServoArrays(
             arm=new_servo_arm(chain, constants),
             law=(gains or OperationalSpaceGains()).arrays(chain, constants),
@@ -85,6 +103,8 @@ class Servo:
             reference_twist=np.zeros(6),
             reference_acceleration=np.zeros(6),
         )
+        a = self.arrays
+        self._way = bind(Way(constants, a.segment, a.reference, a.reference_twist))
 
     def reset(self, state: Arrays) -> None:
         """Rest at the pose of ``joint_position``, or at ``tcp_pose`` [7] where the state names one."""
@@ -104,24 +124,26 @@ class Servo:
 
         A set point that the last one announced continues its plan: where the path is late, it waits for those before.
         Any other one starts at once, from where the reference is. Not ``moving``, the arm comes to rest at ``target``,
-        or ahead of it, where that is too near to brake. One that is not finite is none. Once a force stopped the arm,
-        nothing begins until the reset.
+        or ahead of it, where that is too near to brake. One that is not finite is none. Once a ``fault`` stopped the
+        arm, nothing begins until the reset.
         """
-        if not np.isfinite(target).all():
+        if not all_finite(target):
             self.arrays.arm.counts[FINITE] += 1
             return
-        a, continuing = self.arrays, self._announced is not None and np.array_equal(target, self._announced)
-        self._latched[:], self._announced = target, None if following is None or not moving else following.copy()
+        a, continuing = self.arrays, target.tobytes() == self._announced
+        self._latched[:], self._announced = target, None if following is None or not moving else following.tobytes()
         if a.arm.stopped[0]:
             return
         if not moving:
             hold(a.arm.limits, a.segment, a.reference, a.reference_twist, target.copy(), self._target_s)
             return
         ahead = target if following is None else following
-        begin_row(
-            a.arm.limits, a.segment, a.reference, a.reference_twist, target, ahead, following is not None, continuing,
-            self._target_s,
-        )  # fmt: skip
+        begin_row(self._way, target, ahead, following is not None, continuing, self._target_s)
+
+    @property
+    def fault(self) -> str:
+        """What stopped the arm since the reset, empty where nothing did."""
+        return fault(self.arrays.arm)
 
     @property
     def late(self) -> bool:

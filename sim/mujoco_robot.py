@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
-
 from controllers.arbiter import Arbiter
 from controllers.joint_servo import JointServo
 from controllers.law import Gains
@@ -48,6 +46,7 @@ from sim.simulation import TICK_NS, Outfit, Simulation
 from sim.world import JOINTS, TCP, arm_part
 
 _OPEN_LOOP_S = 0.5
+_HUMAN_S = 0.25  # the stream of a person is taken for silent after it
 _DIVERGED = "fault: simulation diverged"
 
 
@@ -106,7 +105,8 @@ class MujocoRobot:
             randomization or Randomization(), disturbances or Disturbances(), dump_folder,
         )  # fmt: skip
         self._spec = self._describe(step_rate_hz)
-        self._arbiter = Arbiter(round(max_open_loop_s * step_rate_hz))
+        human = int(min(max_open_loop_s, _HUMAN_S) * step_rate_hz + 1e-9)
+        self._arbiter = Arbiter(round(max_open_loop_s * step_rate_hz), max(human, 1))
         self._switch = threading.RLock()  # of the mode and of who commands: stop comes from any thread
         self._clock = SimulationClock(self)
         self._simulation: Simulation | None = None
@@ -237,17 +237,16 @@ class MujocoRobot:
                 raise
             self._ticks += ticks
             if report is not None:
-                self._check_force(simulation)
+                self._check_fault(simulation)
                 self._observation = self._observe(report)
 
-    def _check_force(self, simulation: Simulation) -> None:
+    def _check_fault(self, simulation: Simulation) -> None:
         """What stopped the arm is a fault until the next reset; the servo brakes to hold by itself."""
-        arm = simulation.world.servo.arrays.arm
-        if arm.stopped[0] and not self._mode.startswith("fault"):
+        fault = simulation.world.servo.fault
+        if fault and not self._mode.startswith("fault"):
             with self._switch:
                 self._arbiter.reset(self.time_ns)
-                force, torque = np.linalg.norm(arm.wrench[:3]), np.linalg.norm(arm.wrench[3:])
-                self._mode = f"fault: contact stopped the arm, {force:.0f} N and {torque:.0f} N m are left"
+                self._mode = f"fault: {fault}"
 
     def _lose(self, simulation: Simulation) -> None:
         """The step has no end that could be seen: what is read from now on is what it began with, and the fault."""

@@ -18,7 +18,7 @@ def value(arbiter: Arbiter, step: int) -> float | None:
 
 
 def test_a_plan_runs_row_by_row_and_then_holds():
-    arbiter = Arbiter(10)
+    arbiter = Arbiter(10, 10)
     arbiter.submit(plan(0.0), 0)
     assert [value(arbiter, step) for step in range(4)] == [0.0, 0.1, 0.2, None]
     following = arbiter.decide(0).following
@@ -29,21 +29,28 @@ def test_a_plan_runs_row_by_row_and_then_holds():
 
 
 def test_the_newest_plan_of_a_channel_counts_and_starts_at_its_first_step():
-    arbiter = Arbiter(10)
+    arbiter = Arbiter(10, 10)
     arbiter.submit(plan(0.0), 0)
     arbiter.submit(plan(5.0, first=2), 1)
     assert [value(arbiter, step) for step in range(1, 6)] == [None, 5.0, 5.1, 5.2, None]
 
 
 def test_nothing_runs_longer_than_the_open_loop_limit():
-    arbiter = Arbiter(2)
+    arbiter = Arbiter(2, 2)
     arbiter.submit(plan(0.0, rows=5), 0)
     assert [value(arbiter, step) for step in range(3)] == [0.0, 0.1, None]
 
 
+def test_what_a_person_sent_runs_shorter_than_a_plan_of_the_policy():
+    arbiter = Arbiter(6, 3, hand_back_steps=1)
+    arbiter.submit(plan(0.0, rows=9), 0)
+    arbiter.submit(plan(5.0, rows=9, first=1, source=Phase.HUMAN), 1)
+    assert [value(arbiter, step) for step in range(1, 7)] == [5.0, 5.1, 5.2, None, 0.5, None]
+
+
 @pytest.mark.parametrize("policy", [Phase.POLICY, Phase.SCRIPTED])
 def test_a_person_comes_before_the_policy_and_the_policy_before_the_reset(policy):
-    arbiter = Arbiter(10)
+    arbiter = Arbiter(10, 10)
     arbiter.submit(plan(3.0, source=Phase.RESET), 0)
     assert arbiter.decide(0).source is Phase.RESET
     arbiter.submit(plan(2.0, source=policy), 0)
@@ -63,7 +70,7 @@ def stamped(value: float, stamp_ns: int, source: Phase = Phase.POLICY) -> Target
 
 
 def test_an_older_plan_never_replaces_a_newer_one_of_its_channel():
-    arbiter = Arbiter(10)
+    arbiter = Arbiter(10, 10)
     arbiter.submit(stamped(2.0, 200), 0)
     with pytest.raises(CommandRefusedError, match="a plan of scripted"):
         arbiter.submit(stamped(1.0, 100, Phase.SCRIPTED), 1)
@@ -78,14 +85,14 @@ def test_an_older_plan_never_replaces_a_newer_one_of_its_channel():
 
 
 def test_a_hold_does_not_keep_out_the_plan_that_was_thought_of_before_it():
-    arbiter = Arbiter(10)
+    arbiter = Arbiter(10, 10)
     arbiter.submit(stamped(0.0, 300, Phase.HOLD), 0)
     arbiter.submit(stamped(1.0, 200), 1)
     assert value(arbiter, 1) == 1.0
 
 
 def test_plans_from_before_the_reset_and_from_the_future_are_refused():
-    arbiter = Arbiter(10)
+    arbiter = Arbiter(10, 10)
     arbiter.submit(stamped(1.0, 900), 0)
     arbiter.reset(1000)
     assert arbiter.silent
@@ -101,7 +108,7 @@ def test_plans_from_before_the_reset_and_from_the_future_are_refused():
 
 
 def test_a_gap_in_the_human_stream_is_held_and_no_hand_over():
-    arbiter = Arbiter(10, hand_back_steps=2)
+    arbiter = Arbiter(10, 10, hand_back_steps=2)
     arbiter.submit(TargetChunk({"arm0/gripper": np.zeros((20, 1))}, 0, 0), 0)
     verdicts = []
     for step in range(7):
@@ -113,6 +120,6 @@ def test_a_gap_in_the_human_stream_is_held_and_no_hand_over():
 
 
 def test_the_settings_of_an_arbiter_are_checked():
-    for steps, back in ((0, 2), (5, -1)):
+    for steps, human, back in ((0, 1, 2), (5, 0, 2), (5, 5, -1)):
         with pytest.raises(ConfigError):
-            Arbiter(steps, hand_back_steps=back)
+            Arbiter(steps, human, hand_back_steps=back)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from controllers.joint_impedance import JointImpedanceGains
+from controllers.joint_servo import JointServo
 from controllers.safety import JOINT
 from controllers.servo import Servo
 from robot_rl.geometry import geodesic_angle
@@ -111,3 +113,39 @@ def test_the_reference_keeps_its_acceleration_where_the_joints_slow_it_down():
     assert servo.arrays.arm.counts[JOINT] > 0
     assert change.max() <= np.hypot(limits.max_acceleration_m_s2, limits.max_acceleration_rad_s2) + 1e-6
     assert np.linalg.norm(np.diff(twists, axis=0)[:, :3] / DT, axis=1).max() <= limits.max_acceleration_m_s2 + 1e-6
+
+
+@pytest.mark.parametrize("law", [None, JointImpedanceGains()], ids=["tcp", "joints"])
+def test_a_measurement_that_stays_away_is_a_fault_and_the_arm_is_let_down_by_nothing_but_its_weight(law):
+    weight = np.linspace(1.0, 7.0, 7)
+    servo = Servo(CHAIN, panda_limits()) if law is None else JointServo(CHAIN, panda_limits(), law)
+    state = {**ToyArm().state, "bias_force": weight}
+    servo.reset(state)
+    target = {"tcp_pose": CHAIN.pose(np.array(HOME_RAD)) + np.array([0.0, 0.02, 0, 0, 0, 0, 0])}
+    target["joint_position"] = np.array(HOME_RAD) + 0.02
+    torque = [servo.compute(state, target, DT) for _ in range(30)][-1]
+    assert np.abs(torque - weight).max() > 0.1  # it drives
+    blind = {**state, "joint_position": np.full(7, np.nan)}
+    for _ in range(9):  # 18 ms
+        np.testing.assert_array_equal(servo.compute(blind, target, DT), torque)
+        assert not servo.fault
+    assert np.abs(servo.compute(blind, target, DT) - weight).max() < np.abs(torque - weight).max()
+    assert servo.fault == "no finite measurement for 20 ms stopped the arm"
+    target = {name: value + 0.01 for name, value in target.items()}  # nothing begins
+    servo.compute(blind, target, DT)  # the torque's rate is bounded
+    for _ in range(100):
+        np.testing.assert_allclose(servo.compute(blind, target, DT), weight)
+    torque = [servo.compute(state, target, DT) for _ in range(500)][-1]
+    np.testing.assert_allclose(torque, weight, atol=1e-6)  # seen again, it is held where it is
+    assert servo.fault
+    servo.reset(state)
+    assert not servo.fault
+
+
+def test_a_measurement_that_is_away_for_a_moment_is_no_fault():
+    _, servo, pose = started()
+    arm, target = ToyArm(), {"tcp_pose": pose}
+    for tick in range(50):
+        lost = {"joint_position": np.full(7, np.nan)} if tick % 10 else {}
+        servo.compute({**arm.state, **lost}, target, DT)
+    assert not servo.fault
