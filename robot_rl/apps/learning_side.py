@@ -51,7 +51,8 @@ def check_learning_keys(config: Any) -> None:
 
 def run_folder(config: Any) -> Path:
     """<root>/runs/<name>, where a name that was not given is made of task and seed."""
-    task = config.env.task._target_.rpartition(".")[2].lower() if config.get("env") else config.demos
+    named = config.env.get("task") if config.get("env") else None  # an adapted env has none
+    task = named._target_.rpartition(".")[2].lower() if named else config.demos
     return folders.run_folder(config.root, config.name or f"{task}-seed{config.seed}")
 
 

@@ -79,6 +79,7 @@ def test_the_action_is_clipped_and_counted_and_its_size_is_checked() -> None:
     handover = Handover(Pressed({0: np.array([9.0, -9.0, 0.01, 2.0]), 1: np.zeros(7)}))
     handover.reset(0)
     command = handover.command(Observation(0, 0, {}), DELTA)
+    assert command.action is not None
     np.testing.assert_allclose(command.action, [0.05, -0.05, 0.01, 1.0])
     assert handover.steps == 1
     with pytest.raises(SpecMismatchError, match=r"\[7\]"):
@@ -96,7 +97,8 @@ def test_a_person_has_so_many_steps_in_all_episodes() -> None:
 
 
 def test_times_that_make_no_sense_are_refused() -> None:
-    for wrong in ({"hand_back_s": -0.1}, {"silent_s": 0.0}):
+    wrongs: list[dict[str, Any]] = [{"hand_back_s": -0.1}, {"silent_s": 0.0}]
+    for wrong in wrongs:
         with pytest.raises(ConfigError):
             Handover(Pressed(), **wrong)
 
