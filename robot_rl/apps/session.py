@@ -85,6 +85,7 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     from robot_rl.transport.local import LocalTransport
 
     spec = envs[0].spec
+    human = make_human(config, spec)
     run, resuming = open_run(config, folder)
     store = EpisodeStore.open_or_create(folder / "store", spec=spec, name=folder.name)
     rewind(store, _recorded(folder) if resuming else 0)
@@ -93,7 +94,6 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     acting, scored = (build(plain(config.policy), env_spec=spec) for _ in range(2))
     recorder = EpisodeRecorder(store, {"task": spec.task, "source": "policy", "policies": ["online"]})
     listeners = [recorder, Turns(recorder, training)]
-    human = make_human(config, spec)
     policy = NewestPolicy(acting, transport)
     actor = Actor(envs[0], policy, listeners, next_seed=config.first_seed, human=human)
     session = LockstepSession(

@@ -80,8 +80,8 @@ MISTAKES = {
     "record": (["record", *ARM, "episodes=1", "teleop=scripted_human"], "only takes over from a policy"),
     "session": ([*RLPD, "teleop=scripted", "name=none"], "cannot take over from a policy"),
     "adapted": (
-        ["session", "task=pusht", "demos=lift", "teleop=scripted_human", "name=none"],
-        "simulated task with an expert",
+        ["session", "task=pusht", "demos=lift", "teleop=scripted_human", "name=pusht"],
+        "Task 'pusht' may not offer it",
     ),
 }
 
