@@ -15,7 +15,7 @@ from policies.encoders import ObservationEncoder, image_key
 from robot_rl.data.normalizer import Normalizer
 from robot_rl.errors import CheckpointError, ConfigError, SpecMismatchError, valid_choices
 from robot_rl.runtime.success_rule import SuccessRule
-from robot_rl.types import Array, Arrays, EnvSpec, PolicySpec
+from robot_rl.types import Array, Arrays, EnvSpec, Offsets, PolicySpec, WindowSpec
 
 LABEL = "success"  # of a frame, in a training batch
 
@@ -85,6 +85,11 @@ class SuccessClassifier:
         """(height, width) that images are brought to."""
         height, width, _ = self.spec.observation[image_key(self.cameras[0])].shape
         return height, width
+
+    @property
+    def windows(self) -> WindowSpec:
+        """What it learns from: single frames; LabelledFrames says beside them what they show."""
+        return WindowSpec({image_key(camera): Offsets(0, 1) for camera in self.cameras})
 
     def _logits(self, images: Mapping[str, Tensor], generator: torch.Generator | None) -> Tensor:
         """{images/<camera>: uint8 [B, 1, h, w, 3]} -> [B]; ``generator`` draws shifts and dropout (training)."""

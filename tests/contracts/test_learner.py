@@ -22,7 +22,9 @@ TINY = {  # what each option learns with, made small
     "diffusion": ["policy=diffusion_mlp", *CHUNKS],
     "hg_dagger": ["policy=gaussian", "policy.hidden=[16]"],
     "rlpd": ["policy=gaussian", "policy.hidden=[16]", "algorithm.critic.hidden=[16]"],
+    "success_classifier": ["judge.encoder.height=16", "judge.encoder.width=16", "judge.encoder.channels=[8]"],
 }
+SIDE = 16  # of images [pixels]
 
 
 @pytest.fixture(params=options("algorithm"))
@@ -31,9 +33,11 @@ def make(request: pytest.FixtureRequest) -> Any:
 
     def make() -> Learner:
         config = compose("train", [f"algorithm={request.param}", "steps=10", *TINY[request.param]])
-        policy = build(OmegaConf.to_container(config.policy, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
-        rng = np.random.default_rng(0)
-        policy.fit_normalizer({k: rng.normal(size=(64, *shape)).astype(np.float32) for k, shape in rows(SPEC).items()})
+        learnt = config.get("judge") or config.policy  # as robot-rl train chooses
+        policy = build(OmegaConf.to_container(learnt, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
+        rng, shapes = np.random.default_rng(0), rows(SPEC)
+        if hasattr(policy, "fit_normalizer"):
+            policy.fit_normalizer({k: rng.normal(size=(64, *v)).astype(np.float32) for k, v in shapes.items()})
         return instantiate(config.algorithm)(policy)
 
     return make
@@ -51,11 +55,18 @@ def batches(learner: Learner, groups: int, seed: int = 0) -> dict[str, dict[str,
 def windows(view: WindowSpec, groups: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
     shapes = rows(SPEC)
     batch = {
-        key: torch.rand((groups, 8, offsets.length, *shapes[key]), generator=generator)
+        key: images(groups, generator)
+        if key.startswith("images/")
+        else torch.rand((groups, 8, offsets.length, *shapes[key]), generator=generator)
         for key, offsets in view.keys.items()
     }
     lengths = [offsets.length for key, offsets in view.keys.items() if key.startswith("action/")]
-    return {**batch, "mask": torch.ones((groups, 8, *lengths), dtype=torch.bool)}
+    label = torch.tensor([0.0, 1.0]).repeat(groups, 4)  # of frames, which a classifier learns
+    return {**batch, "mask": torch.ones((groups, 8, *lengths), dtype=torch.bool), "success": label}
+
+
+def images(groups: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 256, (groups, 8, 1, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
 
 
 def transitions(view: ReplayView, groups: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
