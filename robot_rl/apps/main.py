@@ -39,6 +39,8 @@ COMMANDS = {
     "demo": "record, train and evaluate a lift policy within ten minutes",
 }
 
+INTERRUPTED = 130  # the exit code
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 2 the user can fix it, 130 interrupted."""
@@ -52,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def guarded(name: str, work: Callable[[], None]) -> int:
     """Do the work of the command ``name`` in this process; returns the exit code after saying what went wrong."""
     choose_gl_library()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's TERM saves and stops like Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a supervisor's TERM, a lost terminal: stop and save like Ctrl-C
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     try:
         if name != "doctor":  # which tells of it, among other things
             check_import()
@@ -69,7 +73,7 @@ def guarded(name: str, work: Callable[[], None]) -> int:
         return 2
     except KeyboardInterrupt:
         print(f"robot-rl {name}: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

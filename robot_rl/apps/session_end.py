@@ -1,6 +1,7 @@
 """Actor or learner of a session, in a process of its own: python -m robot_rl.apps.session_end <end> <config> ...
 
-Started by robot_rl.apps.session_processes. Ctrl-C is the parent's: it stops the actor first, then the learner.
+Started by robot_rl.apps.session_processes. Ctrl-C and a lost terminal are the parent's: it stops the actor first, then
+the learner.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import signal
 import sys
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # before anything slow: the terminal sends it to all
+if __name__ == "__main__":  # before anything slow: the terminal sends them to all
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+from pathlib import Path
+from typing import Any
 
-from robot_rl.apps.environment import closing, given_env, make_env  # noqa: E402
-from robot_rl.apps.main import guarded  # noqa: E402
-from robot_rl.runtime.processes import Figures, leave_with_parent  # noqa: E402
+from robot_rl.apps.environment import closing, given_env, make_env
+from robot_rl.apps.judging import judged
+from robot_rl.apps.main import guarded
+from robot_rl.runtime.processes import Figures, leave_with_parent
 
 ACTOR, LEARNER = "actor", "learner"
 
@@ -29,7 +33,7 @@ def main(end: str, config_file: str, folder: str, address: str, leash: str, figu
     if end == ACTOR:
         from robot_rl.apps.actor import act
 
-        env = make_env(given_env(config, "session"))
+        env = judged(config, make_env(given_env(config, "session")))
         with closing(env):
             act(config, env, Path(folder) / "actor", address, Figures(int(figures)))
     else:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from robot_rl.apps.main import INTERRUPTED
 from robot_rl.apps.session_end import ACTOR, LEARNER
 from robot_rl.apps.session_table import SessionTable
 from robot_rl.errors import RobotRlError
@@ -53,6 +54,8 @@ def _watch(processes: Processes, table: SessionTable) -> None:
                 for last in processes.see_off(ACTOR, ACTOR_GRACE_S):  # it was told to stop
                     table.take(last)
                 return
+            if told.code == INTERRUPTED:  # somebody stopped it: the person at a reset, or a supervisor
+                raise KeyboardInterrupt
             if not told.code:  # an actor that was told to stop, and the learner will end, too; or just words
                 continue
             if not processes.may_work(told.name, told.code):
@@ -71,6 +74,7 @@ def _stopped_at_the_end(processes: Processes, table: SessionTable) -> Iterator[N
         try:
             for name, grace_s in ((ACTOR, ACTOR_GRACE_S), (LEARNER, LEARNER_GRACE_S)):
                 for told in processes.stop(name, grace_s):
-                    table.take(told)
+                    with suppress(OSError):  # whoever read our words may be gone: Ctrl-C ends `| tee`, too
+                        table.take(told)
         finally:  # who is interrupted again does not want to wait
             processes.kill()

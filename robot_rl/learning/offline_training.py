@@ -144,12 +144,12 @@ class OfflineTraining:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Ctrl-C and TERM take effect on the way out: in the middle of an update the state is of no step at all."""
+    """Ctrl-C, TERM and HUP take effect on the way out: in the middle of an update the state is of no step at all."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in handlers:
         signal.signal(number, lambda number, frame: arrived.append(number))
     try:
