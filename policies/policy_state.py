@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -33,6 +34,15 @@ def unpack(state: Mapping[str, Tensor], module: nn.Module, sizes: Mapping[str, i
     return normalizer
 
 
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values."""
+    whole = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        whole.update(name.encode())
+        whole.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()
+
+
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
@@ -41,5 +51,5 @@ def _normalizer(state: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Normal
     wanted = {f"{key}.{part}": (size,) for key, size in sizes.items() if size for part in ("offset", "scale")}
     found = {key: tuple(value.shape) for key, value in state.items()}
     if found != wanted:
-        raise CheckpointError(f"the normaliser holds {found}", limit=str(wanted))
+        raise CheckpointError(f"statistics do not fit the policy: the normaliser holds {found}", limit=str(wanted))
     return Normalizer.from_state_dict(state)

@@ -65,6 +65,7 @@ def test_actions_are_taken_apart_and_put_together(parts: tuple[ActionPart, ...])
 def test_the_best_choice_acts_and_the_gaussian_has_the_rest(parts: tuple[ActionPart, ...]) -> None:
     made, window = policy(parts), {"s": np.zeros((4, 1, 2), np.float32)}
     assert made.gripper is not None
+    made.reset(np.arange(4), np.arange(4))
     for choice, opening in ((0, 0.0), (1, 1.0)):
         prefer(made.gripper, choice)
         action = made.act(window, ActContext.start(4, explore=True)).actions[:, 0]
