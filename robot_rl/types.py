@@ -470,7 +470,7 @@ class Cut(StrEnum):
 
     NONE = "none"
     INTERVENTION = "intervention"  # every change of the intervention flag ends the window, which bootstraps there
-    HUMAN = "human"  # only windows that lie wholly inside one human segment
+    HUMAN = "human"  # likewise, and only windows whose first chunk lies wholly inside one human segment
     DROP_HUMAN = "drop_human"  # windows touched by a human are dropped
 
 

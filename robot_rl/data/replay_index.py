@@ -113,7 +113,7 @@ class TransitionIndex:
         else:
             start, wanted, decision = _decision_windows(steps, view.n_step, decision_rows)
         end = np.minimum(wanted, run_end[start])
-        keep = _kept(steps, view.cut, start, end, wanted) & (end > start)
+        keep = _kept(steps, view, start, end) & (end > start)
         return TransitionIndex(start[keep], end[keep], decision[keep])
 
 
@@ -140,13 +140,17 @@ def _decision_windows(steps: Steps, n_step: int, rows: Array) -> tuple[Array, Ar
     return rows[decision], later[decision], decision
 
 
-def _kept(steps: Steps, cut: Cut, start: Array, end: Array, wanted: Array) -> Array:
-    """Which windows a cut leaves: all, those inside one human segment, or those no human touched."""
-    if cut not in (Cut.HUMAN, Cut.DROP_HUMAN):
+def _kept(steps: Steps, view: ReplayView, start: Array, end: Array) -> Array:
+    """Which windows a cut leaves: all, those whose chunk lies inside one human segment, or those no human touched.
+
+    The return over n chunks may be shorter: it bootstraps where the human hands back.
+    """
+    if view.cut not in (Cut.HUMAN, Cut.DROP_HUMAN):
         return np.ones(len(start), dtype=bool)
-    if cut is Cut.HUMAN:
+    if view.cut is Cut.HUMAN:
         _, unflagged_end = _runs(steps, None)
-        return (steps.intervention[start] == HUMAN) & (end == np.minimum(wanted, unflagged_end[start]))
+        chunk_end = np.minimum(start + view.horizon, unflagged_end[start])
+        return (steps.intervention[start] == HUMAN) & (end >= chunk_end)
     touched = np.concatenate([[0], np.cumsum(steps.intervention == HUMAN)])
     return touched[end] == touched[start]
 

@@ -182,6 +182,27 @@ def test_the_human_view_holds_chunks_of_one_human_segment_only() -> None:
     assert [(int(each["row"]), int(each["action_mask"].sum())) for each in found] == [(1, 3), (6, 3), (7, 2), (8, 1)]
 
 
+def test_the_human_view_keeps_every_step_and_bootstraps_where_the_human_hands_back() -> None:
+    """Steps 1 to 3 are human, n = 3: sums 2 + 4 / 2 + 8 / 4, 4 + 8 / 2 and 8, each up to observation 4."""
+    stored = episode(6, reward=(1, 2, 4, 8, 16, 32), human=[1, 2, 3])
+    found = transitions([stored], replace(STEP, n_step=3, cut=Cut.HUMAN))
+    assert [summary(each) for each in found] == [
+        (1, [11], [True], 6, 0.125, 4),
+        (2, [12], [True], 8, 0.25, 4),
+        (3, [13], [True], 8, 0.5, 4),
+    ]
+
+
+def test_a_human_chunk_is_whole_and_its_return_is_cut_at_the_hand_back() -> None:
+    """Steps 1 to 3 are human, h = n = 2: chunks at 1 and 2 are whole, with 3 steps and 2 up to observation 4."""
+    stored = episode(6, reward=(1, 2, 4, 8, 16, 32), human=[1, 2, 3])
+    found = transitions([stored], replace(STEP, horizon=2, n_step=2, cut=Cut.HUMAN))
+    assert [summary(each) for each in found] == [
+        (1, [11, 12], [True, True], 6, 0.125, 4),
+        (2, [12, 13], [True, True], 8, 0.25, 4),
+    ]
+
+
 def test_windows_that_a_human_touched_can_be_dropped() -> None:
     found = transitions([episode(8, human=[3])], replace(CHUNK, horizon=2, cut=Cut.DROP_HUMAN))
     assert [int(each["row"]) for each in found] == [0, 1, 4, 5, 6, 7]
@@ -405,7 +426,7 @@ def step_by_step(stored: Episode, view: ReplayView) -> list[tuple[int, int, floa
             start -= 1
         while k < view.horizon * view.n_step and joined(t + k):
             k += 1
-        cut_short = k < view.horizon * view.n_step and acting[t + k] and not ends[t + k - 1]
+        cut_short = k < view.horizon and acting[t + k] and not ends[t + k - 1]
         touched = any(human[t : t + k] == 1)
         dropped = (view.cut is Cut.DROP_HUMAN and touched) or (view.cut is Cut.HUMAN and (not human[t] or cut_short))
         if acting[t] and (t - start) % view.stride == 0 and not dropped:
