@@ -74,7 +74,7 @@ def _stopped_at_the_end(processes: Processes, table: SessionTable) -> Iterator[N
         try:
             for name, grace_s in ((ACTOR, ACTOR_GRACE_S), (LEARNER, LEARNER_GRACE_S)):
                 for told in processes.stop(name, grace_s):
-                    with suppress(OSError):  # whoever read our words may be gone: Ctrl-C ends `| tee`, too
+                    with suppress(OSError, SystemExit):  # our reader may be gone (`| tee`): then rich ends the program
                         table.take(told)
         finally:  # who is interrupted again does not want to wait
             processes.kill()

@@ -160,7 +160,9 @@ class Processes:
             self._selector.unregister(descriptor)
         for descriptor in (child.leash, child.pidfd, *(d for d, what in child.streams.items() if what == "figures")):
             os.close(descriptor)
-        child.process.communicate()
+        if child.process.stdout is not None:  # not read to its end: a process that the child has left may hold it open
+            child.process.stdout.close()
+        child.process.wait()
 
 
 def cause(code: int) -> str:

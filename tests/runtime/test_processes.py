@@ -119,6 +119,17 @@ def test_a_child_that_does_not_heed_is_killed() -> None:
     assert [told.code for told in processes.stop("one", grace_s=0.05)] == [-signal.SIGKILL]
 
 
+def test_a_child_is_forgotten_although_a_process_of_its_own_goes_on() -> None:
+    """It inherited the pipe for words, which therefore does not end."""
+    leaves = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid, flush=True)"
+    processes = Processes(lambda *words: [sys.executable, "-c", leaves, "import signal; signal.pause()"])
+    processes.start("one")
+    words, over = until(processes, line, end)
+    assert over.code == 0 and not processes.running("one")
+    assert words.line is not None
+    os.kill(int(words.line), signal.SIGKILL)
+
+
 def test_children_end_when_their_parent_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, "\n" + CHILD], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
