@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from robot_rl.data.file_lock import replace_file
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import RobotError
-from robot_rl.interfaces import ActorTransport, Signal
+from robot_rl.interfaces import ActorTransport, Env, Signal
 from robot_rl.runtime.actor import Actor, NewestPolicy
 from robot_rl.runtime.evaluation import evaluate
 from robot_rl.transport.signals import EVALUATE, GO_ON, NO_EVALUATION, PAUSE, SCORE, STOP
@@ -43,6 +43,7 @@ class ActorService:
         store: what ``actor`` records into and ``transport`` ships.
         retries: faults in a row after which the next one is raised.
         keep_local: whether episodes stay in ``store`` once the learner has them.
+        evaluated_in: the same arm as the actor's env, where evaluations are judged otherwise; None: the actor's env.
         on_episode: hears of every training episode that ended.
         tell: hears in words of everything else.
     """
@@ -56,12 +57,13 @@ class ActorService:
         *,
         retries: int = 3,
         keep_local: bool = False,
+        evaluated_in: Env | None = None,
         on_episode: Callable[[EpisodeEnd], None] = lambda end: None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.actor, self.episodes = actor, 0
         self._policy, self._transport, self._store = policy, transport, store
-        self._retries, self._keep_local = retries, keep_local
+        self._retries, self._keep_local, self._evaluated_in = retries, keep_local, evaluated_in or actor.env
         self._on_episode, self._tell = on_episode, tell
         self._faults = 0  # in a row
         self._paused = self._stopped = False
@@ -119,10 +121,7 @@ class ActorService:
         self.episodes += 1
         self._on_episode(end)
         self.tidy()
-        if end.reason.startswith("fault"):
-            self._recover(RobotError(f"the episode ended by a {end.reason}"))
-        else:
-            self._faults = 0
+        self._count_fault(end.reason)
 
     def _evaluate(self, wanted: _Evaluation) -> None:
         """One deterministic episode with just the weights that are asked for; nobody intervenes, nothing is learnt."""
@@ -133,16 +132,22 @@ class ActorService:
             else:
                 self._transport.wait(WAIT_S)
             return
-        (score,) = evaluate(self.actor.env, self._policy.policy, wanted.left[:1]).episodes
+        (score,) = evaluate(self._evaluated_in, self._policy.policy, wanted.left[:1]).episodes
         told = {"id": wanted.id, "seed": score.seed, "success": score.success, "length": score.length}
         self._transport.report(SCORE, told)
         wanted.left.pop(0)
-        self._faults = 0
         if not wanted.left:
             self._tell(f"evaluated weights {wanted.version}")
             self._evaluation = None
+        self._count_fault(score.reason)
 
     # --- faults -------------------------------------------------------------------------------------------------------
+
+    def _count_fault(self, reason: str) -> None:
+        """Raise RobotError for an episode that ended by a fault; any other end begins the count anew."""
+        if reason.startswith("fault"):
+            raise RobotError(f"the episode ended by a {reason}")
+        self._faults = 0
 
     def _recover(self, error: RobotError) -> None:
         """Wait a little before the next reset, which fails while the fault stands. Raises RobotError when that is

@@ -15,7 +15,7 @@ _ANYTHING = "Clear the way to the start"
 
 def on_terminal(request: ResetRequest, ask: Callable[[str], str] = input) -> None:
     """Ask on the terminal. Raises KeyboardInterrupt for ``q``, which ends the run as Ctrl-C does."""
-    if ask(f"{request.operator_text or _ANYTHING}. Enter: the arm moves there, q: stop ").strip().lower() == "q":
+    if ask(f"{request.operator_text or _ANYTHING}. Enter: the arm moves there, q: stop\n").strip().lower() == "q":
         raise KeyboardInterrupt
 
 

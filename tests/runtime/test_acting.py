@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,35 @@ def test_faults_are_tried_again_and_too_many_in_a_row_are_raised(
         ends.service.run()
     assert ends.seeds() == [7, 9]  # each success begins the count anew
     assert [text.rpartition(", ")[2] for text in ends.told] == ["1 of 2", "2 of 2", "1 of 2", "1 of 2", "2 of 2"]
+
+
+class Reflexive:
+    """An env in which every step trips the arm's reflex."""
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def step(self, plan: Any) -> Any:
+        return replace(self._env.step(plan), truncated=True, info={"fault": "reflex"})
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_episodes_that_end_by_a_fault_count_whoever_asked_for_them(
+    env: Env, tmp_path: Path, evaluated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acting, "RETRY_S", 0.0)
+    reflexive: Any = Reflexive(env)
+    ends = Ends(reflexive, tmp_path / "store", retries=1)
+    if evaluated:
+        ends.ask("wanted", version=4)
+    with pytest.raises(RobotError, match=r"^2 faults in a row, the last: the episode ended by a fault: reflex"):
+        ends.service.run()
+    assert len(ends.told) == 1
+    assert ends.seeds() == ([] if evaluated else [5, 6])
+    assert [report.payload["success"] for report in ends.transport.arrivals().reports] == [False, False] * evaluated
 
 
 @pytest.mark.parametrize("keep_local", [False, True])
