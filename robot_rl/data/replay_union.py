@@ -67,11 +67,11 @@ class SessionReplay:
 
     def refresh(self) -> None:
         """Take in new rows, episodes and labels."""
+        self._live.refresh()  # first: what is committed in between is then in both, not in neither
         self.committed.refresh()
         seen, gone = set(self.committed.episodes), self._store.deleted()
         left_out = [*gone, *self._store.infos(lambda info: info.exclude, excluded=True)]
         self._unseen_steps = sum(info.length for info in left_out if info.id not in seen)
-        self._live.refresh()
         self._revision, self._rows = self._live.revision, self._live.rows
         self.growing.reload()
 

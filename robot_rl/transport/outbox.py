@@ -43,7 +43,8 @@ class Outbox:
         )
         self._waiting: dict[str, Path] = {}  # not yet open
         self._active: dict[str, Shipment] = {}
-        self.delivered: deque[str] = deque()  # episodes of which the learner has a file
+        self._marks = self.folder / "delivered"  # of episodes, until the next start
+        self.delivered = deque(self._left_over())  # episodes of which the learner has a file
         self.look()
 
     def close(self) -> None:
@@ -179,8 +180,20 @@ class Outbox:
         if asked != "discard" and not shipment.ended and self._fate(shipment) == "discard":
             shipment.conclude("discard")
         else:
+            self._marks.mkdir(exist_ok=True)
+            (self._marks / shipment.id).touch()
             self._drop(shipment)
             self.delivered.append(shipment.id)
+
+    def _left_over(self) -> list[str]:
+        """Delivered episodes that a killed process has left here; marks of the others go."""
+        left = []
+        for mark in sorted(self._marks.iterdir()) if self._marks.is_dir() else []:
+            if (self.root / "episodes" / f"{mark.name}.zarr.zip").exists():
+                left.append(mark.name)
+            else:
+                mark.unlink()
+        return left
 
     def _drop(self, shipment: Shipment) -> None:
         del self._active[shipment.id]

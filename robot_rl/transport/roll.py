@@ -15,7 +15,7 @@ from robot_rl.interfaces import PeerStatus
 from robot_rl.transport.messages import Message, encode
 
 FORGET_S = 30.0
-PRESENT_S = 2.0  # who was not heard for so long is not waited for
+PRESENT_S = 5.0  # who was not heard for so long is not waited for
 REPLACED_S = 1.0  # two starts of one name that were both heard within this time are two actors
 MAX_ACTORS = 256
 MAX_SIGNALS = 1024  # that wait for an actor; the oldest give way
