@@ -18,7 +18,7 @@ LEARNING = [
     "demos=lift", "batch=16", "start=40", "update_ratio=1", "lowest_ratio=1", "policy.hidden=[16]",
     "algorithm.critic.hidden=[16]",
 ]  # fmt: skip
-LOOK_S = 0.001  # between two looks at files and processes that can wake nobody
+LOOK_S = 0.02  # between two looks at files and processes that can wake nobody
 WAIT_S = 600.0  # at most: on a machine with nothing else to do it takes seconds
 _never = threading.Event()
 
@@ -51,6 +51,14 @@ def wait_for(condition: Callable[[], bool], *processes: subprocess.Popen[bytes])
         assert all(process.poll() is None for process in processes), "a process has ended"
         assert time.monotonic() < until
         _never.wait(LOOK_S)
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, one that has ended and that nobody has asked about left out."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def children(parent: int) -> dict[int, list[str]]:

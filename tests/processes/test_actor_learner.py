@@ -1,9 +1,11 @@
-"""Actor and learner as processes of their own, over real sockets, the learner killed and resumed in between."""
+"""Two actors and a learner as processes of their own, over real sockets, the learner killed and resumed in between."""
 
 from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,47 @@ from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, read_
 from robot_rl.learning.training_run import read_rows
 from tests.processes.robot_rl_processes import ARM, LEARNING, WAIT_S, recorded, running, wait_for
 
-STEPS = 400
-LEARNER = [*LEARNING, "name=run", f"steps={STEPS}", "log_every=50", "checkpoint_every=50", "publish_every=2"]
+STEPS, EPISODE = 400, 20
+LEARNER = [
+    "learner", *LEARNING, "name=run", f"steps={STEPS}", "log_every=50", "checkpoint_every=50", "publish_every=2",
+    "evaluate_every=200", "evaluate_episodes=6",
+]  # fmt: skip
+HEARD_S = 60.0  # by then an actor has ended that heard the learner's stop
+FIRST_SEEDS = {"left": 1000, "right": 5000}  # of the actors
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return recorded(tmp_path)
+@dataclass(frozen=True)
+class Finished:
+    """What a session has left behind in the run folder ``run``, and in the actors' below ``root``."""
+
+    root: Path
+    run: Path
+    killed_at: int  # step of the newest checkpoint
+
+    def local(self, actor: str) -> set[str]:
+        """Ids of the episodes that the actor has still."""
+        return set(EpisodeStore.open(self.root / "actor" / actor, recover=False).ids())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """After a learner that was killed once and two actors, of which one keeps what it has recorded."""
+    root = recorded(tmp_path_factory.mktemp("root"))
+    run, where, said = root / "runs" / "run", [f"root={root}", f"address={free_address()}"], root / "said.txt"
+    words = ["actor", *ARM, *where, f"wait_s={WAIT_S}"]
+    with (
+        running(*words, "name=left", f"first_seed={FIRST_SEEDS['left']}", said=said) as left,
+        running(*words, "name=right", f"first_seed={FIRST_SEEDS['right']}", "keep_local=true", said=said) as right,
+    ):
+        with running(*LEARNER, *where, said=said) as learner:
+            wait_for(lambda: (run / "checkpoints" / "latest").exists(), left, right, learner)
+            learner.send_signal(signal.SIGKILL)
+            learner.wait()
+        killed_at = int(read_manifest(find_checkpoint(run))["step"])
+        with running(*LEARNER, *where, "resume=true", said=said) as learner:
+            assert learner.wait(timeout=WAIT_S) == 0, said.read_text()
+        assert [ended(actor) in (0, 130) for actor in (left, right)] == [True, True], said.read_text()
+    return Finished(root, run, killed_at)
 
 
 def free_address() -> str:
@@ -29,58 +65,46 @@ def free_address() -> str:
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_a_learner_that_is_killed_goes_on_and_every_step_arrives_once(root: Path) -> None:
-    run, where = root / "runs" / "run", [f"root={root}", f"address={free_address()}"]
-    said = root / "said.txt"
-    with running("actor", *ARM, *where, f"wait_s={WAIT_S}", said=said) as actor:
-        with running("learner", *LEARNER, *where, said=said) as learner:
-            wait_for(lambda: (run / "checkpoints" / "latest").exists(), actor, learner)
-            learner.send_signal(signal.SIGKILL)
-            learner.wait()
-        killed_at = read_manifest(find_checkpoint(run))["step"]
-        assert killed_at < STEPS
-        with running("learner", *LEARNER, *where, "resume=true", said=said) as learner:
-            assert learner.wait(timeout=WAIT_S) == 0
-            # the learner's stop ends the actor, if it was heard before the learner had gone
-            actor.send_signal(signal.SIGINT)
-            assert actor.wait(timeout=WAIT_S) in (0, 130)
+def ended(actor: subprocess.Popen[bytes]) -> int:
+    """Exit code by the learner's stop; interrupted where the learner had gone before its stop was heard."""
+    try:
+        return actor.wait(timeout=HEARD_S)
+    except subprocess.TimeoutExpired:
+        actor.send_signal(signal.SIGINT)
+        return actor.wait(timeout=WAIT_S)
 
-    manifest = read_manifest(find_checkpoint(run))
-    assert manifest["step"] >= STEPS
+
+def test_a_learner_that_is_killed_goes_on_and_makes_up_for_all_updates(finished: Finished) -> None:
+    manifest = read_manifest(find_checkpoint(finished.run))
+    assert finished.killed_at < STEPS <= manifest["step"]
     # one per step, in pairs, made up for after the kill; what came while the last checkpoint was written is not in it
     assert manifest["updates"] == manifest["step"] // 2 * 2
-    assert load_checkpoint(run).spec.action.size == 4
-    metrics = read_rows(run / "metrics.jsonl")
+    assert load_checkpoint(finished.run).spec.action.size == 4
+    metrics = read_rows(finished.run / "metrics.jsonl")
     assert [row["step"] for row in metrics] == sorted({row["step"] for row in metrics})
-    store = EpisodeStore.open(run / "store")
+
+
+def test_every_episode_of_both_actors_arrives_once(finished: Finished) -> None:
+    store = EpisodeStore.open(finished.run / "store")
     seeds = [info.metadata["seed"] for info in store.infos()]
-    assert seeds == list(range(1000, 1000 + len(seeds)))  # every episode once, in order
+    for first in FIRST_SEEDS.values():
+        made = [seed for seed in seeds if first <= seed < first + 4000]
+        assert made == list(range(first, first + len(made))) and len(made) > 1  # in order, evaluations left out
     episodes = [store.read(id) for id in store.ids()]
+    assert {episode.steps for episode in episodes} == {EPISODE}
     versions = np.concatenate([episode.arrays["policy/version"][:-1] for episode in episodes])
     assert len(set(versions.tolist())) > 3  # weights went out
-    assert all(episode.steps == 20 for episode in episodes[:-1])
 
 
-def test_two_actors_feed_one_learner_and_share_its_evaluation(root: Path) -> None:
-    run, where = root / "runs" / "run", [f"root={root}", f"address={free_address()}"]
-    asked = ["evaluate_every=200", "evaluate_episodes=6"]
-    actors = [["actor", *ARM, *where, f"wait_s={WAIT_S}", f"name={name}"] for name in ("left", "right")]
-    said = [root / f"{name}.txt" for name in ("left", "right", "learner")]
-    with (
-        running("learner", *LEARNER, *where, *asked, said=said[2]) as learner,
-        running(*actors[0], "first_seed=1000", said=said[0]) as left,
-        running(*actors[1], "first_seed=5000", "keep_local=true", said=said[1]) as right,
-    ):
-        assert learner.wait(timeout=WAIT_S) == 0
-        for actor in (left, right):
-            actor.send_signal(signal.SIGINT)  # in case the learner had gone before its stop was heard
-            assert actor.wait(timeout=WAIT_S) in (0, 130)
-    manifest = read_manifest(find_checkpoint(run))
-    assert manifest["updates"] == manifest["step"] // 2 * 2
-    seeds = [info.metadata["seed"] for info in EpisodeStore.open(run / "store").infos()]
-    ours = [[seed for seed in seeds if low <= seed < low + 4000] for low in (1000, 5000)]
-    assert all(made == list(range(made[0], made[0] + len(made))) for made in ours)  # once each, in order
-    assert [made[0] for made in ours] == [1000, 5000]
-    assert read_rows(run / "evaluations.jsonl")[-1]["episodes"] == 6
-    assert not list((root / "actor" / "left" / "episodes").iterdir())
-    assert len(list((root / "actor" / "right" / "episodes").iterdir())) >= len(ours[1])
+def test_the_actors_share_an_evaluation(finished: Finished) -> None:
+    evaluations = read_rows(finished.run / "evaluations.jsonl")
+    assert evaluations and all(row["episodes"] == 6 for row in evaluations)
+    assert evaluations[-1]["step"] >= STEPS
+
+
+def test_an_actor_drops_what_the_learner_has_unless_it_keeps_it(finished: Finished) -> None:
+    arrived = set(EpisodeStore.open(finished.run / "store").ids())
+    assert len(finished.local("left") & arrived) <= 1  # of the last the learner may not have been heard any more
+    ours = {id for id in arrived if id in finished.local("right")}
+    seeds = [info.metadata["seed"] for info in EpisodeStore.open(finished.run / "store").infos()]
+    assert len(ours) == sum(seed >= FIRST_SEEDS["right"] for seed in seeds)

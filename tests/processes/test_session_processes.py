@@ -12,7 +12,7 @@ import pytest
 from robot_rl.data.store import EpisodeStore
 from robot_rl.learning.checkpoint import find_checkpoint, load_training_state, read_manifest
 from robot_rl.learning.training_run import read_rows
-from tests.processes.robot_rl_processes import ARM, LEARNING, WAIT_S, children, recorded, running, wait_for
+from tests.processes.robot_rl_processes import ARM, LEARNING, WAIT_S, alive, children, recorded, running, wait_for
 
 SESSION = [
     "session", "mode=processes", *ARM, *LEARNING, "log_every=20", "checkpoint_every=40", "publish_every=2",
@@ -83,7 +83,7 @@ def test_nobody_outlives_a_killed_session_and_a_resumed_one_saves_when_it_is_int
         assert len(ends) == 2
         it.send_signal(signal.SIGKILL)
         it.wait()
-        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in ends))
+        wait_for(lambda: not any(map(alive, ends)))
     saved = read_manifest(find_checkpoint(run))
     assert saved["step"] >= before  # the learner saved what it had
     with running(*words, "resume=true", said=said) as it:
@@ -91,7 +91,7 @@ def test_nobody_outlives_a_killed_session_and_a_resumed_one_saves_when_it_is_int
         ends = list(children(it.pid))
         it.send_signal(signal.SIGINT)
         assert it.wait(timeout=WAIT_S) == 130
-    assert not any(Path(f"/proc/{pid}").exists() for pid in ends)
+    assert not any(map(alive, ends))
     assert f"resuming at step {saved['step']}" in said.read_text()
     manifest = read_manifest(find_checkpoint(run))
     assert manifest["updates"] > saved["updates"]
