@@ -2,8 +2,8 @@
 
 At step rate a set point passes finite -> joint limits -> jump (or ramp; and ahead of the arm) -> workspace, the TCP's
 by forward kinematics along the way there. At control rate the reference keeps speed, acceleration and jerk of every
-joint, and is at every tick in a state from which it can still brake within its joint limits and with the TCP in the
-workspace.
+joint, and is at every tick in a state from which it can still brake within its joint limits, with the TCP in the
+workspace and within its limits of speed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _CORNER_RAD = 1e-3  # less than this off the path is the rounding of its corners
 _JOIN_RAD = 0.3  # whoever starts to command further than this from the arm is ramped until near
 _RAMP_RAD_S = 1.0
 _MARGIN = 0.01  # [m, rad] kept from the edge of the workspace: braking joints lead the TCP along no straight line
+_FASTEST = 0.95  # of the TCP's limits of speed: joints that brake, each in its own time, may make it faster at first
 _PIECES = 8  # of the way between two set points, looked at one by one
 
 
@@ -140,8 +141,14 @@ def joint_workspace_layer(limits: LimitArrays, chain: ChainArrays, last: Array, 
 @kernel
 def tcp_outside(limits: LimitArrays, chain: ChainArrays, position: Array) -> float:
     """How far [m or rad, the larger] TCP and spheres are outside at ``position`` [n] rad; negative inside."""
-    pose, turn = np.empty(7), np.empty(3)
+    pose = np.empty(7)
     solve_chain(chain, position, pose, np.empty((6, position.shape[0])))
+    return _pose_outside(limits, pose)
+
+
+@kernel
+def _pose_outside(limits: LimitArrays, pose: Array) -> float:
+    turn = np.empty(3)
     far = -math.inf
     for a in range(3):
         far = max(far, pose[a] - limits.box[1, a], limits.box[0, a] - pose[a])
@@ -162,8 +169,8 @@ def joint_motion_layer(
     ``curvature`` [n] rad/s^2.
 
     A path within the limits is followed exactly, the corners of its acceleration rounded; otherwise each joint catches
-    up as an axis of the TCP does (``motion``). Returns whether a joint left the path, and whether all braked because
-    the TCP would have come to rest outside of the workspace.
+    up as an axis of the TCP does (``motion``). Returns whether a joint left the path or the TCP would have become too
+    fast, and whether all braked because the TCP would have come to rest outside of the workspace.
     """
     n, most, jerk = before.shape[0], limits.joint_motion[0], limits.joint_motion[1]
     wanted = np.empty(n)
@@ -177,37 +184,66 @@ def joint_motion_layer(
         below, above = max(p - limits.joint[0, i], 0.0) + _ROUNDING, max(limits.joint[1, i] - p, 0.0) + _ROUNDING
         wanted[i] = keep_inside(below, above, wanted[i], v, a, most, jerk, dt)
         left |= abs(p + (v + wanted[i] * dt) * dt - after[i]) > _CORNER_RAD
-    outside = _outside_while_stopping(limits, chain, reference, wanted, dt)
-    braked = outside > -_MARGIN and outside > tcp_outside(limits, chain, reference.position) + _ROUNDING
+    trial, share = wanted.copy(), 1.0
+    outside, fastest = _while_stopping(limits, chain, reference, trial, dt)
+    allowed = -_MARGIN
+    if outside > allowed:
+        allowed = max(allowed, tcp_outside(limits, chain, reference.position) + _ROUNDING)
+    left |= fastest > _FASTEST
+    braked = outside > allowed
+    while share > 0.0 and (outside > allowed or fastest > _FASTEST):
+        share = 0.5 * share if share > 0.1 else 0.0
+        for i in range(n):
+            safe = stop(reference.velocity[i], reference.acceleration[i], most, jerk, dt)
+            trial[i] = safe + share * (wanted[i] - safe)
+        outside, fastest = _while_stopping(limits, chain, reference, trial, dt)
     for i in range(n):
-        if braked:
-            wanted[i] = stop(reference.velocity[i], reference.acceleration[i], most, jerk, dt)
-        reference.acceleration[i] = wanted[i]
-        reference.velocity[i] += wanted[i] * dt
+        reference.acceleration[i] = trial[i]
+        reference.velocity[i] += trial[i] * dt
         reference.position[i] += reference.velocity[i] * dt
     return left, braked
 
 
 @kernel
-def _outside_while_stopping(
+def _while_stopping(
     limits: LimitArrays, chain: ChainArrays, reference: JointReference, wanted: Array, dt: float
-) -> float:
-    """How far outside of the workspace the TCP comes when every joint stops after a tick with accelerations ``wanted``
-    [n], each in its own time: looked at when a third, two thirds and all of the longest time are over."""
+) -> tuple[float, float]:
+    """How far outside of the workspace the TCP comes, and which share of its speed limits it has, when every joint
+    stops after a tick with accelerations ``wanted`` [n], each in its own time: looked at when none, a third, two thirds
+    and all of the longest time are over."""
     n = wanted.shape[0]
-    way, whole, at = np.empty(n), np.empty(n), np.empty(n)
+    start, speed, way, whole, at, rate = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    pose, jacobian = np.empty(7), np.empty((6, n))
     longest = 0.0
     for i in range(n):
-        speed = reference.velocity[i] + wanted[i] * dt
-        forwards, backwards = stop_travel(speed, wanted[i], limits.joint_motion[0], limits.joint_motion[1], dt)
+        speed[i] = reference.velocity[i] + wanted[i] * dt
+        start[i] = reference.position[i] + speed[i] * dt
+        forwards, backwards = stop_travel(speed[i], wanted[i], limits.joint_motion[0], limits.joint_motion[1], dt)
         way[i] = forwards - backwards
-        whole[i] = 2.0 * abs(way[i]) / max(abs(speed), _ROUNDING)
+        whole[i] = 2.0 * abs(way[i]) / max(abs(speed[i]), _ROUNDING)
         longest = max(longest, whole[i])
-    far = -math.inf
-    for third in range(1, 4):
+    far, fastest = -math.inf, 0.0
+    for third in range(4):
         for i in range(n):
             left = 1.0 - min(longest * third / 3.0 / max(whole[i], _ROUNDING), 1.0)
-            step = (reference.velocity[i] + wanted[i] * dt) * dt
-            at[i] = reference.position[i] + step + way[i] * (1.0 - left * left)
-        far = max(far, tcp_outside(limits, chain, at))
-    return far
+            at[i] = start[i] + way[i] * (1.0 - left * left)
+            rate[i] = speed[i] * left
+        solve_chain(chain, at, pose, jacobian)
+        far = max(far, _pose_outside(limits, pose))
+        fastest = max(fastest, _speed_share(limits, jacobian, rate))
+    return far, fastest
+
+
+@kernel
+def _speed_share(limits: LimitArrays, jacobian: Array, rate: Array) -> float:
+    """The TCP's speed at joint rates ``rate`` [n], as a share of its limits: the larger of translation's and
+    rotation's."""
+    square, turning = 0.0, 0.0
+    for a in range(3):
+        speed, turn = 0.0, 0.0
+        for i in range(rate.shape[0]):
+            speed += jacobian[a, i] * rate[i]
+            turn += jacobian[3 + a, i] * rate[i]
+        square += (speed / limits.speed[a]) ** 2
+        turning += (turn / limits.speed[3 + a]) ** 2
+    return math.sqrt(max(square, turning) / 3.0)  # limits per axis are 1 / sqrt(3) of those of the norm

@@ -28,6 +28,7 @@ from robot_rl.types import Array
 LAYERS = ("finite", "workspace", "jump", "motion", "joint", "torque", "force")
 FINITE, WORKSPACE, JUMP, MOTION, JOINT, TORQUE, FORCE = range(len(LAYERS))
 _SPEED_RESERVE = 1.3  # of measured over planned joint speed, before torque holds a joint back
+_BARRIER = (320.0, 48.0)  # 1/s^2 per rad left to a joint limit, 1/s of its speed
 _ROUNDING = 1e-9  # changes below it are not interventions
 # What starts to command further than this from where the arm is [m, rad] is approached at the pace of the ramp [m/s,
 # rad/s], until it has come that near.
@@ -172,8 +173,9 @@ def _apart(start: Array, end: Array, step: Array, turn: Array) -> tuple[float, f
 def joint_layer(limits: LimitArrays, q: Array, dq: Array, mass: Array, bias: Array, torque: Array) -> bool:
     """Change torque [n] so that the accelerations it causes keep every joint within its limits and margin.
 
-    Each is bounded by the barrier a <= k (q_limit - q) - d dq with k = 900 1/s^2 and d = 60 1/s (critically damped):
-    far away it does not bind, near a limit it brakes, beyond one it pushes back. The torque that gives the bounded
+    Each is bounded by the barrier a <= k (q_limit - q) - d dq with k = 320 1/s^2 and d = 48 1/s: far away it does not
+    bind, near a limit it brakes, beyond one it pushes back. Its modes are 8 and 40 1/s, so a joint that is no faster
+    than 40/s of the way left never passes its limit. The same d holds the speed. The torque that gives the bounded
     accelerations follows from the mass matrix, so that a joint is also kept from being thrown by its neighbours.
     """
     n = q.shape[0]
@@ -186,8 +188,8 @@ def joint_layer(limits: LimitArrays, q: Array, dq: Array, mass: Array, bias: Arr
         if not math.isfinite(acceleration[i]):
             return True  # the torque layer replaces it
         speed = _SPEED_RESERVE * limits.joint_speed[i]
-        most = min(320.0 * (limits.joint[1, i] - q[i]) - 48.0 * dq[i], 48.0 * (speed - dq[i]))
-        least = max(320.0 * (limits.joint[0, i] - q[i]) - 48.0 * dq[i], 48.0 * (-speed - dq[i]))
+        most = min(_BARRIER[0] * (limits.joint[1, i] - q[i]) - _BARRIER[1] * dq[i], _BARRIER[1] * (speed - dq[i]))
+        least = max(_BARRIER[0] * (limits.joint[0, i] - q[i]) - _BARRIER[1] * dq[i], _BARRIER[1] * (-speed - dq[i]))
         bounded = min(max(acceleration[i], least), most)
         changed |= bounded != acceleration[i]
         acceleration[i] = bounded

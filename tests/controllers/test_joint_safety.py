@@ -55,8 +55,9 @@ class Arm:
         return np.array(seen)
 
 
-def assert_within(path: np.ndarray) -> None:
-    """Positions [ticks, 7] from rest at home: place, speed, acceleration, jerk, and the TCP's workspace."""
+def assert_within(path: np.ndarray, limits: SafetyLimits = LIMITS) -> None:
+    """Positions [ticks, 7] from rest at home: place, speed, acceleration, jerk, and the TCP's workspace
+    and speed."""
     assert np.isfinite(path).all()
     assert (path >= ARRAYS.joint[0] - SLACK).all()
     assert (path <= ARRAYS.joint[1] + SLACK).all()
@@ -67,6 +68,9 @@ def assert_within(path: np.ndarray) -> None:
     assert np.abs(acceleration).max() <= LIMITS.max_joint_acceleration_rad_s2 + 1e-4
     assert np.abs(np.diff(acceleration, axis=0) / DT).max() <= LIMITS.max_joint_jerk_rad_s3 + 1.0
     assert max(tcp_outside(ARRAYS, CHAIN.arrays, q) for q in path[::5]) <= SLACK
+    twist = np.array([CHAIN.jacobian(q) @ dq for q, dq in zip(path[::5], speed[2::5], strict=False)])
+    assert np.linalg.norm(twist[:, :3], axis=1).max() <= limits.max_speed_m_s
+    assert np.linalg.norm(twist[:, 3:], axis=1).max() <= limits.max_speed_rad_s
 
 
 @settings(max_examples=40, deadline=None)
@@ -187,3 +191,18 @@ def test_joints_brake_ahead_of_the_largest_turn_of_the_tool():
     path = turned_on_and_on(LIMITS)
     assert_within(path)
     assert path[-1, 6] - HOME[6] == pytest.approx(LIMITS.max_rotation_rad, abs=0.012)
+
+
+@pytest.mark.parametrize("tighter", [{}, {"max_speed_m_s": 0.2}, {"max_speed_rad_s": 0.5}])
+def test_joints_are_never_faster_than_the_tool_may_be(tighter):
+    """All turn the tool the same way, to and fro: at their own limits it would be at 1.9 m/s and 9 rad/s."""
+    limits = panda_limits(**tighter)
+    arm, seen = Arm(limits.arrays()), []
+    together = np.array([0.3, 0, 0.3, 0, 0.3, 0, -0.3])
+    for period in range(4):
+        seen += [arm.follow(arm.reference.position + together * (-1) ** period) for _ in range(8)]
+    path = np.concatenate(seen)
+    assert_within(path, limits)
+    moved = np.diff([CHAIN.pose(q)[:3] for q in path], axis=0) / DT
+    if "max_speed_m_s" in tighter:
+        assert np.linalg.norm(moved, axis=1).max() == pytest.approx(0.95 * limits.max_speed_m_s, rel=0.03)
