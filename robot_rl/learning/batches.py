@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from robot_rl.errors import InvalidArrayError
+from robot_rl.types import ReplayView
 
 Batches = Mapping[str, Mapping[str, Tensor]]  # {view: {key: [G, B, ...]}}
 
@@ -40,3 +42,20 @@ def place(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor
         return {key: value.to(device) for key, value in batch.items()}
     pinned = {key: value if value.is_cuda else value.pin_memory() for key, value in batch.items()}
     return {key: value.to(device, non_blocking=True) for key, value in pinned.items()}
+
+
+def array_path(key: str) -> str:
+    """Path in episodes and batches of what a policy observes."""
+    return key if key.startswith("images/") else f"obs/{key}"
+
+
+def transition_view(spec: Any, n_step: int, discount: float, scale: float = 1.0, shift: float = 0.0) -> ReplayView:
+    """Single control steps of what a policy of ``spec`` observes, summed over ``n_step``; see ReplayView."""
+    return ReplayView(
+        n_step=n_step,
+        discount_per_control_step=discount,
+        history=int(spec.history),
+        observation=tuple(map(array_path, spec.observation)),
+        reward_scale=scale,
+        reward_shift=shift,
+    )

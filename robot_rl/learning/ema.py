@@ -26,3 +26,15 @@ class ExponentialMovingAverage:
         for name, average in self.average.items():
             average.lerp_(parameters[name].detach(), move)
         self.step += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The average under ``average.``, and its step."""
+        named = {f"average.{name}": value for name, value in self.average.items()}
+        return {**named, "average_step": torch.tensor(self.step)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of ``state_dict``, whatever else the training state holds."""
+        for name, average in self.average.items():
+            average.copy_(state[f"average.{name}"])
+        self.step = int(state["average_step"])

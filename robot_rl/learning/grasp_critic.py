@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robot_rl.errors import ConfigError
-from robot_rl.learning.named_optimizer import NamedOptimizer
+from robot_rl.learning.named_optimizer import adam
 from robot_rl.types import PolicySpec
 
 
@@ -55,10 +55,7 @@ class GraspCritic:
         self.values, self.penalty, self.polyak = values, penalty, polyak
         self.target = copy.deepcopy(values).requires_grad_(False)
         self._bounds = (bounds[0] - penalty / (1.0 - discount), bounds[1])
-        named = dict(values.named_parameters(prefix="gripper"))
-        self.optimizer = NamedOptimizer(
-            "moments.gripper", named, lambda p: torch.optim.Adam(p, learning_rate, fused=True)
-        )
+        self.optimizer = adam("moments.gripper", values.named_parameters(prefix="gripper"), learning_rate)
 
     def update(self, batch: Mapping[str, Tensor], features: Tensor, next_features: Tensor) -> dict[str, Tensor]:
         """One gradient step on a 1-step batch {key: [B, ...]} as ReplaySampler gives it, features [B, F] of both ends.

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
-from robot_rl.learning.batches import check_batches, place
-from robot_rl.learning.named_optimizer import NamedOptimizer
+from robot_rl.learning.batches import array_path, check_batches, place
+from robot_rl.learning.named_optimizer import adam
 from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
 
@@ -55,9 +55,8 @@ class HgDagger:
             raise ConfigError("a gripper that is chosen by value cannot be imitated", remedy="policy.gripper=null")
         self.policy, self.seed, self.step = policy, seed, 0
         self.device = next(policy.module.parameters()).device
-        named = dict(policy.module.named_parameters())
-        self._optimizer = NamedOptimizer("moments", named, lambda p: torch.optim.Adam(p, learning_rate, fused=True))
-        self._paths = {k: f"{'' if k.startswith('images/') else 'obs/'}{k}" for k in policy.spec.observation}
+        self._optimizer = adam("moments", policy.module.named_parameters(), learning_rate)
+        self._paths = {key: array_path(key) for key in policy.spec.observation}
         self._view = ReplayView(history=int(policy.spec.history), observation=tuple(self._paths.values()))
 
     @property

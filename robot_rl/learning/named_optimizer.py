@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -46,3 +46,9 @@ class NamedOptimizer:
             }
             if moments:
                 self.optimizer.state[value] = moments
+
+
+def adam(prefix: str, named: Iterable[tuple[str, Tensor]], learning_rate: float) -> NamedOptimizer:
+    """Adam over those of the weights that are trained."""
+    trained = {name: value for name, value in named if value.requires_grad}
+    return NamedOptimizer(prefix, trained, lambda weights: torch.optim.Adam(weights, learning_rate, fused=True))

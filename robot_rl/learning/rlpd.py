@@ -7,6 +7,7 @@ its gripper's opening has a grasp critic of its own (HIL-SERL).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
-from robot_rl.learning.batches import check_batches, place
+from robot_rl.learning.batches import array_path, check_batches, place, transition_view
 from robot_rl.learning.diagnostics import Recorded
 from robot_rl.learning.ema import ExponentialMovingAverage
+from robot_rl.learning.followed_critics import FollowedCritics
 from robot_rl.learning.grasp_critic import GraspCritic
-from robot_rl.learning.named_optimizer import NamedOptimizer
+from robot_rl.learning.named_optimizer import adam
 from robot_rl.learning.soft_losses import SoftLosses, StochasticActor, attainable_returns
 from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
@@ -45,6 +47,8 @@ class Rlpd:
         initial_temperature: at rewards whose returns span 1; scaled with that span.
         entropy_backup: subtract the entropy term in the target (SAC does, RLPD's manipulation profiles do not).
         reward_scale, reward_shift: of stored 0/1 rewards; a shift below 0 makes waiting cost.
+        augmentations: K random views of the images at either end of a transition: a target is the mean over those of
+            the state that follows, and is learnt at those of the first (DrQ: Kostrikov et al. 2021, K = M).
         demonstrations: draw half of every batch from the view of that name; False learns from scratch.
         imitation: weight, at the start, of the mean action's squared distance (in units of [-1, 1]) from what is shown
             by demonstrations; it halves every ``imitation_half_life`` critic steps. 0 is RLPD.
@@ -71,6 +75,7 @@ class Rlpd:
         entropy_backup: bool = False,
         reward_scale: float = 1.0,
         reward_shift: float = 0.0,
+        augmentations: int = 1,
         demonstrations: bool = True,
         imitation: float = 0.0,
         imitation_half_life: float = 20_000.0,
@@ -82,14 +87,20 @@ class Rlpd:
     ) -> None:
         self.policy, self.seed, self.step = policy, seed, 0
         self.device = next(policy.module.parameters()).device
-        self.discount, self.polyak = discount, polyak
+        self.discount, self.augmentations = discount, augmentations
         self.target_entropy = -0.5 * policy.action_size if target_entropy is None else target_entropy
         if imitation and not demonstrations:
             raise ConfigError(f"imitation={imitation} needs demonstrations", remedy="Set demonstrations=true")
+        if augmentations < 1:
+            raise ConfigError(f"augmentations={augmentations}", limit="at least 1")
         self._imitation, self._half_life = imitation, imitation_half_life
         bounds = attainable_returns(reward_scale, reward_shift, discount)
-        self._views = _views(policy.spec, n_step, discount, reward_scale, reward_shift, demonstrations)
-        self._make_critics(critic, subset)
+        view = transition_view(policy.spec, n_step, discount, reward_scale, reward_shift)
+        self._views = dict.fromkeys((ONLINE, DEMONSTRATIONS) if demonstrations else (ONLINE,), view)
+        sizes = {"feature_size": policy.feature_size, "action_size": policy.action_size}
+        make = functools.partial(critic, **sizes)
+        self._critics = FollowedCritics(make, subset=subset, polyak=polyak, device=self.device, seed=seed)
+        self.critic, self.target = self._critics.critic, self._critics.target
         self.losses = SoftLosses(
             policy,
             self.critic,
@@ -115,38 +126,17 @@ class Rlpd:
                 polyak=polyak,
             )
         self._make_optimizers(learning_rate)
-        self.average = (
-            ExponentialMovingAverage(self.optimizers["actor"].named, maximum=averaging) if averaging else None
-        )
-
-    def _make_critics(self, critic: Callable[..., nn.Module], subset: int) -> None:
-        sizes = {"feature_size": self.policy.feature_size, "action_size": self.policy.action_size}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.critic, self.target = (critic(**sizes).to(self.device) for _ in range(2))
-        self.target.load_state_dict(self.critic.state_dict())
-        self.target.requires_grad_(False)
-        self._critic_weights: list[Tensor] = list(self.critic.parameters())
-        self._target_weights: list[Tensor] = list(self.target.parameters())
-        self.members, self.subset = int(self.critic.members), subset  # type: ignore[arg-type]
-        if not 1 <= subset <= self.members:
-            raise ConfigError(f"subset={subset} of {self.members} critics", limit=f"1 to {self.members}")
+        actor = self.optimizers["actor"].named
+        self.average = ExponentialMovingAverage(actor, maximum=averaging) if averaging else None
 
     def _make_optimizers(self, learning_rate: float) -> None:
         """One each, so that a step of one leaves the moments of the others alone."""
         parts: Any = self.policy.module
-        values = {
-            **dict(self.critic.named_parameters(prefix="critic")),
-            **dict(parts["encoder"].named_parameters(prefix="encoder")),
-        }
-        groups: dict[str, Mapping[str, Tensor]] = {
-            "actor": dict(parts["body"].named_parameters(prefix="actor")),
-            "critic": {name: value for name, value in values.items() if value.requires_grad},
-            "temperature": {"t": self.log_temperature},
-        }
+        learnt = [*self.critic.named_parameters(prefix="critic"), *parts["encoder"].named_parameters(prefix="encoder")]
         self.optimizers = {
-            name: NamedOptimizer(f"moments.{name}", group, lambda p: torch.optim.Adam(p, learning_rate, fused=True))
-            for name, group in groups.items()
+            "actor": adam("moments.actor", parts["body"].named_parameters(prefix="actor"), learning_rate),
+            "critic": adam("moments.critic", learnt, learning_rate),
+            "temperature": adam("moments.temperature", [("t", self.log_temperature)], learning_rate),
         }
         if self.grasp is not None:
             self.optimizers["gripper"] = self.grasp.optimizer
@@ -183,22 +173,19 @@ class Rlpd:
     def acting_state(self) -> dict[str, Tensor]:
         """The policy's state, copied; the actor's weights averaged where they are to be."""
         state = {key: value.detach().clone() for key, value in self.policy.state_dict().items()}
-        if self.average is not None:
-            averaged = self.average.average.items()
-            state |= {name.replace("actor.", "module.body.", 1): value.clone() for name, value in averaged}
-        return state
+        averaged = {} if self.average is None else self.average.average
+        return state | {name.replace("actor.", "module.body.", 1): value.clone() for name, value in averaged.items()}
 
     # --- steps
 
     def _critic_step(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the critics and the encoder, and of the grasp critic; metrics and the features seen."""
         generator = step_generator(self.seed, self.step)
-        features = self.policy.features(self._observed(batch, ""), generator)
+        features = self._features(batch, "", generator)
         with torch.no_grad():
-            next_features = self.policy.features(self._observed(batch, NEXT), generator)
+            next_features = self._features(batch, NEXT, generator)
         noise = torch.randn((len(features), self.policy.action_size), generator=generator)
-        chosen = torch.randperm(self.members, generator=generator)[: self.subset]
-        drawn = place({"noise": noise, "chosen": chosen}, self.device)
+        drawn = place({"noise": noise, "chosen": self._critics.draw(generator)}, self.device)
         loss, means = self.losses.of_critic(
             features,
             self._action(batch),
@@ -211,29 +198,24 @@ class Rlpd:
         )
         loss.backward()
         self.optimizers["critic"].step()
-        with torch.no_grad():
-            # one kernel over all tensors
-            torch._foreach_lerp_(self._target_weights, self._critic_weights, self.polyak)  # pyright: ignore[reportPrivateImportUsage]
+        self._critics.follow()
         self.step += 1
         metrics: dict[str, Tensor] = dict(zip(("critic_loss", "q", "target"), means, strict=True))
+        one = slice(len(batch["reward"]))  # of the views
         if self.grasp is not None:
-            metrics |= self.grasp.update(batch, features, next_features)
-        return metrics, features.detach()
+            metrics |= self.grasp.update(batch, features[one], next_features[one])
+        return metrics, features[one].detach()
 
     def _actor_step(self, features: Tensor, taken: Tensor) -> dict[str, Tensor]:
         """One step of actor and temperature at ``features`` [B, F], where the actions ``taken`` [B, A] are stored."""
         shape = (len(features), self.policy.action_size)
         noise = torch.randn(shape, generator=step_generator(self.seed, -self.step))
-        # the critics judge here, they do not learn: no gradient is made for their weights
-        for parameter in self._critic_weights:
-            parameter.requires_grad_(False)
         drawn = place({"noise": noise}, self.device)["noise"]
-        loss, (objective, log_prob) = self.losses.of_actor(
-            features, drawn, self.log_temperature.detach(), *self._shown(taken)
-        )
-        loss.backward()
-        for parameter in self._critic_weights:
-            parameter.requires_grad_(True)
+        with self._critics.judging():
+            loss, (objective, log_prob) = self.losses.of_actor(
+                features, drawn, self.log_temperature.detach(), *self._shown(taken)
+            )
+            loss.backward()
         self.optimizers["actor"].step()
         if self.average is not None:
             self.average.update(self.optimizers["actor"].named)
@@ -250,7 +232,14 @@ class Rlpd:
         return taken[len(taken) // 2 :], torch.tensor(weight, device=self.device)
 
     def _observed(self, batch: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        return {key: batch[f"{prefix}{_path(key)}"] for key in self.policy.spec.observation}
+        return {key: batch[f"{prefix}{array_path(key)}"] for key in self.policy.spec.observation}
+
+    def _features(self, batch: Mapping[str, Tensor], prefix: str, generator: torch.Generator) -> Tensor:
+        """Features [K * B, F] of K views of what was observed, one behind the other."""
+        observed = self._observed(batch, prefix)
+        if self.augmentations > 1:
+            observed = {key: torch.cat([value] * self.augmentations) for key, value in observed.items()}
+        return self.policy.features(observed, generator)
 
     def _action(self, batch: Mapping[str, Tensor]) -> Tensor:
         """What the policy commands of the commanded action, in [-1, 1], [B, A]."""
@@ -286,8 +275,6 @@ class Rlpd:
         state |= self._networks()
         for optimizer in self.optimizers.values():
             state |= optimizer.state_dict()
-        if self.average is not None:
-            state["average_step"] = torch.tensor(self.average.step)
         return state
 
     @torch.no_grad()
@@ -303,32 +290,10 @@ class Rlpd:
             optimizer.load_state_dict(state)
         self.step = int(state["step"])
         if self.average is not None:
-            self.average.step = int(state["average_step"])
+            self.average.load_state_dict(state)
 
     def _networks(self) -> dict[str, Tensor]:
         """What is learnt beside the policy, by name."""
-        named: dict[str, Tensor] = {f"target.{name}": value for name, value in self.target.state_dict().items()}
-        named |= {f"critic.{name}": value for name, value in self.critic.state_dict().items()}
-        named |= {} if self.grasp is None else self.grasp.networks()
-        if self.average is not None:
-            named |= {f"average.{name}": value for name, value in self.average.average.items()}
+        named = self._critics.networks() | ({} if self.grasp is None else self.grasp.networks())
+        named |= {} if self.average is None else self.average.state_dict()
         return {**named, "temperature": self.log_temperature.detach()}
-
-
-def _views(
-    spec: Any, n_step: int, discount: float, scale: float, shift: float, demonstrations: bool
-) -> dict[str, ReplayView | WindowSpec]:
-    view = ReplayView(
-        n_step=n_step,
-        discount_per_control_step=discount,
-        history=int(spec.history),
-        observation=tuple(_path(key) for key in spec.observation),
-        reward_scale=scale,
-        reward_shift=shift,
-    )
-    return dict.fromkeys((ONLINE, DEMONSTRATIONS) if demonstrations else (ONLINE,), view)
-
-
-def _path(key: str) -> str:
-    """Array path of what a policy observes."""
-    return key if key.startswith("images/") else f"obs/{key}"

@@ -105,19 +105,24 @@ class SoftLosses:
         chosen: Tensor,
         log_temperature: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Squared error of all critics against one target; means of (the same, values, target)."""
+        """Squared error of all critics against one target; means of (the same, values, target).
+
+        ``features`` and ``next_features`` [K * B, F] may be of K views of the same B transitions, one behind the
+        other: the target is the mean over the views, and all of them learn it (Kostrikov et al. 2021, equation 4).
+        """
+        copies = len(features) // len(reward)
         with torch.no_grad(), self._cast():
             next_action, log_prob = self._actor.sample(next_features, noise)
             ahead = self._target(next_features, next_action, None if self._all else chosen).float().amin(dim=0)
             if self._entropy_backup:
                 ahead = ahead - log_temperature.exp() * log_prob
-            target = reward + bootstrap * ahead
+            target = reward + bootstrap * ahead.view(copies, -1).mean(dim=0)
             if not self._entropy_backup:
                 target = target.clamp(*self._bounds)
         with self._cast():
-            values = self._critic(features, action)
+            values = self._critic(features, action.repeat(copies, 1))
         values = values.float()
-        loss = F.mse_loss(values, target.expand_as(values))
+        loss = F.mse_loss(values, target.repeat(copies).expand_as(values))
         return loss, torch.stack((loss.detach(), values.detach().mean(), target.mean()))
 
     def actor_objective(

@@ -86,6 +86,53 @@ def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() 
         make(imitation=1.0)
 
 
+def test_a_target_is_the_mean_over_views_and_learnt_at_all_of_them() -> None:
+    """Two views of two transitions: ahead (0.2 + 0.6) / 2 and (0.4 + 0.8) / 2, targets 0.2 and 0.1 + 0.3, errors
+    -0.1, -0.2, 0.1 and 0."""
+    losses = SoftLosses(
+        Sure(),  # type: ignore[arg-type]
+        AtItsWord(),
+        AtItsWord(),
+        subset=2,
+        entropy_backup=False,
+        bounds=(0.0, 1.0),
+        precision="float32",
+        compiled=False,
+    )
+    loss, means = losses.critic_error(
+        torch.tensor([[0.1], [0.2], [0.3], [0.4]]),
+        torch.zeros(2, 1),
+        torch.tensor([0.0, 0.1]),
+        torch.tensor([0.5, 0.5]),
+        torch.tensor([[0.2], [0.4], [0.6], [0.8]]),
+        torch.zeros(4, 1),
+        torch.tensor([0, 1]),
+        torch.tensor(0.0),
+    )
+    assert loss.item() == pytest.approx(0.015)
+    assert means.tolist() == pytest.approx([0.015, 0.25, 0.3])
+
+
+def test_views_of_a_state_without_images_are_alike() -> None:
+    learner = make(augmentations=2)
+    state = {key: value[0] for key, value in batch(rows=8)["online"].items()}
+    features = learner._features(state, "", torch.Generator().manual_seed(0))
+    torch.testing.assert_close(features[:8], features[8:])
+    assert np.isfinite(learner.update(batch())["critic_loss"])
+    with pytest.raises(ConfigError, match="augmentations=0"):
+        make(augmentations=0)
+
+
+class AtItsWord(torch.nn.Module):
+    """Two critics that say what the features say."""
+
+    members = 2
+
+    def forward(self, features: torch.Tensor, action: torch.Tensor, chosen: object = None) -> torch.Tensor:
+        assert len(features) == len(action)
+        return features[:, 0].expand(2, -1)
+
+
 class Sure:
     """An actor whose mean action is its features, of density 1."""
 
