@@ -42,18 +42,18 @@ class AtRandom:
         return chance.argmax(dim=1)
 
 
-class Chosen:
-    """``base`` acting by the one of its ``candidates`` samples that ``choice`` picks.
+class Candidates:
+    """K samples of ``base`` per decision, denoised in one batched call.
 
     Candidate 0 has the noise that the base would act with, and the candidates of a smaller K are the first ones of a
-    larger (nested noise). ``candidates=1`` is the base bit for bit (at equal batch shape).
+    larger (nested noise). One candidate is the base bit for bit (at equal batch shape).
     """
 
-    def __init__(self, base: DiffusionPolicy | ChunkSampler, choice: Choice, candidates: int = 100) -> None:
+    def __init__(self, base: DiffusionPolicy | ChunkSampler, candidates: int) -> None:
         if candidates < 1:
             raise ConfigError(f"candidates={candidates}", limit="at least 1")
-        self._sampler, self._choice, self._candidates = as_sampler(base), choice, candidates
-        spec = self._sampler.spec
+        self.sampler, self.many = as_sampler(base), candidates
+        spec = self.sampler.spec
         self.spec = PolicySpec(spec.observation, spec.action, spec.history, spec.horizon, spec.execute)
         self._noise, self._chance = RowNoise(spec.seed), RowNoise(spec.seed, _CHOICE_STREAM)
 
@@ -62,18 +62,39 @@ class Chosen:
         self._noise.reset(rows, seeds)
         self._chance.reset(rows, seeds)
 
+    def draw(self, window: Arrays, rows: int) -> tuple[Tensor, Array, Tensor]:
+        """Windows {key: [B, T_o, ...]} -> chunks [B, K, T_p, A], their noise [B, K, ...], N(0, I) draws [B, K] to
+        choose by."""
+        noise = self._noise.draw(rows, (self.many, *self.sampler.spec.noise_shape))
+        chance = torch.from_numpy(self._chance.draw(rows, (self.many,)))
+        seen = {key: torch.from_numpy(np.repeat(window[key], self.many, axis=0)) for key in self.spec.observation}
+        drawn = self.sampler.sample(seen, torch.from_numpy(noise.reshape(rows * self.many, *noise.shape[2:]))).cpu()
+        return drawn.unflatten(0, (rows, self.many)), noise, chance
+
+
+class Chosen:
+    """``base`` acting by the one of its ``candidates`` samples that ``choice`` picks; see Candidates."""
+
+    def __init__(self, base: DiffusionPolicy | ChunkSampler, choice: Choice, candidates: int = 100) -> None:
+        self._candidates, self._choice = Candidates(base, candidates), choice
+        self.spec = self._candidates.spec
+
+    def reset(self, rows: Array, seeds: Array) -> None:
+        """Restart the noise of batch rows ``rows`` [R] at decision 0 of the episodes ``seeds`` [R]."""
+        self._candidates.reset(rows, seeds)
+
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
         """Windows {key: [B, T_o, ...]} -> chunks [B, T_p, A]; the chosen candidate's noise goes into ``decision``."""
-        rows, many = len(context.step), self._candidates
-        noise = self._noise.draw(rows, (many, *self._sampler.spec.noise_shape))
-        chance = torch.from_numpy(self._chance.draw(rows, (many,)))
-        seen = {key: torch.from_numpy(np.repeat(window[key], many, axis=0)) for key in self.spec.observation}
-        drawn = self._sampler.sample(seen, torch.from_numpy(noise.reshape(rows * many, *noise.shape[2:]))).cpu()
-        chunks = drawn.unflatten(0, (rows, many))
+        chunks, noise, chance = self._candidates.draw(window, len(context.step))
         index = self._choice(in_limits(chunks[:, :, : self.spec.execute], self.spec.action), chance)
-        row = torch.arange(rows)
-        chosen = np.ascontiguousarray(chunks[row, index].numpy())
-        return ActionChunk(chosen, self.spec.execute, decision={"noise": noise[row.numpy(), index.numpy()]})
+        return taken(chunks, noise, index, self.spec.execute)
+
+
+def taken(chunks: Tensor, noise: Array, index: Tensor, execute: int) -> ActionChunk:
+    """The candidate ``index`` [B] of chunks [B, K, T_p, A], with its noise in ``decision``."""
+    row = torch.arange(len(index))
+    chosen = np.ascontiguousarray(chunks[row, index].numpy())
+    return ActionChunk(chosen, execute, decision={"noise": noise[row.numpy(), index.numpy()]})
 
 
 def in_limits(actions: Tensor, spec: ActionSpec) -> Tensor:

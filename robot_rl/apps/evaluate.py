@@ -135,7 +135,12 @@ def _key(node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int, wra
     """Names exactly what is evaluated: the checkpoint's content, what was changed or put around it, env and batch."""
     from omegaconf import OmegaConf
 
+    from robot_rl.learning.checkpoint import find_checkpoint
+
     manifest = (checkpoint / "manifest.json").read_text()
     parts = [manifest, json.dumps(dotted(changes)), OmegaConf.to_yaml(node, resolve=True), str(envs)]
-    parts += [OmegaConf.to_yaml(wrapper, resolve=True)] if wrapper else []
+    if wrapper:
+        parts.append(OmegaConf.to_yaml(wrapper, resolve=True))
+        named = [Path(value) for value in wrapper.values() if isinstance(value, str) and Path(value).is_dir()]
+        parts += [(find_checkpoint(path) / "manifest.json").read_text() for path in named]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

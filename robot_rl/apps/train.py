@@ -21,6 +21,7 @@ class Config:
 
     root: str
     data: str
+    base: str | None
     name: str | None
     resume: bool
     seed: int
@@ -45,6 +46,11 @@ def run(config: Any) -> None:
     at_least(config, steps=1, batch=1, group=1, keep=1, threads=1, evaluate_episodes=1, evaluate_seed=0)
     torch.set_num_threads(config.threads)
     store = _store(config)
+    if config.get("value"):  # the algorithm trains a critic of a base
+        from robot_rl.apps.value_training import train as train_value
+
+        train_value(config, store, _plain(config.value))
+        return
     judges = config.get("judge")  # the algorithm trains one instead of a policy
     learner_config = _plain(judges or config.policy)
     first, second = (build(learner_config, env_spec=store.spec) for _ in range(2))

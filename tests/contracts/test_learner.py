@@ -20,6 +20,7 @@ NETWORK = ["policy.network.width=16", "policy.network.blocks=1", "policy.network
 CHUNKS = [*NETWORK, "policy.history=1", "policy.horizon=4", "policy.execute=2"]
 TINY = {  # what each option learns with, made small
     "diffusion": ["policy=diffusion_mlp", *CHUNKS],
+    "iql": ["value.history=1", "value.horizon=2", "value.ensemble.hidden=[16]"],
     "hg_dagger": ["policy=gaussian", "policy.hidden=[16]"],
     "rlpd": ["policy=gaussian", "policy.hidden=[16]", "algorithm.critic.hidden=[16]"],
     "success_classifier": ["judge.encoder.height=16", "judge.encoder.width=16", "judge.encoder.channels=[8]"],
@@ -33,7 +34,7 @@ def make(request: pytest.FixtureRequest) -> Any:
 
     def make() -> Learner:
         config = compose("train", [f"algorithm={request.param}", "steps=10", *TINY[request.param]])
-        learnt = config.get("judge") or config.policy  # as robot-rl train chooses
+        learnt = config.get("judge") or config.get("value") or config.policy  # as robot-rl train chooses
         policy = build(OmegaConf.to_container(learnt, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
         rng, shapes = np.random.default_rng(0), rows(SPEC)
         if hasattr(policy, "fit_normalizer"):
@@ -80,6 +81,7 @@ def transitions(view: ReplayView, groups: int, generator: torch.Generator) -> di
     batch["action"] = torch.rand((groups, 8, view.horizon, *shapes[view.action]), generator=generator)
     batch["action_mask"] = torch.ones((groups, 8, view.horizon), dtype=torch.bool)
     batch["reward"] = torch.rand((groups, 8), generator=generator)
+    batch["return"] = torch.rand((groups, 8), generator=generator)
     batch["bootstrap"] = torch.full((groups, 8), view.discount_per_control_step**view.n_step)
     whole = torch.zeros((groups, 8), dtype=torch.int64)
     return {**batch, "episode": whole, "row": whole, "version": whole, "intervention": whole.to(torch.uint8)}

@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from policies.black_box import BlackBox
+from policies.chunk_critic import ChunkCritic
 from policies.diffusion import DiffusionPolicy
 from robot_rl.apps.environment import check_wrapper
 from robot_rl.apps.main import compose, instantiate
@@ -72,6 +73,9 @@ def made(option: str) -> Any:
         wrapper = configured(option)
         if "candidates" in wrapper:
             wrapper.candidates = 5
+        if OmegaConf.is_missing(wrapper, "critic"):
+            del wrapper.critic
+            return instantiate(wrapper)(base=made("diffusion_mlp"), critic=critic_of(made("diffusion_mlp").spec))
         return instantiate(wrapper)(base=made("diffusion_mlp"))
     policy = build(OmegaConf.to_container(configured(option), resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
     if hasattr(policy, "fit_normalizer"):
@@ -80,6 +84,15 @@ def made(option: str) -> Any:
             {path: rng.normal(size=(64, *shape)).astype(np.float32) for path, shape in rows(SPEC).items()}
         )
     return policy
+
+
+def critic_of(spec: PolicySpec) -> ChunkCritic:
+    """An untrained critic of the chunks of such a policy."""
+    node = OmegaConf.create(compose("train", ["algorithm=iql"]).value)
+    node.update({"history": spec.history, "horizon": spec.execute, "seed": 0})
+    critic = build(OmegaConf.to_container(node, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
+    critic.fit_normalizer({path: np.zeros((2, *shape), np.float32) for path, shape in rows(SPEC).items()})
+    return critic
 
 
 @pytest.fixture(params=options("policy"), scope="module")
