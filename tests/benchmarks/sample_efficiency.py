@@ -59,7 +59,7 @@ BUDGET = {"lift": 20_000, "peg_insert": 60_000, "reach_image": 8_000}
 EVALUATE_EVERY = {"lift": 1000, "peg_insert": 2500, "reach_image": 1000}
 ARMS = {  # what is special in the session of each; diffusion has none
     "rlpd": [],
-    "scratch": ["algorithm.demonstrations=false"],
+    "scratch": ["algorithm.demonstrations=false", "algorithm.imitation=0"],
     "rlpd_human": ["teleop=scripted_human"],
     "interventions": ["teleop=scripted_human", "draw_demos=false"],
     "hg_dagger": ["algorithm=hg_dagger", "teleop=scripted_human"],
