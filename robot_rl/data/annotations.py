@@ -23,6 +23,14 @@ class AnnotationLog:
         self._position = 0
         self._merged: dict[str, dict[str, Any]] = {}
 
+    @property
+    def bytes(self) -> int:
+        """Size of the log, which grows with every edit, whoever makes it."""
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def refresh(self) -> None:
         """Read what was appended since."""
         records, self._position = read_lines(self._path, self._position)

@@ -116,6 +116,11 @@ class EpisodeStore:
         self._index.refresh()
         self._annotations.refresh()
 
+    @property
+    def annotation_bytes(self) -> int:
+        """Grows with every edit, whichever process makes it; costs a look at the file's size."""
+        return self._annotations.bytes
+
     def ids(self, *, excluded: bool = False) -> list[str]:
         """Ids in order of recording; those annotated ``exclude`` only on demand, deleted ones never."""
         return [info.id for info in self.infos(excluded=excluded)]

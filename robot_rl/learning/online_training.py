@@ -68,6 +68,7 @@ class OnlineReplay:
         live = LiveEpisodes(session.root)
         self.views, self.session = dict(views), session
         self.unions: dict[str, ReplayUnion] = {}
+        self._annotation_bytes = 0
         seen = views.get(ONLINE) or next(iter(views.values()))
         self.online = SessionReplay(session, live, seen, images=images)  # counts, also where nothing is drawn from it
         self._parts = [self.online]
@@ -90,8 +91,14 @@ class OnlineReplay:
 
     def refresh(self) -> None:
         """Take in rows, episodes and labels."""
+        self._annotation_bytes = self.session.annotation_bytes  # first: what is said meanwhile is for the next time
         for part in self._parts:
             part.refresh()
+
+    @property
+    def relabelled(self) -> bool:
+        """Whether something was said about episodes of the session since, by any process."""
+        return self.session.annotation_bytes != self._annotation_bytes
 
     @property
     def ready(self) -> bool:
@@ -162,7 +169,8 @@ class OnlineTraining:
     def _take_in(self) -> None:
         arrived = self.transport.arrivals()
         self.reports += arrived.reports
-        if arrived.edited or arrived.committed:  # a whole episode may have come since the last look
+        # a whole episode may have come since the last look
+        if arrived.edited or arrived.committed or self.replay.relabelled:
             self.replay.refresh()
         elif arrived.steps:
             self.replay.follow()

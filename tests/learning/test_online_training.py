@@ -204,6 +204,27 @@ def test_the_log_tells_of_learning_traffic_and_values(store: EpisodeStore, tmp_p
     assert (row["step"], row["head"], row["updates"], row["update_ratio"]) == (12, 13.0, 24.0, 2.0)
 
 
+def test_a_relabel_by_another_process_counts_from_the_next_update_on(store: EpisodeStore, tmp_path: Path) -> None:
+    """The session goes on with the same running episode, and nothing arrives."""
+    training = make_training(store, tmp_path / "run", make_learner(), LocalTransport(store))
+    ended = record(store, 4)
+    running = record(store, 3, end=False)
+    training.work()
+    committed = training.replay.online.committed
+
+    def bootstraps() -> list[float]:
+        return committed.gather(np.arange(len(committed)))["bootstrap"].tolist()
+
+    assert bootstraps() == [0.5] * 4
+    EpisodeStore.open(store.root, recover=False).annotate(ended.id, success=True, success_step=1)
+    assert training.replay.relabelled
+    training.work()
+    assert bootstraps() == [0.5, 0.0]
+    assert not training.replay.relabelled
+    running.discard("test")
+    training.run.close()
+
+
 def test_own_successes_are_drawn_as_demonstrations_until_they_are_revoked(store: EpisodeStore) -> None:
     demonstrations = EpisodeStore.create(store.root.parent / "demonstrations", spec=SPEC)
     record(demonstrations, 3, success=True, terminated=True)
