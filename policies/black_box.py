@@ -1,19 +1,22 @@
-"""A diffusion policy as the black box that steering sees: chunks from observation and noise, nothing else."""
+"""A policy as the black box that steering sees: chunks from observation and noise, nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from policies.diffusion import DiffusionPolicy
+from policies.remote import RemotePolicy
+from policies.white_box import WhiteBox
+from robot_rl.errors import ConfigError
 from robot_rl.interfaces import ChunkSampler, SamplerSpec
 
 
 class BlackBox:
     """ChunkSampler over a policy whose weights do not change while this exists."""
 
-    def __init__(self, policy: DiffusionPolicy) -> None:
+    def __init__(self, policy: WhiteBox) -> None:
         self._policy = policy
         self.spec = SamplerSpec(
             observation=policy.spec.observation,
@@ -23,7 +26,7 @@ class BlackBox:
             execute=policy.spec.execute,
             noise_shape=policy.noise_shape,
             prior="normal",
-            rate_hz=policy.env_spec.step_rate_hz,
+            rate_hz=policy.rate_hz,
             sha256=policy.sha256(),
             seed=policy.seed,
         )
@@ -33,6 +36,17 @@ class BlackBox:
         return self._policy.sample(obs, noise).clone()
 
 
-def as_sampler(base: DiffusionPolicy | ChunkSampler) -> ChunkSampler:
-    """What a wrapper sees of its base, which may already be no more than that (a policy served elsewhere)."""
-    return BlackBox(base) if isinstance(base, DiffusionPolicy) else base
+def as_sampler(base: Any) -> ChunkSampler:
+    """What a wrapper sees of its base, which may already be no more than that (a policy served elsewhere).
+
+    Raises ConfigError for a policy that is not a map from noise to chunks.
+    """
+    if isinstance(base, WhiteBox):
+        return BlackBox(base)
+    if isinstance(base, RemotePolicy):
+        return base.sampler
+    if isinstance(base, ChunkSampler):
+        return base
+    raise ConfigError(
+        f"{type(base).__name__} makes no chunks from noise", remedy="Give a diffusion policy or a flow, here or served"
+    )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from policies.samplers import Guide, Sampler
+from policies.samplers import Guide, Predict, Sampler
 from robot_rl.errors import ConfigError, valid_choices
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -48,9 +48,13 @@ class DenoisingPlan:
 
     def __call__(self, cond: Tensor, noise: Tensor, guide: Guide | None = None) -> Tensor:
         """[B, C] and [B, *noise_shape] -> normalised chunks [B, T_p, A]."""
+        return self.sampler.sample(self.predictor(cond), noise, guide)
+
+    def predictor(self, cond: Tensor) -> Predict:
+        """The network at the sampler's timesteps under conditioning [B, C]."""
         condition = self.network.condition(cond).to(self.dtype)
 
         def predict(x: Tensor, index: int) -> Tensor:
-            return self._denoise(x.to(self.dtype), self.time[index] + condition).to(noise.dtype)
+            return self._denoise(x.to(self.dtype), self.time[index] + condition).to(x.dtype)
 
-        return self.sampler.sample(predict, noise, guide)
+        return predict

@@ -6,7 +6,6 @@ counter and recorded with every decision. Row 0 of a chunk is the current step, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,10 +18,10 @@ from policies.device import chosen_device
 from policies.encoders import FEATURES, ObservationEncoder
 from policies.features import Feature, every_feature, named_features
 from policies.image_encoder import ImageEncoder
-from policies.noise_schedules import NoiseSchedule
-from policies.policy_state import pack, unpack
+from policies.noise_schedules import Schedule
+from policies.policy_state import digest, pack, unpack
 from policies.row_noise import RowNoise
-from policies.samplers import Sampler
+from policies.samplers import Predict, Sampler
 from policies.symmetry import CanonicalReflection
 from robot_rl.data.normalizer import Normalizer
 from robot_rl.errors import ConfigError, valid_choices
@@ -38,8 +37,8 @@ class DiffusionPolicy:
     Args:
         env_spec: what is observed and commanded; kept in checkpoints.
         network: constructor of the denoiser (ChunkMlp, ChunkUnet), called with horizon, action_size, condition_size.
-        sampler: constructor of the sampler (DDIM, DDPM), called with ``schedule``.
-        schedule: noise schedule of training and sampling.
+        sampler: constructor of the sampler (DDIM, DDPM; Euler of a flow), called with ``schedule``.
+        schedule: noise schedule of training and sampling; policies.flow_matching.StraightPath makes this a flow.
         observation: {key: raw | position | rot6d}; features for more than that. None and no features: all observed,
             beside cameras only what a real robot measures.
         cameras: {camera: constructor of its ImageEncoder}.
@@ -63,7 +62,7 @@ class DiffusionPolicy:
         env_spec: EnvSpec,
         network: Callable[..., nn.Module],
         sampler: Callable[..., Sampler],
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         *,
         observation: Mapping[str, str] | None = None,
         features: Sequence[Feature] = (),
@@ -111,8 +110,9 @@ class DiffusionPolicy:
         self.symmetry, self.pad, self.pad_after = symmetry, Pad(pad), pad_after
         self.spec = PolicySpec(encoder.inputs, env_spec.action, history, horizon, execute)
         self._noise = RowNoise(seed)
-        self._plan: DenoisingPlan | None = None
-        self._alphas = torch.tensor(schedule.alphas_cumprod, dtype=torch.float32, device=self.device)
+        self._plans: dict[tuple[int, ...], DenoisingPlan] = {}  # by timesteps
+        self._signal = torch.tensor(schedule.signal, dtype=torch.float32, device=self.device)
+        self._sigma = torch.tensor(schedule.sigma, dtype=torch.float32, device=self.device)
         self._error = torch.compile(self._denoising_error) if compiled_training else self._denoising_error
 
     # --- Policy
@@ -131,6 +131,11 @@ class DiffusionPolicy:
     # --- what policies.black_box offers as a ChunkSampler
 
     @property
+    def rate_hz(self) -> float:
+        """Control steps per second."""
+        return self.env_spec.step_rate_hz
+
+    @property
     def noise_shape(self) -> tuple[int, ...]:
         """Shape of the noise of one chunk."""
         return self.sampler.noise_shape((self.horizon, self.env_spec.action.size))
@@ -138,22 +143,18 @@ class DiffusionPolicy:
     @torch.inference_mode()
     def sample(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         """[B, T_o, ...] observations and [B, *noise_shape] noise -> chunks [B, T_p, A] in physical units."""
-        if self.module.training:  # walking through all modules costs as much as a network call
-            self.module.eval()
-        if self._plan is None:
-            self._plan = DenoisingPlan(self.network, self.sampler, self.precision, self.compiled)
         if self.batch_rows is None or self.batch_rows == len(noise):
-            return self._denoised(self._plan, obs, noise)
+            return self._denoised(obs, noise)
         size, parts = self.batch_rows, []
         for first in range(0, len(noise), size):
             part = {key: _rows(obs[key], first, size) for key in self.spec.observation}
-            parts.append(self._denoised(self._plan, part, _rows(noise, first, size)))
+            parts.append(self._denoised(part, _rows(noise, first, size)))
         return torch.cat(parts)[: len(noise)]
 
-    def _denoised(self, plan: DenoisingPlan, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
+    def _denoised(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         placed = {key: obs[key].to(self.device) for key in self.spec.observation}
-        actions = self.normalizer.denormalize("action", plan(self.encode(placed), noise.to(self.device)))
-        return actions if self.symmetry is None else self.symmetry.action(actions, self.symmetry.reflected(placed))
+        clean = self.sampler.sample(self.predictor(placed, self.sampler), noise.to(self.device))
+        return self.physical(placed, clean)
 
     # --- Denoiser
 
@@ -172,6 +173,32 @@ class DiffusionPolicy:
     def predict(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Network output for noisy normalised chunks x [B, T_p, A] at timesteps t [B] under cond [B, C]."""
         return self.network(x, t, cond)
+
+    # --- what policies.white_box asks beyond that
+
+    def predictor(self, obs: Mapping[str, Tensor], sampler: Sampler) -> Predict:
+        """``predict(x, index)`` at the timesteps of ``sampler`` under observations [B, T_o, ...], the quickest way."""
+        if self.module.training:  # walking through all modules costs as much as a network call
+            self.module.eval()
+        key = tuple(sampler.timesteps)
+        if key not in self._plans:
+            self._plans[key] = DenoisingPlan(self.network, sampler, self.precision, self.compiled)
+        return self._plans[key].predictor(self.encode(obs))
+
+    def physical(self, obs: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Clean chunks [B, T_p, A] as the network makes them under ``obs`` -> physical units."""
+        actions = self.normalizer.denormalize("action", x)
+        return actions if self.symmetry is None else self.symmetry.action(actions, self._reflected(obs))
+
+    def normalized(self, obs: Mapping[str, Tensor], actions: Tensor) -> Tensor:
+        """Inverse of ``physical``."""
+        actions = actions.to(self.device)
+        actions = actions if self.symmetry is None else self.symmetry.action(actions, self._reflected(obs))
+        return self.normalizer.normalize("action", actions)
+
+    def _reflected(self, obs: Mapping[str, Tensor]) -> Tensor:
+        assert self.symmetry is not None
+        return self.symmetry.reflected({key: obs[key].to(self.device) for key in self.spec.observation})
 
     # --- training
 
@@ -198,7 +225,7 @@ class DiffusionPolicy:
         if self.encoder.features:
             fitted[FEATURES] = self.encoder.vector(observation)[:, 0].numpy()
         self.normalizer = Normalizer.fit(fitted, self.normalization)
-        self._plan = None
+        self._plans = {}
 
     def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
         """Denoising error (Ho et al. 2020, eq. 14) of windows {array path: [B, L, ...]} as ``windows`` cuts them.
@@ -207,7 +234,7 @@ class DiffusionPolicy:
         [B, T_p], if there, drops steps beyond the episode's end.
         """
         self.module.train()
-        self._plan = None  # weights are about to change
+        self._plans = {}  # weights are about to change
         observation = {
             key: batch[key if key.startswith("images/") else f"{OBSERVATION}{key}"].to(self.device)
             for key in self.spec.observation
@@ -229,16 +256,15 @@ class DiffusionPolicy:
         return self.symmetry.observation(observation, where), self.symmetry.action(action, where)
 
     def _denoising_error(self, clean: Tensor, noise: Tensor, t: Tensor, cond: Tensor, weight: Tensor) -> Tensor:
-        alpha = self._alphas[t][:, None, None]
-        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+        signal, sigma = self._signal[t][:, None, None], self._sigma[t][:, None, None]
         x = signal * clean + sigma * noise
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training_precision == "bfloat16"):
             output = self.network.denoise(x, self._modulation(t, cond))  # type: ignore[operator]
-        prediction: str = self.sampler.prediction  # type: ignore[attr-defined]
-        target = {"epsilon": noise, "sample": clean, "velocity": signal * noise - sigma * clean}[prediction]
+        prediction, velocity = self.sampler.prediction, signal * noise - sigma * clean
+        target = {"epsilon": noise, "sample": clean, "velocity": velocity, "flow": noise - clean}[prediction]
         error = (output.float() - target).square()
         if prediction == "sample":
-            error = error * (alpha / (1 - alpha)).clamp(max=self.snr_clip)
+            error = error * (signal / sigma).square().clamp(max=self.snr_clip)
         return (error * weight).sum() / (weight.sum() * error.shape[-1]).clamp(min=1)
 
     def _modulation(self, t: Tensor, cond: Tensor) -> Tensor:
@@ -260,15 +286,11 @@ class DiffusionPolicy:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of ``state_dict``. Raises CheckpointError when names or shapes differ."""
         sizes = {"action": self.env_spec.action.size, FEATURES: self.encoder.feature_size}
-        self.normalizer, self._plan = unpack(state, self.module, sizes), None
+        self.normalizer, self._plans = unpack(state, self.module, sizes), {}
 
     def sha256(self) -> str:
         """Of weights and statistics."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return digest(self.state_dict())
 
 
 def _rows(value: Tensor, first: int, size: int) -> Tensor:

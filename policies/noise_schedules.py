@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 
 from robot_rl.errors import ConfigError, valid_choices
 from robot_rl.types import Array
+
+
+class Schedule(Protocol):
+    """Noise levels 0 .. T - 1, rising: x_t = signal[t] x_0 + sigma[t] N(0, I), of a diffusion or of a flow."""
+
+    @property
+    def steps(self) -> int:
+        """T"""
+        ...
+
+    @property
+    def signal(self) -> Array: ...
+
+    @property
+    def sigma(self) -> Array: ...
 
 
 class NoiseSchedule:
@@ -26,6 +42,8 @@ class NoiseSchedule:
         self.kind, self.steps = kind, steps
         self.betas: Array = kinds[kind]
         self.alphas_cumprod: Array = np.cumprod(1.0 - self.betas)
+        self.signal: Array = np.sqrt(self.alphas_cumprod)
+        self.sigma: Array = np.sqrt(1.0 - self.alphas_cumprod)
 
     def timesteps(self, steps: int, grid: str = "linspace") -> list[int]:
         """The timesteps that ``steps`` sampling steps visit, falling.

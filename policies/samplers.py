@@ -2,8 +2,8 @@
 
 A sampler visits falling timesteps. One step is a linear map of the clean estimate x0, the noisy chunk x and, for DDPM,
 fresh noise; its coefficients are Python floats, worked out once. ``predict(x, index)`` is the network at
-``timesteps[index]``. Warm starts (RTI) pass an explicit ``timesteps`` list and a shifted chunk as ``noise``; real-time
-chunking and in-painting pass ``guide``, which may change every clean estimate before it is used.
+``timesteps[index]``. Warm starts (RTI) sample ``along`` a short list of timesteps, from the shifted last chunk;
+real-time chunking passes ``guide``, which may change every clean estimate before it is used.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
+import torch
 from torch import Tensor
 
 from policies.noise_schedules import NoiseSchedule
@@ -41,8 +42,22 @@ class Sampler(Protocol):
     @property
     def timesteps(self) -> Sequence[int]: ...
 
+    @property
+    def prediction(self) -> str:
+        """What its network predicts: epsilon, sample, velocity or flow."""
+        ...
+
+    def along(self, timesteps: Sequence[int]) -> Self:
+        """The same sampler on other timesteps, falling."""
+        ...
+
     def noise_shape(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the noise of one sample whose chunk has shape ``chunk``."""
+        ...
+
+    def starting(self, x: Tensor, noise: Tensor) -> Tensor:
+        """What to pass as ``noise`` to begin at ``x`` [B, T_p, A]; later draws are those of ``noise``, which may be
+        that of a longer list of timesteps."""
         ...
 
     def sample(self, predict: Predict, noise: Tensor, guide: Guide | None = None) -> Tensor:
@@ -70,9 +85,22 @@ class DDIM:
         self.timesteps = list(timesteps) if timesteps is not None else schedule.timesteps(steps, grid)
         self.prediction, self.clip = _checked(prediction), clip
         self.steps = [_ddim_step(*pair, recompute_epsilon) for pair in _alpha_pairs(schedule, self.timesteps)]
+        self._schedule, self._recompute_epsilon = schedule, recompute_epsilon
+
+    def along(self, timesteps: Sequence[int]) -> DDIM:
+        return DDIM(
+            self._schedule,
+            prediction=self.prediction,
+            clip=self.clip,
+            recompute_epsilon=self._recompute_epsilon,
+            timesteps=timesteps,
+        )
 
     def noise_shape(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
         return chunk
+
+    def starting(self, x: Tensor, noise: Tensor) -> Tensor:
+        return x
 
     def step(self, index: int, x: Tensor, output: Tensor, guide: Guide | None = None) -> Tensor:
         """One step from ``timesteps[index]`` to the next one (clean data after the last)."""
@@ -108,9 +136,16 @@ class DDPM:
         self.timesteps = list(timesteps) if timesteps is not None else schedule.timesteps(steps, grid)
         self.prediction, self.clip = _checked(prediction), clip
         self.steps = [_ddpm_step(*pair) for pair in _alpha_pairs(schedule, self.timesteps)]
+        self._schedule = schedule
+
+    def along(self, timesteps: Sequence[int]) -> DDPM:
+        return DDPM(self._schedule, prediction=self.prediction, clip=self.clip, timesteps=timesteps)
 
     def noise_shape(self, chunk: tuple[int, ...]) -> tuple[int, ...]:
         return (len(self.timesteps), *chunk)
+
+    def starting(self, x: Tensor, noise: Tensor) -> Tensor:
+        return torch.cat((x[:, None], noise[:, 1 : len(self.timesteps)]), dim=1)
 
     def step(self, index: int, x: Tensor, output: Tensor, fresh: Tensor | None, guide: Guide | None = None) -> Tensor:
         """One step; ``fresh`` is the N(0, I) draw of this step, None at the last one."""
@@ -147,9 +182,19 @@ def _epsilon(step: Step, x: Tensor, output: Tensor, prediction: str) -> Tensor:
     return step.signal * output + step.sigma * x
 
 
+def check_falling(timesteps: Sequence[int], steps: int) -> None:
+    """Raise ConfigError unless ``timesteps`` fall, within 0 to ``steps`` - 1."""
+    inside = all(0 <= t < steps for t in timesteps)
+    if not timesteps or not inside or sorted(set(timesteps), reverse=True) != list(timesteps):
+        raise ConfigError(f"timesteps {list(timesteps)}", limit=f"at least one, falling, within 0 to {steps - 1}")
+
+
 def _alpha_pairs(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[tuple[float, float]]:
-    if any(not 0 <= t < schedule.steps for t in timesteps) or sorted(set(timesteps), reverse=True) != list(timesteps):
-        raise ConfigError(f"timesteps {list(timesteps)}", limit=f"falling, within 0 to {schedule.steps - 1}")
+    if not hasattr(schedule, "alphas_cumprod"):
+        raise ConfigError(
+            f"DDIM and DDPM cannot follow a {type(schedule).__name__}", remedy="Use policies.flow_matching.Euler"
+        )
+    check_falling(timesteps, schedule.steps)
     alphas = [float(schedule.alphas_cumprod[t]) for t in timesteps]
     return list(zip(alphas, [*alphas[1:], 1.0], strict=True))
 

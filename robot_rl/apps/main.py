@@ -32,6 +32,8 @@ COMMANDS = {
     "actor": "act with a learner's newest weights, ship what happens",
     "evaluate": "roll out a checkpoint on fixed seeds, with intervals",
     "compare": "two policies on the same seeds, with an exact paired test",
+    "warm_start": "find the fewest network calls per plan that keep a checkpoint's score",
+    "serve": "a policy as a process that gives chunks for noise and nothing else",
     "replay": "play the actions of a stored episode back",
     "view": "watch a task, or write a video where there is no display",
     "keys": "make, list or revoke the keys for connections beyond this machine",
