@@ -18,6 +18,16 @@ from robot_rl.types import Array, ReplayView
 FLAG = "flags/intervention"
 
 
+class _AsRead:
+    """Running episodes as an EpisodeSource that stands still until somebody reads on in ``live``."""
+
+    def __init__(self, live: LiveEpisodes) -> None:
+        self.infos, self.read = live.infos, live.read
+
+    def refresh(self) -> None:
+        """Nothing: an episode must not vanish from here between two looks at those that are committed."""
+
+
 class SessionReplay:
     """Transitions of the episodes of a running session: those committed, then those that grow.
 
@@ -36,7 +46,7 @@ class SessionReplay:
         self.committed = ReplaySampler(store, view, batch=1, images=images)
         self._live, self._revision, self._rows = live, -1, -1
         self._store, self._unseen_steps = store, 0
-        self.growing = ReplaySampler(live, view, batch=1, images=images, where=self._runs)
+        self.growing = ReplaySampler(_AsRead(live), view, batch=1, images=images, where=self._runs)
         self.parts = (self.committed, self.growing)
 
     def _runs(self, info: LiveInfo) -> bool:
@@ -123,6 +133,8 @@ class ReplayUnion:
     ) -> None:
         self.batch_size, self.seed = batch, seed
         self._sessions = list(sessions)
+        self._gathered: dict[str, Array] = {}
+        self._room_for = 0
         self._parts = [*fixed, *(part for session in sessions for part in session.parts)]
 
     def __len__(self) -> int:
@@ -139,32 +151,38 @@ class ReplayUnion:
         for session in self._sessions:
             session.refresh()
 
-    def batch(self, step: int) -> dict[str, Array]:
-        """Batch number ``step`` as ReplaySampler gives it; ``episode`` counts within its source. Raises StoreError
-        when there is nothing."""
-        return self.take(step * self.batch_size, self.batch_size)
+    def allocate(self, count: int) -> dict[str, Array]:
+        """Arrays that ``take`` of ``count`` transitions fills. Raises StoreError when there is nothing."""
+        for part in self._parts:
+            if len(part):
+                return part.allocate(count)
+        raise StoreError("there is no transition yet", remedy="Wait until an actor has made a step")
 
-    def take(self, first: int, count: int) -> dict[str, Array]:
-        """Transitions number ``first`` ... ``first + count - 1`` of the endless stream."""
+    def batch(self, step: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Batch number ``step`` as ReplaySampler gives it, into ``out`` when given; ``episode`` counts within its
+        source. Raises StoreError when there is nothing."""
+        return self.take(step * self.batch_size, self.batch_size, out)
+
+    def take(self, first: int, count: int, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Transitions number ``first`` ... ``first + count - 1`` of the endless stream, into ``out`` when given."""
+        filled = self.allocate(count) if out is None else dict(out)
         borders = np.cumsum([0, *(len(part) for part in self._parts)])
-        if borders[-1] == 0:
-            raise StoreError("there is no transition yet", remedy="Wait until an actor has made a step")
         chosen = Stream(int(borders[-1]), self.seed).at(np.arange(first, first + count))
         of_part = np.searchsorted(borders, chosen, side="right") - 1
-        pieces = [
-            (np.flatnonzero(of_part == number), part.gather(chosen[of_part == number] - borders[number]))
-            for number, part in enumerate(self._parts)
-            if (of_part == number).any()
-        ]
-        return _merged(pieces, count)
+        order = np.argsort(of_part, kind="stable")  # one part's behind the other's
+        starts = np.searchsorted(of_part[order], np.arange(len(self._parts) + 1))
+        gathered = self._room(count)
+        for number, part in enumerate(self._parts):
+            place = slice(starts[number], starts[number + 1])
+            if place.start < place.stop:
+                wanted = chosen[order[place]] - borders[number]
+                part.gather(wanted, {key: value[place] for key, value in gathered.items()})
+        for key, value in gathered.items():
+            filled[key][order] = value
+        return filled
 
-
-def _merged(pieces: Sequence[tuple[Array, Mapping[str, Array]]], count: int) -> dict[str, Array]:
-    """One batch of the pieces, each (its places in the batch, its arrays)."""
-    if len(pieces) == 1:
-        return dict(pieces[0][1])
-    out = {key: np.empty((count, *value.shape[1:]), value.dtype) for key, value in pieces[0][1].items()}
-    for places, arrays in pieces:
-        for key, value in arrays.items():
-            out[key][places] = value
-    return out
+    def _room(self, count: int) -> dict[str, Array]:
+        """Arrays for ``count`` transitions, the same ones every time."""
+        if count != self._room_for:
+            self._gathered, self._room_for = self.allocate(count), count
+        return self._gathered

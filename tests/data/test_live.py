@@ -105,6 +105,22 @@ def test_an_episode_that_is_committed_while_its_journal_is_still_there_counts_on
     assert len(replay.growing) == 0
 
 
+def test_an_episode_that_is_committed_while_the_replay_looks_is_not_lost(
+    store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever commits is another thread: here it does so just after the committed episodes were looked at."""
+    replay = session_of(store)
+    writer = store.begin(SPEC)
+    record(writer, 1, range(3), final=2)
+    look = replay.committed.refresh
+    monkeypatch.setattr(replay.committed, "refresh", lambda: (look(), writer.end(DONE)))
+    replay.refresh()
+    assert (actions(replay), replay.steps) == ([1000.0, 1010.0], 2)
+    monkeypatch.setattr(replay.committed, "refresh", look)
+    replay.follow()
+    assert (actions(replay), replay.steps, len(replay.growing)) == ([1000.0, 1010.0], 2, 0)
+
+
 def test_discarded_and_torn_rows_are_not_drawn(store: EpisodeStore) -> None:
     replay = session_of(store)
     writer = store.begin(SPEC)
