@@ -23,8 +23,8 @@ class ConvEncoder(nn.Module):
         channels: of each 3 x 3 convolution; each halves the image.
         size: length of the vector.
         shift: of the random shift in training [pixels].
-        frozen: the convolutions stay as they are (drawn by the policy's seed, or taken from another run); what reads
-            them out learns.
+        frozen: the convolutions stay as they are (drawn by the policy's seed, or taken from another run with
+            ``encoders=``); what reads them out learns.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
+from robot_rl.apps.judging import by_rule, judged, score_extras, scored, verdicts
 from robot_rl.errors import RobotConnectionError
 
 SWITCH_INTERVAL_S = 5e-4  # so long another thread may keep the control thread waiting; Python's own is ten times that
@@ -31,12 +32,13 @@ class Config:
     retries: int
     keep_local: bool
     threads: int
+    classifier: str | None
 
 
 def run(config: Any) -> None:
     """Run exploring episodes until the learner says stop, or ``config.episodes`` of them."""
     at_least(config, first_seed=0, episodes=1, threads=1, retries=0)
-    env = make_env(given_env(config, "actor"))
+    env = judged(config, make_env(given_env(config, "actor")))
     folder = Path(config.root) / "actor" / (config.name or env.spec.task)
     with closing(env):
         act(config, env, folder, config.address, _print)
@@ -56,7 +58,7 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
     torch.set_num_threads(config.threads)
     store = EpisodeStore.open_or_create(folder, spec=env.spec, name=folder.name)
     with ZmqActor(folder, address, keys=config.get("keys") or "") as transport:
-        service = _service(config, env, store, transport, tell)
+        service, listener = _service(config, env, store, transport, tell)
         try:
             service.run(config.get("episodes"))
         except BaseException:
@@ -65,10 +67,11 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
         delivered = transport.flush(timeout_s=FLUSH_S)
         service.tidy()
     print(f"{service.episodes} episodes{'' if delivered else ', not all delivered: they are shipped next time'}")
+    print(verdicts(listener), end="")
 
 
-def _service(config: Any, env: Any, store: Any, transport: Any, tell: Tell) -> Any:
-    """The policy is what the learner's weights say it is."""
+def _service(config: Any, env: Any, store: Any, transport: Any, tell: Tell) -> tuple[Any, Any]:
+    """And who records. The policy is what the learner's weights say it is."""
     from robot_rl.learning.targets import build
     from robot_rl.runtime.acting import ActorService
     from robot_rl.runtime.actor import Actor, NewestPolicy
@@ -77,10 +80,12 @@ def _service(config: Any, env: Any, store: Any, transport: Any, tell: Tell) -> A
 
     weights = _first_weights(config, transport)
     policy = NewestPolicy(build(weights.meta["policy"], env_spec=env.spec), transport)
-    recorder = EpisodeRecorder(store, {"task": env.spec.task, "source": "policy", "policies": ["online"]})
+    metadata = {"task": env.spec.task, "source": "policy", "policies": ["online"]}
+    extras = {**policy.spec.record, **score_extras(env)}
+    listener = scored(EpisodeRecorder(store, metadata, extras=extras), env)
     meter = LoopMeter()
     human = make_human(config, env.spec)
-    actor = Actor(env, policy, [recorder, meter], next_seed=config.first_seed, human=human)
+    actor = Actor(env, policy, [listener, meter], next_seed=config.first_seed, human=human)
 
     def on_episode(end: Any) -> None:
         status = transport.status()
@@ -104,10 +109,11 @@ def _service(config: Any, env: Any, store: Any, transport: Any, tell: Tell) -> A
         store,
         retries=config.retries,
         keep_local=config.keep_local,
+        evaluated_in=by_rule(env),
         on_episode=on_episode,
         tell=lambda text: print(text, flush=True),
     )
-    return service
+    return service, listener
 
 
 def _first_weights(config: Any, transport: Any) -> Any:

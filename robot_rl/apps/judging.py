@@ -31,6 +31,13 @@ def judged(config: Any, env: Env) -> Env:
         raise
 
 
+def by_rule(env: Env) -> Env:
+    """What an evaluation runs in: ``env`` judged by its task's rule where there is one, else by the classifier."""
+    from robot_rl.runtime.classified_env import ClassifiedEnv
+
+    return env.by_rule if isinstance(env, ClassifiedEnv) else env
+
+
 def score_extras(env: Env) -> dict[str, ArraySpec]:
     """What a recorder of ``env`` declares beside the policy's extras."""
     from robot_rl.runtime.classified_env import EXTRAS, ClassifiedEnv

@@ -20,6 +20,7 @@ class LearningKeys:
 
     root: str
     demos: str
+    encoders: str | None
     draw_demos: bool
     draw_successes: bool
     name: str | None
@@ -80,6 +81,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
         check_resumed(config, run.folder, policy_config)
     else:
         policy.fit_normalizer(_rows(demos, policy.spec))
+        _take_encoders(config, policy)
     learner = instantiate(config.algorithm)(policy)
     replay = OnlineReplay(
         learner.views,
@@ -95,6 +97,16 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
     provenance = _provenance(config, policy_config, spec)
     return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)
+
+
+def _take_encoders(config: Any, policy: Any) -> None:
+    """Camera encoders of another run below <root>/runs, or of a checkpoint, where that is wanted."""
+    from robot_rl.learning.camera_encoders import take_camera_encoders
+
+    if config.encoders:
+        run = Path(config.root) / "runs" / config.encoders
+        taken = take_camera_encoders(policy, run if run.exists() else Path(config.encoders))
+        print(f"{taken} weights of camera encoders taken from {config.encoders}", flush=True)
 
 
 def commanded_steps(store: Any) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
+from robot_rl.apps.judging import by_rule, judged, score_extras, scored, verdicts
 from robot_rl.apps.learning_side import (
     LearningKeys,
     check_learning_keys,
@@ -35,6 +36,7 @@ class Config(LearningKeys):
     restarts: int
     keep_local: bool
     first_seed: int
+    classifier: str | None
 
 
 def run(config: Any) -> None:
@@ -66,12 +68,15 @@ def _by_turns(config: Any, node: Any, folder: Path) -> bool:
                     "in lockstep the arm waits for the learner after every step", limit="simulated robots"
                 )
             return False
-        envs = [env]
+        envs = [judged(config, env)]
+        opened.enter_context(closing(envs[0]))
         if config.evaluate_every:
-            envs.append(make_env(node))
+            envs.append(judged(config, make_env(node)))
             opened.enter_context(closing(envs[1]))
         torch.set_num_threads(config.threads)
-        _lockstep(config, envs, folder).run()
+        session = _lockstep(config, envs, folder)
+        session.run()
+        print(verdicts(session.actor.listeners[0]), end="")
     return True
 
 
@@ -91,16 +96,17 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     rewind(store, _recorded(folder) if resuming else 0)
     transport = LocalTransport(store)
     training = make_training(config, spec, run, store, transport)
-    acting, scored = (build(plain(config.policy), env_spec=spec) for _ in range(2))
-    recorder = EpisodeRecorder(store, {"task": spec.task, "source": "policy", "policies": ["online"]})
-    listeners = [recorder, Turns(recorder, training)]
+    acting, tried = (build(plain(config.policy), env_spec=spec) for _ in range(2))
+    metadata = {"task": spec.task, "source": "policy", "policies": ["online"]}
+    recorder = EpisodeRecorder(store, metadata, extras={**acting.spec.record, **score_extras(envs[0])})
+    listeners = [scored(recorder, envs[0]), Turns(recorder, training)]
     policy = NewestPolicy(acting, transport)
     actor = Actor(envs[0], policy, listeners, next_seed=config.first_seed, human=human)
     session = LockstepSession(
         actor,
         training,
         SessionSchedule(config.steps, config.checkpoint_every, config.evaluate_every, config.stop_success),
-        evaluate=_evaluation(config, envs[1], scored) if config.evaluate_every else None,
+        evaluate=_evaluation(config, by_rule(envs[1]), tried) if config.evaluate_every else None,
         on_episode=_tell,
     )
     if resuming:

@@ -155,6 +155,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _read_json(folder / CONFIG)
 
 
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """What acts in a checkpoint folder, by name. Raises CheckpointError."""
+    return _read_tensors(folder / WEIGHTS)
+
+
 def load_training_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(learner state, manifest) of a checkpoint that can be resumed. Raises CheckpointError."""
     folder = find_checkpoint(path)

@@ -42,7 +42,7 @@ class ClassifiedEnv:
     """
 
     def __init__(self, env: Env, judge: SuccessJudge, version: int = 0) -> None:
-        self._env, self.version = env, version
+        self._env, self.version, self.judges = env, version, True
         self._scorer, self._counter = FrameScorer(judge), SuccessCounter(judge.rule)
         self._scores: dict[int, float] = {}
         self._by_rule: set[int] = set()  # control steps that the task's rule calls a success
@@ -58,6 +58,11 @@ class ClassifiedEnv:
     @property
     def clock(self) -> Clock:
         return self._env.clock
+
+    @property
+    def by_rule(self) -> Env:
+        """The env as its task's own rule judges it; this one where there is no rule."""
+        return self._env if getattr(self._env, "judges", True) else self
 
     @property
     def rule_success(self) -> bool:

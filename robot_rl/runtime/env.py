@@ -45,7 +45,9 @@ class RobotEnv:
     absolute targets are sent. ``reflex`` commands parts that the policy does not; ``name`` is the task's in the spec
     where that is another than the task's own; ``confirm`` is asked before every reset (None: resets are automatic).
     With ``observe_set_points`` the policy sees what its deltas are added to, ``<part>_set_point``, which nothing else
-    tells; ``max_lead_m`` is how far that may be ahead of the measured TCP.
+    tells; ``max_lead_m`` is how far that may be ahead of the measured TCP. Without ``rule`` the task says how episodes
+    begin and nothing of how they go, so that it may be one whose rule the robot's measurements do not serve: a
+    classifier around the env or a person's key judges.
     Raises ConfigError for limits below a step, SpecMismatchError when the robot takes no such part, or when task or
     reflex go by something that it does not measure (or only a simulator knows, on hardware).
     """
@@ -62,11 +64,12 @@ class RobotEnv:
         confirm: Confirm | None = None,
         observe_set_points: bool = False,
         max_lead_m: float = math.inf,
+        rule: bool = True,
     ) -> None:
         if max_steps < 1 or (step_rate_hz is not None and step_rate_hz <= 0):
             raise ConfigError(f"max_steps={max_steps}, step_rate_hz={step_rate_hz}", limit="at least 1, above 0")
         self._robot, self._task, self._max_steps, self._reflex = robot, task, max_steps, reflex
-        self._confirm, self._observe_set_points = confirm, observe_set_points
+        self._confirm, self._observe_set_points, self.judges = confirm, observe_set_points, rule
         self._set_points = SetPoints(action, max_lead_m)
         try:
             offered = robot.connect()
@@ -78,7 +81,7 @@ class RobotEnv:
                 seen = self._set_points.specs(offered.action)
                 self._spec = replace(self._spec, observation={**self._spec.observation, **seen})
             _check_rule("max_lead_m goes by", self._set_points.requires, self._spec)
-            _check_rule(f"task '{task.name}' judges by", task.requires, self._spec)
+            _check_rule(f"task '{task.name}' judges by", task.requires if rule else frozenset(), self._spec)
             _check_rule("the reflex goes by", reflex.requires if reflex else frozenset(), self._spec)
         except BaseException:
             robot.close()
@@ -159,7 +162,8 @@ class RobotEnv:
                 diverged = error
             after = self._seen(_checked(self._robot.read(), before))
             action = self._action(plan, before, after, fresh)
-            verdict = Judgement(0.0) if diverged else self._task.judge(before, action.commanded, after)
+            judging = self.judges and not diverged
+            verdict = self._task.judge(before, action.commanded, after) if judging else Judgement(0.0)
         except BaseException:
             self._robot.stop()
             raise
@@ -283,5 +287,5 @@ def _check_rule(whose: str, requires: frozenset[str], spec: EnvSpec) -> None:
         if spec.observation[name].privileged and not spec.simulated:
             raise SpecMismatchError(
                 f"{whose} '{name}', which only a simulator knows",
-                remedy="Use reward=classifier or reward=human on hardware",
+                remedy="On hardware a classifier or a person judges: env.rule=false classifier=<run>",
             )

@@ -11,7 +11,7 @@ import numpy as np
 from robot_rl.interfaces import Env, Listener, Policy
 from robot_rl.runtime.chunk_execution import ChunkExecution
 from robot_rl.runtime.handover import Command, Handover
-from robot_rl.runtime.tally import EpisodeTally
+from robot_rl.runtime.tally import NOBODY, EpisodeTally
 from robot_rl.runtime.window import ObservationWindow, check_inputs
 from robot_rl.types import (
     ActContext,
@@ -50,7 +50,7 @@ def run_episode(
     check_inputs(policy.spec, env.spec)
     planner = _Planner(env, policy, source, explore)
     audience = _Audience(listeners)
-    tally = EpisodeTally()
+    tally = EpisodeTally(judged_by="rule" if getattr(env, "judges", True) else NOBODY)
     observation: Observation | None = None
     try:
         policy.reset(np.array([0]), np.array([seed]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from robot_rl.types import EpisodeEnd, EpisodeEvent, StepResult
 
 DISCARDED = "discarded"
+NOBODY = "nobody"  # who judges where there is no rule and a person says nothing
 
 
 @dataclass
@@ -48,7 +49,8 @@ class EpisodeTally:
 
     def end(self) -> EpisodeEnd:
         """The end the env gave it."""
-        return EpisodeEnd(self.reason, self.success, self.length, self.total_reward, self.judged_by)
+        success = None if self.judged_by == NOBODY else self.success
+        return EpisodeEnd(self.reason, success, self.length, self.total_reward, self.judged_by)
 
     def broken_off(self, error: BaseException) -> EpisodeEnd:
         """The end of an episode that ``error`` broke off: nobody judged it, unless it had succeeded before."""

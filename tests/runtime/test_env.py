@@ -20,6 +20,7 @@ from robot_rl.types import (
     CameraSpec,
     CommandReport,
     EnvSpec,
+    EpisodeEnd,
     Frame,
     Observation,
     Phase,
@@ -77,8 +78,17 @@ def test_a_rule_that_needs_what_is_not_measured_is_refused() -> None:
 def test_a_rule_that_needs_simulator_state_is_refused_on_hardware_only() -> None:
     task = ReachTask(requires=frozenset({"object/cube_pose"}))
     assert bent_env(Bent(FakeRobot(objects=["cube"])), task).spec.simulated
-    with pytest.raises(SpecMismatchError, match=r"only a simulator knows.*reward=classifier"):
+    with pytest.raises(SpecMismatchError, match=r"only a simulator knows.*classifier=<run>"):
         bent_env(Bent(FakeRobot(objects=["cube"]), spec=lambda spec: replace(spec, simulated=False)), task)
+
+
+def test_a_task_whose_rule_needs_simulator_state_runs_on_hardware_when_others_judge() -> None:
+    """It is not asked, and where nobody says anything, nobody has judged."""
+    robot = Bent(FakeRobot(objects=["cube"]), spec=lambda spec: replace(spec, simulated=False))
+    task = ReachTask(requires=frozenset({"object/cube_pose"}), goal_x_m=-9.0)  # a success in every step
+    env = RobotEnv(robot, task, POSITION, max_steps=5, rule=False)  # type: ignore[arg-type]
+    end = run_episode(env, CountingPolicy(env.spec), seed=0)
+    assert end == EpisodeEnd("time_limit", None, 5, 0.0, judged_by="nobody")
 
 
 def test_a_policy_that_reads_simulator_state_is_refused_on_hardware() -> None:
