@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from robot_rl.learning.diagnostics import ValueLearner, diagnose
 from robot_rl.learning.offline_training import Provenance
 from robot_rl.learning.training_run import TrainingRun
 from robot_rl.learning.update_ratio import UpdateRatio
-from robot_rl.types import Cut
+from robot_rl.types import Array, Cut
 
 DEMONSTRATIONS, ONLINE = "demonstrations", "online"
 DIAGNOSED_EPISODES = 5
@@ -69,6 +68,7 @@ class OnlineReplay:
         self.views, self.session = dict(views), session
         self.unions: dict[str, ReplayUnion] = {}
         self._annotation_bytes = 0
+        self._arrays: dict[tuple[str, int], dict[str, Array]] = {}
         seen = views.get(ONLINE) or next(iter(views.values()))
         self.online = SessionReplay(session, live, seen, images=images)  # counts, also where nothing is drawn from it
         self._parts = [self.online]
@@ -106,12 +106,24 @@ class OnlineReplay:
         return all(len(union) for union in self.unions.values())
 
     def batches(self, first: int, count: int) -> dict[str, dict[str, Tensor]]:
-        """Batches number ``first`` ... ``first + count - 1`` of every view, with a leading group axis."""
-        return {name: _stacked([union.batch(first + i) for i in range(count)]) for name, union in self.unions.items()}
+        """Batches number ``first`` ... ``first + count - 1`` of every view, with a leading group axis; until the next
+        call, which fills the same memory."""
+        drawn = {}
+        for name, union in self.unions.items():
+            arrays = self._room(name, count)
+            for group in range(count):
+                union.batch(first + group, {key: value[group] for key, value in arrays.items()})
+            drawn[name] = {key: torch.from_numpy(value) for key, value in arrays.items()}
+        return drawn
 
-
-def _stacked(drawn: list[dict[str, Any]]) -> dict[str, Tensor]:
-    return {key: torch.from_numpy(np.stack([batch[key] for batch in drawn])) for key in drawn[0]}
+    def _room(self, name: str, count: int) -> dict[str, Array]:
+        """Arrays [count, B, ...] for a view, the same ones every time."""
+        if (name, count) not in self._arrays:
+            union = self.unions[name]
+            flat = union.allocate(count * union.batch_size)
+            shaped = {key: value.reshape(count, union.batch_size, *value.shape[1:]) for key, value in flat.items()}
+            self._arrays[name, count] = shaped
+        return self._arrays[name, count]
 
 
 class OnlineTraining:

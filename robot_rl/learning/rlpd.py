@@ -96,7 +96,8 @@ class Rlpd:
         self._imitation, self._half_life = imitation, imitation_half_life
         bounds = attainable_returns(reward_scale, reward_shift, discount)
         view = transition_view(policy.spec, n_step, discount, reward_scale, reward_shift)
-        self._views = dict.fromkeys((ONLINE, DEMONSTRATIONS) if demonstrations else (ONLINE,), view)
+        self._views: dict[str, ReplayView | WindowSpec] = {ONLINE: view}
+        self._views |= {DEMONSTRATIONS: view} if demonstrations else {}
         sizes = {"feature_size": policy.feature_size, "action_size": policy.action_size}
         make = functools.partial(critic, **sizes)
         self._critics = FollowedCritics(make, subset=subset, polyak=polyak, device=self.device, seed=seed)
@@ -270,9 +271,8 @@ class Rlpd:
 
     def state_dict(self) -> dict[str, Any]:
         """Flat tensors: weights, targets, moments, temperature, the frozen statistics and the step."""
-        state: dict[str, Tensor] = {"step": torch.tensor(self.step)}
+        state = {"step": torch.tensor(self.step), **self._networks()}
         state |= {f"policy.{name}": value for name, value in self.policy.state_dict().items()}
-        state |= self._networks()
         for optimizer in self.optimizers.values():
             state |= optimizer.state_dict()
         return state

@@ -17,6 +17,8 @@ import torch
 
 from policies.gaussian import GaussianPolicy
 from policies.q_ensemble import QEnsemble
+from robot_rl.data.replay_union import ReplayUnion
+from robot_rl.data.sampling import Stream
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import ConfigError
 from robot_rl.interfaces import LearnerTransport
@@ -223,6 +225,37 @@ def test_a_relabel_by_another_process_counts_from_the_next_update_on(store: Epis
     assert not training.replay.relabelled
     running.discard("test")
     training.run.close()
+
+
+def test_batches_fill_the_same_memory_with_what_fresh_arrays_would_hold(store: EpisodeStore) -> None:
+    demonstrations = EpisodeStore.create(store.root.parent / "shown", spec=SPEC)
+    record(demonstrations, 9)
+    record(store, 7, human=(1, 2))
+    running = record(store, 6, human=(4,), end=False)
+    replay = OnlineReplay(make_learner(demonstrations=True).views, store, demonstrations, batch=16)
+    replay.refresh()
+    places = []
+    for first in (0, 5):
+        batches = replay.batches(first, 3)
+        for name, union in replay.unions.items():
+            for group in range(3):
+                fresh = union.batch(first + group)
+                assert fresh.keys() == batches[name].keys()
+                for key, value in fresh.items():
+                    np.testing.assert_array_equal(batches[name][key][group].numpy(), value)
+                _is_drawn_by_number(union, fresh, first + group)
+        places.append(
+            {(name, key): value.data_ptr() for name, batch in batches.items() for key, value in batch.items()}
+        )
+    assert places[0] == places[1]
+    running.discard("test")
+
+
+def _is_drawn_by_number(union: ReplayUnion, batch: dict[str, Array], step: int) -> None:
+    """Each row is the transition with the number that the stream says, one part's numbers after the other's."""
+    everything = np.concatenate([part.gather(np.arange(len(part)))["action"] for part in union._parts if len(part)])
+    numbers = Stream(len(union), union.seed).at(np.arange(8 * step, 8 * step + 8))
+    np.testing.assert_array_equal(batch["action"], everything[numbers])
 
 
 def test_own_successes_are_drawn_as_demonstrations_until_they_are_revoked(store: EpisodeStore) -> None:
