@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from robot_rl.errors import CheckpointError
-from robot_rl.learning.batches import place
-from robot_rl.learning.named_optimizer import NamedOptimizer
+from robot_rl.errors import CheckpointError, RobotRlError
+from robot_rl.learning.batches import array_path, place, transition_view
+from robot_rl.learning.named_optimizer import adam
 from robot_rl.types import PolicySpec, ReplayView
 
 NEXT = "next/"
@@ -63,11 +65,7 @@ class CriticTraining:
         self.target = copy.deepcopy(critic.ensemble).requires_grad_(False)
         self._learnt: dict[str, nn.Module] = {"critic": critic.module, **others}
         self._optimizers = {
-            name: NamedOptimizer(
-                f"moments.{name}",
-                {key: value for key, value in network.named_parameters() if value.requires_grad},
-                lambda p: torch.optim.Adam(p, learning_rate, fused=True),
-            )
+            name: adam(f"moments.{name}", network.named_parameters(), learning_rate)
             for name, network in self._learnt.items()
         }
         self._pair: tuple[list[Tensor], list[Tensor]] = (
@@ -92,6 +90,14 @@ class CriticTraining:
         with torch.no_grad():
             ahead = critic.features(observed(critic.spec, batch, NEXT), generator)
         return critic.features(observed(critic.spec, batch), generator), ahead
+
+    def numbers(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """Metrics as numbers, in one wait for the device. Raises RobotRlError for one that is not finite."""
+        numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
+        bad = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
+        if bad:
+            raise RobotRlError(f"after step {self.step} {', '.join(bad)}", remedy="Lower learning_rate, check rewards")
+        return numbers
 
     def acting_state(self) -> dict[str, Tensor]:
         """What judges: the critic with its target's weights, copied."""
@@ -127,19 +133,12 @@ class CriticTraining:
 
 def chunk_view(critic: ChunkValues, discount: float, scale: float, shift: float) -> ReplayView:
     """Every chunk of h control steps that was executed, with gamma per control step."""
-    return ReplayView(
-        horizon=critic.horizon,
-        discount_per_control_step=discount,
-        history=critic.spec.history,
-        observation=tuple(_path(key) for key in critic.spec.observation),
-        reward_scale=scale,
-        reward_shift=shift,
-    )
+    return replace(transition_view(critic.spec, 1, discount, scale, shift), horizon=critic.horizon)
 
 
 def observed(spec: PolicySpec, batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """What the critic reads of a batch of transitions, at s or (``next/``) at s'."""
-    return {key: batch[f"{prefix}{_path(key)}"] for key in spec.observation}
+    return {key: batch[f"{prefix}{array_path(key)}"] for key in spec.observation}
 
 
 def grouped(batch: Mapping[str, Tensor], device: torch.device) -> list[dict[str, Tensor]]:
@@ -151,8 +150,3 @@ def grouped(batch: Mapping[str, Tensor], device: torch.device) -> list[dict[str,
 def permuted(action: Tensor, generator: torch.Generator) -> Tensor:
     """The actions [B, ...] given to other rows: of what an action does, nothing is left to be learnt."""
     return action[torch.randperm(len(action), generator=generator).to(action.device)]
-
-
-def _path(key: str) -> str:
-    """Array path of what a critic observes."""
-    return key if key.startswith("images/") else f"obs/{key}"

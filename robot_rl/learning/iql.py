@@ -7,7 +7,6 @@ data tell (Ghasemipour et al. 2022).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robot_rl.errors import ConfigError, RobotRlError
+from robot_rl.errors import ConfigError
 from robot_rl.learning.batches import check_batches
 from robot_rl.learning.bc import DEMONSTRATIONS
 from robot_rl.learning.critic_training import ChunkValues, CriticTraining, chunk_view, grouped, permuted
@@ -72,11 +71,7 @@ class Iql:
         metrics: dict[str, Tensor] = {}
         for batch in grouped(batches[DEMONSTRATIONS], self.critic.device):
             metrics = self._step(batch)
-        numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
-        bad = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
-        if bad:
-            raise RobotRlError(f"after step {self.training.step} {', '.join(bad)}", remedy="Lower learning_rate")
-        return numbers
+        return self.training.numbers(metrics)
 
     def _step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         generator = step_generator(self.seed, self.training.step)

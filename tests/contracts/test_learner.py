@@ -20,6 +20,7 @@ NETWORK = ["policy.network.width=16", "policy.network.blocks=1", "policy.network
 CHUNKS = [*NETWORK, "policy.history=1", "policy.horizon=4", "policy.execute=2"]
 TINY = {  # what each option learns with, made small
     "diffusion": ["policy=diffusion_mlp", *CHUNKS],
+    "calql": ["value.history=1", "value.horizon=2", "value.ensemble.hidden=[16]", "algorithm.actor.hidden=[16]"],
     "iql": ["value.history=1", "value.horizon=2", "value.ensemble.hidden=[16]"],
     "hg_dagger": ["policy=gaussian", "policy.hidden=[16]"],
     "rlpd": ["policy=gaussian", "policy.hidden=[16]", "algorithm.critic.hidden=[16]"],
