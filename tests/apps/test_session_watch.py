@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -85,3 +86,10 @@ def test_an_end_that_cannot_begin_ends_the_session(tmp_path: Path) -> None:
     ):
         _watch(processes, table)
     assert not processes.running(ACTOR)
+
+
+def test_who_imports_a_session_keeps_ctrl_c() -> None:
+    """Only the ends themselves leave it to their parent."""
+    before = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    after = "import robot_rl.apps.session; raise SystemExit(signal.getsignal(2) is not signal.default_int_handler)"
+    subprocess.run([sys.executable, "-c", f"{before}; {after}"], check=True)
