@@ -12,6 +12,7 @@ import inspect
 import json
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ class RemoteSampler:
         self.address, self.timeout_s, self._number = address, timeout_s, 0
         self._lock = threading.Lock()
         self._context: zmq.Context[Any] = zmq.Context()
+        self._hang_up = weakref.finalize(self, self._context.destroy, linger=0)  # policies are not closed, they end
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -69,7 +71,7 @@ class RemoteSampler:
 
     def close(self) -> None:
         """Hang up; idempotent."""
-        self._context.destroy(linger=0)
+        self._hang_up()
 
     def _ask(self, message: Message) -> Message:
         with self._lock:
