@@ -71,6 +71,23 @@ def test_a_critic_is_trained_told_of_resumed_and_put_around_its_base(
     assert {"q_minus_return", "rank_correlation", "rank_between_episodes", "dq_da"} <= told.keys()
 
 
+def test_a_base_is_recorded_with_its_failures_and_acts_re_ranked(root: Path) -> None:
+    base, short = root / "runs" / "base", ["task=pusht", "env.max_steps=10"]
+    words = ["record", *short, "teleop=trained", f"teleop.path={base}", "episodes=2", "name=tries"]
+    assert main([*words, "keep_failures=true"]) == 0
+    tries = EpisodeStore.open(root / "data" / "tries")
+    assert [info.success for info in tries.infos()] == [False, False]
+    noise = tries.read(tries.ids()[0]).arrays["decision/noise"]
+
+    critic = ["train", "algorithm=iql", f"base={base}", "data=tees", "name=critic", "steps=2", *TINY]
+    assert main(critic) == 0
+    around = ["policy=reranked", f"policy.critic={root}/runs/critic", "policy.candidates=3"]
+    evaluated = ["evaluate", *short, f"checkpoint={base}", "episodes=1", "batch=1", "videos=0", "name=scores"]
+    assert main([*evaluated, *around]) == 0
+    assert len(list((root / "runs" / "scores").glob("*.json"))) == 1
+    assert noise.shape == (2, 16, 2)  # two plans of eight executed steps
+
+
 def mistakes(root: Path) -> dict[str, tuple[list[str], str]]:
     return {
         "no base": (["data=tees"], "base=runs/"),
