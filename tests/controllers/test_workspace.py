@@ -50,3 +50,14 @@ def test_far_from_the_walls_no_sphere_can_come_to_them(reach, turned, free):
 
 def test_without_spheres_there_is_room_without_end():
     assert sphere_room(panda_limits().arrays(), np.array([0.5, 0.0, 0.01, *DOWN])) == np.inf
+
+
+def test_a_sphere_keeps_below_the_walls_above_it():
+    """Its centre is at -30 mm in y and 10 mm below the TCP, its radius 20 mm: 10 mm further in y, 10 mm less in z."""
+    arrays = panda_limits(walls_upper_m=(1.0, 0.1, 0.3), spheres=TIP).arrays()
+    pose = np.array([0.5, 0.3, 0.45, *DOWN])
+    assert sphere_room(arrays, pose) == pytest.approx(-0.19)
+    assert workspace_layer(arrays, pose)
+    np.testing.assert_allclose(pose, [0.5, 0.11, 0.31 - 0.02, *DOWN], atol=1e-12)
+    assert spheres_free(arrays, pose - [0.0, 0.02, 0.02, 0, 0, 0, 0], np.full(3, 0.019), 0.0)
+    assert not spheres_free(arrays, pose - [0.0, 0.02, 0.02, 0, 0, 0, 0], np.full(3, 0.021), 0.0)
