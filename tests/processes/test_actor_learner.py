@@ -16,6 +16,7 @@ from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, read_
 from robot_rl.learning.training_run import read_rows
 from tests.processes.robot_rl_processes import ARM, LEARNING, WAIT_S, recorded, running, wait_for
 
+pytestmark = pytest.mark.timeout(3 * WAIT_S)  # only bounds a hang: several processes start, one after another
 STEPS, EPISODE = 400, 20
 LEARNER = [
     "learner", *LEARNING, "name=run", f"steps={STEPS}", "log_every=50", "checkpoint_every=50", "publish_every=2",

@@ -14,6 +14,7 @@ from robot_rl.learning.checkpoint import find_checkpoint, load_training_state, r
 from robot_rl.learning.training_run import read_rows
 from tests.processes.robot_rl_processes import ARM, LEARNING, WAIT_S, alive, children, recorded, running, wait_for
 
+pytestmark = pytest.mark.timeout(3 * WAIT_S)  # only bounds a hang: several processes start, one after another
 SESSION = [
     "session", "mode=processes", *ARM, *LEARNING, "log_every=20", "checkpoint_every=40", "publish_every=2",
     "evaluate_every=0", "restarts=4",
