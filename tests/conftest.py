@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 from robot_rl.runtime.gl_library import choose_gl_library
@@ -9,6 +10,8 @@ from robot_rl.runtime.gl_library import choose_gl_library
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 choose_gl_library()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; processes would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _needs_more_than_a_robot_computer() -> list[str]:
