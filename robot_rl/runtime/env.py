@@ -205,7 +205,7 @@ class RobotEnv:
             raise RobotError(f"the robot reports no command for step {before.step}", remedy="Its read() must say")
         spec, last = self._spec.action, self._last
         base = self._set_points.in_force(before, plan.source) if fresh else last.commanded
-        self._last = _Targets({**last.commanded, **report.commanded}, {**last.executed, **report.executed})
+        self._last = _Targets(_over(last.commanded, report.commanded), _over(last.executed, report.executed))
         commanded = express(spec, self._last.commanded, base)
         same = report.executed is report.commanded and base is last.executed
         return ActionRecord(
@@ -216,6 +216,11 @@ class RobotEnv:
             human=None if report.human is None else express(spec, {**base, **report.human}, base),
             valid=report.valid and after.step == before.step + 1,
         )
+
+
+def _over(old: Arrays, new: Arrays) -> Arrays:
+    """``new`` where it tells, else ``old``; itself where it tells all, so that equal targets are known by identity."""
+    return new if new.keys() >= old.keys() else {**old, **new}
 
 
 def _first(plan: TargetChunk) -> dict[str, Array]:

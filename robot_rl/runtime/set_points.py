@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from robot_rl.errors import ConfigError
-from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, Observation, Phase, target_kind
+from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, Arrays, ArraySpec, Observation, Phase, target_kind
 
 SET_POINT = "_set_point"
 _MEASURED_BY = {
@@ -41,14 +41,16 @@ class SetPoints:
         """The observations by which the lead is limited."""
         return frozenset(_measured(name, ActionKind.TCP_POSE) for name in self._limited)
 
-    def in_force(self, observation: Observation, source: Phase = Phase.POLICY) -> dict[str, Array]:
+    def in_force(self, observation: Observation, source: Phase = Phase.POLICY) -> Arrays:
         """What the robot is held at when ``observation`` is made and ``source`` commands next: {part: [k]}."""
         targets = targets_in_force(self._action, observation, source)
+        if not self._limited:
+            return targets
+        led = dict(targets)
         for name in self._limited:
-            targets[name] = _led(
-                targets[name], observation.state[_measured(name, ActionKind.TCP_POSE)], self._max_lead_m
-            )
-        return targets
+            measured = observation.state[_measured(name, ActionKind.TCP_POSE)]
+            led[name] = _led(led[name], measured, self._max_lead_m)
+        return led
 
     def observed(self, observation: Observation) -> dict[str, Array]:
         """The same as the policy may see it: {``<part>_set_point``: float32 [k]}."""
@@ -61,7 +63,7 @@ class SetPoints:
         return {f"{part.name}{SET_POINT}": _spec(taken[part.name]) for part in self._action.parts}
 
 
-def targets_in_force(action: ActionSpec, observation: Observation, source: Phase = Phase.POLICY) -> dict[str, Array]:
+def targets_in_force(action: ActionSpec, observation: Observation, source: Phase = Phase.POLICY) -> Arrays:
     """What the robot is held at when ``observation`` is made and ``source`` commands next: {part: [k]}.
 
     The safety chain's last set points, so that a limited command does not wind up; the measured state where command
@@ -70,9 +72,10 @@ def targets_in_force(action: ActionSpec, observation: Observation, source: Phase
     report = observation.report
     if report is None or (report.source is Phase.HUMAN) is not (source is Phase.HUMAN):
         return measured_targets(action, observation)
-    missing = [part.name for part in action.parts if part.name not in report.executed]
-    measured = measured_targets(action, observation) if missing else {}
-    return {**measured, **report.executed}
+    for part in action.parts:
+        if part.name not in report.executed:
+            return {**measured_targets(action, observation), **report.executed}
+    return report.executed
 
 
 def measured_targets(action: ActionSpec, observation: Observation) -> dict[str, Array]:
