@@ -8,7 +8,6 @@ client ── DEALER ⇄ ROUTER ── SamplerServer ── policy
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import threading
 import time
@@ -22,19 +21,13 @@ import zmq
 from torch import Tensor
 
 from policies.row_noise import RowNoise
-from robot_rl import errors
-from robot_rl.errors import CheckpointError, ProtocolError, RobotRlError
+from robot_rl.errors import CheckpointError, ProtocolError, RobotConnectionError
 from robot_rl.interfaces import SamplerSpec
 from robot_rl.transport.endpoint import connect
 from robot_rl.transport.keys import SERVER
 from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message, decode, encode
+from robot_rl.transport.refusals import accepted
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, ArraySpec, EnvSpec, PolicySpec, action_spec_from_json
-
-_ERRORS = {
-    name: kind
-    for name, kind in vars(errors).items()
-    if inspect.isclass(kind) and issubclass(kind, RobotRlError) and kind is not errors.EpisodeError
-}
 
 
 class RemoteSampler:
@@ -78,7 +71,7 @@ class RemoteSampler:
             self._number += 1
             fields = {**message.fields, "request": self._number}
             self._socket.send_multipart(encode(Message(message.kind, fields, message.arrays)))
-            return _raised(self._answer())
+            return accepted(self._answer())
 
     def _answer(self) -> Message:
         until_s = time.monotonic() + self.timeout_s
@@ -89,7 +82,7 @@ class RemoteSampler:
                 continue
             if reply.fields.get("request") == self._number:  # an earlier one came too late
                 return reply
-        raise errors.RobotConnectionError(
+        raise RobotConnectionError(
             f"no policy answers at {self.address}",
             limit=f"{self.timeout_s} s",
             remedy="Is `robot-rl serve` running there, and reachable from here?",
@@ -167,11 +160,3 @@ def sampler_spec(message: Message) -> SamplerSpec:
         return SamplerSpec(**data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolError(f"message '{message.kind}' describes no sampler: {error!r}") from error
-
-
-def _raised(reply: Message) -> Message:
-    if reply.kind != "error":
-        return reply
-    fields: dict[str, Any] = dict(reply.fields)
-    kind = _ERRORS.get(fields.get("class", ""), RobotRlError)
-    raise kind(str(fields.get("what")), limit=fields.get("limit"), remedy=fields.get("remedy"))

@@ -17,6 +17,7 @@ from policies.remote import sampler_message
 from robot_rl.errors import InvalidArrayError, ProtocolError, RobotRlError
 from robot_rl.transport.endpoint import listen
 from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message, decode, encode
+from robot_rl.transport.refusals import refusal
 from robot_rl.types import check_finite
 
 MAX_ROWS = 65536  # of one request
@@ -96,10 +97,10 @@ class SamplerServer:
                 return self._sampled(message)
             raise ProtocolError(f"no request '{message.kind}'", limit="describe, sample: chunks are all that is served")
         except RobotRlError as error:
-            return _error(error)
+            return refusal(error)
         except Exception as error:  # a network raises what it likes; the next request may be sound
             _log.exception("sampling failed")
-            return _error(RobotRlError(f"sampling failed: {' '.join(str(error).split())[:300]}"))
+            return refusal(RobotRlError(f"sampling failed: {' '.join(str(error).split())[:300]}"))
 
     def _sampled(self, message: Message) -> Message:
         noise = message.arrays.get("noise")
@@ -122,8 +123,3 @@ class SamplerServer:
         obs = {key: given[f"obs/{key}"] for key in self.spec.observation}
         chunks = self._sampler.sample(obs, given["noise"])
         return Message("chunks", {}, {"chunks": np.ascontiguousarray(chunks.cpu().numpy())})
-
-
-def _error(error: RobotRlError) -> Message:
-    fields = {"class": type(error).__name__, "what": error.what, "limit": error.limit, "remedy": error.remedy}
-    return Message("error", fields)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from robot_rl.errors import CheckpointError, RobotRlError
-from robot_rl.learning.batches import array_path, place, transition_view
+from robot_rl.learning.batches import array_path, check_batches, place, transition_view
+from robot_rl.learning.bc import DEMONSTRATIONS
 from robot_rl.learning.named_optimizer import adam
+from robot_rl.learning.training_state import fill, finite_numbers, part
 from robot_rl.types import PolicySpec, ReplayView
 
 NEXT = "next/"
@@ -91,13 +91,19 @@ class CriticTraining:
             ahead = critic.features(observed(critic.spec, batch, NEXT), generator)
         return critic.features(observed(critic.spec, batch), generator), ahead
 
-    def numbers(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Metrics as numbers, in one wait for the device. Raises RobotRlError for one that is not finite."""
-        numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))
-        bad = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
-        if bad:
-            raise RobotRlError(f"after step {self.step} {', '.join(bad)}", remedy="Lower learning_rate, check rewards")
-        return numbers
+    def over(
+        self, batch: Mapping[str, Tensor], step: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    ) -> dict[str, float]:
+        """Take ``step`` for each group of {key: [G, B, ...]}; metrics of the last.
+
+        Raises InvalidArrayError for a batch that is not finite, before anything is changed, and RobotRlError when a
+        loss is not.
+        """
+        check_batches({DEMONSTRATIONS: batch}, self.step)
+        metrics: dict[str, Tensor] = {}
+        for group in grouped(batch, self.critic.device):
+            metrics = step(group)
+        return finite_numbers(metrics, self.step)
 
     def acting_state(self) -> dict[str, Tensor]:
         """What judges: the critic with its target's weights, copied."""
@@ -115,12 +121,8 @@ class CriticTraining:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of ``state_dict``. Raises CheckpointError for the state of other networks."""
-        judge = {key.removeprefix("judge."): value for key, value in state.items() if key.startswith("judge.")}
-        self.critic.load_state_dict(judge)
-        for key, value in self._networks().items():
-            if key not in state or state[key].shape != value.shape:
-                raise CheckpointError(f"training state does not fit: '{key}' is missing or has another shape")
-            value.copy_(state[key])
+        self.critic.load_state_dict(part(state, "judge."))
+        fill(self._networks(), state)
         for optimizer in self._optimizers.values():
             optimizer.load_state_dict(state)
         self.step = int(state["step"])

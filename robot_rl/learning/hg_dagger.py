@@ -8,37 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
 from robot_rl.learning.batches import array_path, check_batches, place
 from robot_rl.learning.named_optimizer import adam
+from robot_rl.learning.soft_losses import StochasticActor
 from robot_rl.learning.step_generator import step_generator
+from robot_rl.learning.training_state import part
 from robot_rl.types import ReplayView, WindowSpec
 
 DEMONSTRATIONS = "demonstrations"
-
-
-class Imitable(Protocol):
-    """A policy with a mean action, e.g. policies.gaussian."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    @property
-    def spec(self) -> Any: ...
-
-    def features(self, obs: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor: ...
-
-    def sample(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def normalised(self, action: Tensor) -> Tensor: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
 
 
 class HgDagger:
@@ -50,8 +34,8 @@ class HgDagger:
         seed: of random crops, drawn by a generator of each step's own.
     """
 
-    def __init__(self, policy: Imitable, *, learning_rate: float = 3e-4, seed: int = 0) -> None:
-        if getattr(policy, "gripper", None) is not None:
+    def __init__(self, policy: StochasticActor, *, learning_rate: float = 3e-4, seed: int = 0) -> None:
+        if policy.gripper is not None:
             raise ConfigError("a gripper that is chosen by value cannot be imitated", remedy="policy.gripper=null")
         self.policy, self.seed, self.step = policy, seed, 0
         self.device = next(policy.module.parameters()).device
@@ -103,7 +87,6 @@ class HgDagger:
         """Inverse of ``state_dict``. Raises CheckpointError for the state of another network."""
         if "step" not in state:
             raise CheckpointError("training state does not fit: 'step' is missing")
-        part = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}
-        self.policy.load_state_dict(part)  # type: ignore[attr-defined]
+        self.policy.load_state_dict(part(state, "policy."))  # type: ignore[attr-defined]
         self._optimizer.load_state_dict(state)
         self.step = int(state["step"])

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robot_rl.errors import ConfigError
-from robot_rl.learning.batches import check_batches
 from robot_rl.learning.bc import DEMONSTRATIONS
-from robot_rl.learning.critic_training import ChunkValues, CriticTraining, chunk_view, grouped, permuted
+from robot_rl.learning.critic_training import ChunkValues, CriticTraining, chunk_view, permuted
 from robot_rl.learning.soft_losses import attainable_returns
 from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
@@ -64,14 +63,9 @@ class Iql:
     def update(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
         """A step of V and one of Q for each group of {key: [G, B, ...]} as ReplaySampler gives it.
 
-        Raises InvalidArrayError for a batch that is not finite, before anything is changed, and RobotRlError when a
-        loss is not.
+        Raises as ``over`` of CriticTraining does.
         """
-        check_batches(batches, self.training.step)
-        metrics: dict[str, Tensor] = {}
-        for batch in grouped(batches[DEMONSTRATIONS], self.critic.device):
-            metrics = self._step(batch)
-        return self.training.numbers(metrics)
+        return self.training.over(batches[DEMONSTRATIONS], self._step)
 
     def _step(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         generator = step_generator(self.seed, self.training.step)

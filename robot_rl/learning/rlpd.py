@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robot_rl.errors import CheckpointError, ConfigError, RobotRlError
+from robot_rl.errors import ConfigError
 from robot_rl.learning.batches import array_path, check_batches, place, transition_view
 from robot_rl.learning.diagnostics import Recorded
 from robot_rl.learning.ema import ExponentialMovingAverage
@@ -24,6 +24,7 @@ from robot_rl.learning.grasp_critic import GraspCritic
 from robot_rl.learning.named_optimizer import adam
 from robot_rl.learning.soft_losses import SoftLosses, StochasticActor, attainable_returns
 from robot_rl.learning.step_generator import step_generator
+from robot_rl.learning.training_state import fill, finite_numbers, part
 from robot_rl.types import ReplayView, WindowSpec
 
 DEMONSTRATIONS, ONLINE = "demonstrations", "online"
@@ -165,11 +166,7 @@ class Rlpd:
             last = {key: value[group] for key, value in whole.items()}
             metrics, features = self._critic_step(last)
         metrics |= self._actor_step(features, self._action(last))
-        numbers = dict(zip(metrics, torch.stack(list(metrics.values())).tolist(), strict=True))  # one wait, not many
-        bad = [f"{name} is {value}" for name, value in numbers.items() if not math.isfinite(value)]
-        if bad:
-            raise RobotRlError(f"after step {self.step} {', '.join(bad)}", remedy="Lower learning_rate, check rewards")
-        return numbers
+        return finite_numbers(metrics, self.step)
 
     def acting_state(self) -> dict[str, Tensor]:
         """The policy's state, copied; the actor's weights averaged where they are to be."""
@@ -280,12 +277,8 @@ class Rlpd:
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of ``state_dict``. Raises CheckpointError for the state of other networks."""
-        part = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}
-        self.policy.load_state_dict(part)  # type: ignore[attr-defined]
-        for key, value in self._networks().items():
-            if key not in state or state[key].shape != value.shape:
-                raise CheckpointError(f"training state does not fit: '{key}' is missing or has another shape")
-            value.copy_(state[key])
+        self.policy.load_state_dict(part(state, "policy."))  # type: ignore[attr-defined]
+        fill(self._networks(), state)
         for optimizer in self.optimizers.values():
             optimizer.load_state_dict(state)
         self.step = int(state["step"])

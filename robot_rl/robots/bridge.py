@@ -6,7 +6,6 @@ the lease to move, so a control thread that stalls or dies loses it and the arm 
 
 from __future__ import annotations
 
-import inspect
 import os
 import threading
 import time
@@ -14,7 +13,6 @@ from typing import Any, Self
 
 import zmq
 
-from robot_rl import errors
 from robot_rl.errors import ProtocolError, RobotConnectionError, RobotRlError
 from robot_rl.transport.endpoint import connect
 from robot_rl.transport.keys import SERVER
@@ -27,14 +25,8 @@ from robot_rl.transport.messages import (
     reset_message,
     targets_message,
 )
+from robot_rl.transport.refusals import accepted
 from robot_rl.types import EnvSpec, Observation, ResetRequest, TargetChunk
-
-# Errors that may be raised here by name; their constructors all take what, limit, remedy.
-_ERRORS = {
-    name: kind
-    for name, kind in vars(errors).items()
-    if inspect.isclass(kind) and issubclass(kind, RobotRlError) and kind is not RobotRlError
-}
 
 
 class BridgeRobot:
@@ -186,7 +178,7 @@ class _Line:
             self._number += 1
             fields = {**message.fields, "request": self._number, "client": self._client}
             self._socket.send_multipart(encode(Message(message.kind, fields, message.arrays)))
-            return _raised(self._answer(message.kind, time.monotonic() + timeout_s, timeout_s))
+            return accepted(self._answer(message.kind, time.monotonic() + timeout_s, timeout_s))
 
     def _answer(self, kind: str, until_s: float, timeout_s: float) -> Message:
         while self._socket.poll(max(0, round(1000 * (until_s - time.monotonic())))):
@@ -201,11 +193,3 @@ class _Line:
             limit=f"{timeout_s} s",
             remedy="Is its server running, and reachable from here?",
         )
-
-
-def _raised(reply: Message) -> Message:
-    if reply.kind != "error":
-        return reply
-    fields: dict[str, Any] = dict(reply.fields)
-    kind = _ERRORS.get(fields.get("class", ""), RobotRlError)
-    raise kind(str(fields.get("what")), limit=fields.get("limit"), remedy=fields.get("remedy"))

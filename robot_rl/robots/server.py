@@ -33,6 +33,7 @@ from robot_rl.transport.messages import (
     reset_from,
     targets_from,
 )
+from robot_rl.transport.refusals import refusal
 
 MAX_WAIT_S = 60.0
 MOVES = ("command", "reset", "wait")
@@ -155,17 +156,15 @@ class RobotServer:
             self._renew()
         elif message.kind in MOVES and not self._takes_lease(name):
             self.counts["refused"] += 1
-            refusal = CommandRefusedError(
-                "another client holds the lease to move", remedy="Close it, or wait for its end"
-            )
-            self._reply(client, number, _error(refusal))
+            busy = CommandRefusedError("another client holds the lease to move", remedy="Close it, or wait for its end")
+            self._reply(client, number, refusal(busy))
             return
         try:
             self._requests.put_nowait((client, number, message))
         except queue.Full:
             self.counts["overload"] += 1
             self._reply(
-                client, number, _error(CommandRefusedError("server is overloaded", limit="64 waiting requests"))
+                client, number, refusal(CommandRefusedError("server is overloaded", limit="64 waiting requests"))
             )
 
     def _takes_lease(self, name: str) -> bool:
@@ -245,11 +244,11 @@ class RobotServer:
         try:
             reply = work()
         except RobotRlError as error:
-            reply = _error(error)
+            reply = refusal(error)
         except Exception as error:  # a bug below must reach the client as an error, not as silence
             self.counts["failed"] += 1
             self._halt()
-            reply = _error(RobotRlError(f"the robot failed with {error!r}; it was stopped"))
+            reply = refusal(RobotRlError(f"the robot failed with {error!r}; it was stopped"))
         self._reply(client, number, reply)
 
     def _reply(self, client: bytes, number: int, reply: Message) -> None:
@@ -257,8 +256,3 @@ class RobotServer:
         self._replies.put([client, *encode(numbered)])
         if threading.current_thread() is self._threads[1]:
             self._wake_out.send(b"")
-
-
-def _error(error: RobotRlError) -> Message:
-    fields = {"class": type(error).__name__, "what": error.what, "limit": error.limit, "remedy": error.remedy}
-    return Message("error", fields)

@@ -20,7 +20,7 @@ HERE = [
     "tcp://127.0.0.9:1",
     "tcp://localhost:0",
     "tcp://[::1]:5588",
-    "ipc:///tmp/x",
+    "ipc://@x",
     "inproc://x",
 ]
 

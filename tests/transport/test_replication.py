@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_rl.data.store import EpisodeStore
+from robot_rl.data.writer import EpisodeWriter
 from robot_rl.errors import ConfigError, StoreError
 from robot_rl.interfaces import Arrivals
 from robot_rl.transport.inbox import Inbox
@@ -18,6 +19,15 @@ from robot_rl.transport.messages import Message
 from robot_rl.types import EpisodeEnd
 from tests.data.recorded_rows import make_row
 from tests.transport.pair import SPEC, Pair, record, same
+
+
+def five_steps_arrive(writer: EpisodeWriter, pair: Pair) -> None:
+    """Of an episode that runs on."""
+    for t in range(5):
+        writer.append(make_row(SPEC, 0, t))
+    writer.flush()
+    for _ in range(3):
+        pair.step()
 
 
 @pytest.fixture
@@ -95,11 +105,7 @@ def test_a_part_with_a_flipped_bit_is_counted_and_sent_again(pair: Pair) -> None
 def test_a_discard_is_heard_although_the_learner_died_in_it(pair: Pair) -> None:
     """It had committed the episode and was killed before it could delete it."""
     with pair.recorded.begin(SPEC) as writer:
-        for t in range(5):
-            writer.append(make_row(SPEC, 0, t))
-        writer.flush()
-        for _ in range(3):
-            pair.step()
+        five_steps_arrive(writer, pair)
         writer.discard("test")
     assert pair.session.commit_remote(pair.root / "session" / "journal" / f"{writer.id}.remote") is not None
     pair.restart_learner()
@@ -121,11 +127,7 @@ def test_what_ended_is_committed_when_the_actor_never_comes_back(pair: Pair) -> 
 
 def test_a_learner_killed_between_commit_and_clean_up_leaves_nothing(pair: Pair) -> None:
     with pair.recorded.begin(SPEC) as writer:
-        for t in range(5):
-            writer.append(make_row(SPEC, 0, t))
-        writer.flush()
-        for _ in range(3):
-            pair.step()
+        five_steps_arrive(writer, pair)
         journal = pair.root / "session" / "journal" / f"{writer.id}.remote"
         content = journal.read_bytes()
         writer.discard("test")
@@ -138,11 +140,7 @@ def test_a_learner_killed_between_commit_and_clean_up_leaves_nothing(pair: Pair)
 
 def test_what_an_actor_that_never_comes_back_left_is_committed_as_far_as_it_came(pair: Pair) -> None:
     with pair.recorded.begin(SPEC) as writer:
-        for t in range(5):
-            writer.append(make_row(SPEC, 0, t))
-        writer.flush()
-        for _ in range(3):
-            pair.step()
+        five_steps_arrive(writer, pair)
         with pytest.raises(StoreError, match="another learner"):
             Inbox(EpisodeStore.open(pair.root / "session", recover=False))  # while one is there, nothing is an orphan
         pair.inbox.close()
