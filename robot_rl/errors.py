@@ -107,6 +107,10 @@ class CheckpointError(RobotRlError):
     """A checkpoint is missing, damaged, of another kind, or does not fit the robot and task at hand."""
 
 
+class CalibrationError(RobotRlError):
+    """Samples that give no calibration to be trusted, or a calibration that does not fit what it is used for."""
+
+
 def valid_choices(given: str, choices: Iterable[str]) -> str:
     """Remedy text for an unknown name: the nearest valid one first, then all of them."""
     names = sorted(choices)
