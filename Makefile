@@ -31,13 +31,19 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup $(VENV)-zarr2/.ready
+test: setup $(VENV)-zarr2/.ready $(VENV)-colcon/.ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests
 
 # Exports must open with the readers people have: a zarr 2 of its own, used by the format tests.
 $(VENV)-zarr2/.ready: constraints.txt
 	test -x $(VENV)-zarr2/bin/python || $(PYTHON) -m venv $(VENV)-zarr2
 	$(VENV)-zarr2/bin/pip install --quiet 'zarr==2.16.1' 'numcodecs==0.12.1' 'numpy<2'
+	touch $@
+
+# Builds the ROS packages as a workspace does; an environment of its own, because colcon brings plugins for pytest.
+$(VENV)-colcon/.ready: constraints.txt
+	test -x $(VENV)-colcon/bin/python || $(PYTHON) -m venv $(VENV)-colcon
+	$(VENV)-colcon/bin/pip install --quiet --constraint constraints.txt colcon-core colcon-ros colcon-package-information
 	touch $@
 
 # What runs on a robot computer: base dependencies only, numpy 1.26, no torch.
@@ -54,4 +60,4 @@ bench: setup  ## every benchmark that ends within minutes; each prints one line 
 	for name in episode_store simulation denoising; do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV)-zarr2 $(VENV)-robot build *.egg-info
+	rm -rf $(VENV) $(VENV)-zarr2 $(VENV)-colcon $(VENV)-robot build *.egg-info

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
+from math import isfinite
 from pathlib import Path
 
 import mujoco
@@ -55,10 +56,11 @@ class DivergenceGuard:
         raise SimulationDivergedError(f"physics diverged in step {step}: {cause}", remedy=f"{kept}; reset to go on")
 
     def _cause(self) -> str | None:
-        speed, found = self._speed, self._warnings.tolist()
-        if not self._physics.finite():
+        position, speed, found = self._position, self._speed, self._warnings.tolist()
+        extent, moving = position.dot(position), speed.dot(speed)
+        if not isfinite(extent + moving):  # beyond 1e154 counts as diverged as well
             return "not all positions and velocities are finite"
-        if speed.dot(speed) > _MOST_SPEED**2:
+        if moving > _MOST_SPEED**2:
             return f"velocities up to {np.abs(speed).max():.3g} m/s or rad/s"
         for what, kind in _WARNINGS.items():
             if found[kind]:

@@ -58,18 +58,22 @@ class Lift:
 
     def judge(self, observation: Observation, action: Array, next_observation: Observation) -> Judgement:
         """Success is a cube held high."""
-        state, offset = next_observation.state, self._offset(next_observation.state)
-        high = state[self._pose][2] >= self._half + self._lift
-        apart = state["arm0/gripper_opening"][0] >= self._min_opening
-        slip = math.dist(offset, self._offset(observation.state))
-        firm = slip <= self._max_slip * seconds(observation, next_observation)
-        success = bool(high and apart and firm and math.hypot(*offset) <= self._reach)
+        state = next_observation.state
+        success = float(state[self._pose][2]) >= self._half + self._lift and self._held(observation, next_observation)
         return self._rule.judge(success, observation.state, state)
 
     def progress(self, state: Arrays) -> float:
         """Nearness of the TCP to the cube, then the share of the lift."""
         risen = min(max(float(state[self._pose][2]) - self._half, 0.0) / self._lift, 1.0)
         return 0.5 * nearness(distance(state[self._pose], state["arm0/tcp_pose"])) + 0.5 * risen
+
+    def _held(self, observation: Observation, next_observation: Observation) -> bool:
+        """Whether there is something between the fingers, near the TCP, that moves with it."""
+        apart = float(next_observation.state["arm0/gripper_opening"][0]) >= self._min_opening
+        offset = self._offset(next_observation.state)
+        slip = math.dist(offset, self._offset(observation.state))
+        firm = slip <= self._max_slip * seconds(observation, next_observation)
+        return apart and firm and math.hypot(*offset) <= self._reach
 
     def _offset(self, state: Arrays) -> Array:
         """From the TCP to the cube [3] m."""
