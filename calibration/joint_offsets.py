@@ -47,8 +47,8 @@ class UnseenDirection:
 @dataclass(frozen=True, eq=False)
 class JointOffsets:
     """``offset_rad`` [n] is to be added to the encoders' positions, near zero along what is ``unseen``;
-    ``deviation_rad`` [n] are its standard deviations. ``before`` and ``held_out`` are root mean square errors of views that were held out,
-    without offsets and with them, px (mm where there are only poses)."""
+    ``deviation_rad`` [n] are its standard deviations. ``before`` and ``held_out`` are root mean square errors of views
+    that were held out, without offsets and with them, px (mm where there are only poses)."""
 
     names: tuple[str, ...]
     offset_rad: Array
@@ -208,7 +208,7 @@ def _unseen(jacobian: Array, names: Sequence[str], max_deviation_rad: float) -> 
     lost = directions[deviation > max_deviation_rad]
     if not len(lost):
         return ()
-    own = scipy.linalg.qr(lost, pivoting=True)[2][: len(lost)]
+    own = np.sort(np.asarray(scipy.linalg.qr(lost, pivoting=True)[-1])[: len(lost)])
     reduced = np.linalg.solve(lost[:, own], lost)
     reduced /= np.linalg.norm(reduced, axis=1, keepdims=True)
     worst = float(deviation.max())
