@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from policies.remote import RemotePolicy
 from policies.white_box import WhiteBox
 from robot_rl.errors import ConfigError
 from robot_rl.interfaces import ChunkSampler, SamplerSpec
@@ -43,10 +42,9 @@ def as_sampler(base: Any) -> ChunkSampler:
     """
     if isinstance(base, WhiteBox):
         return BlackBox(base)
-    if isinstance(base, RemotePolicy):
-        return base.sampler
-    if isinstance(base, ChunkSampler):
-        return base
+    inner = getattr(base, "sampler", base)  # of a policy around a generator that is one itself: served, steered
+    if isinstance(inner, ChunkSampler):
+        return inner
     raise ConfigError(
         f"{type(base).__name__} makes no chunks from noise", remedy="Give a diffusion policy or a flow, here or served"
     )

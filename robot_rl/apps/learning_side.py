@@ -12,6 +12,7 @@ from robot_rl.apps.environment import at_least, open_dataset
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.recorded_env import env_of_training
 from robot_rl.apps.resume import check_resumed, settings
+from robot_rl.errors import ConfigError
 
 
 @dataclass
@@ -20,6 +21,7 @@ class LearningKeys:
 
     root: str
     demos: str
+    base: str | None
     encoders: str | None
     draw_demos: bool
     draw_successes: bool
@@ -75,10 +77,10 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     from robot_rl.learning.update_ratio import UpdateRatio
 
     demos = open_dataset(config.root, config.demos)
-    policy_config = plain(config.policy)
-    policy = build(policy_config, env_spec=spec)
+    made = policy_config(config)
+    policy = build(made, env_spec=spec)
     if run.resumable:
-        check_resumed(config, run.folder, policy_config)
+        check_resumed(config, run.folder, made)
     else:
         policy.fit_normalizer(_rows(demos, policy.spec))
         _take_encoders(config, policy)
@@ -95,7 +97,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     )
     ratio = UpdateRatio(config.lowest_ratio, config.update_ratio, start=config.start)
     schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
-    provenance = _provenance(config, policy_config, spec)
+    provenance = _provenance(config, made, spec)
     return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)
 
 
@@ -121,6 +123,24 @@ def commanded_steps(store: Any) -> int:
     return int(((table["flags/intervention"] == HUMAN) & table["action_valid"]).sum())
 
 
+def policy_config(config: Any) -> dict[str, Any]:
+    """What the policy is built from and checkpoints hold; a base is named by its checkpoint and by its hash.
+
+    Raises ConfigError where a base is wanted and none is named, CheckpointError for one that cannot be loaded.
+    """
+    from robot_rl.learning.checkpoint import find_checkpoint
+    from robot_rl.learning.targets import build
+
+    made = plain(config.policy)
+    base = made.get("base")
+    if isinstance(base, Mapping) and "checkpoint" in base:
+        if not base["checkpoint"]:
+            raise ConfigError("this algorithm starts from a policy", remedy="Name it: base=runs/<run of the base>")
+        named = {**base, "checkpoint": str(find_checkpoint(Path(base["checkpoint"])).resolve())}
+        made["base"] = {**named, "sha256": build(named).sha256}
+    return made
+
+
 def plain(node: Any) -> dict[str, Any]:
     """The resolved ``_target_`` configuration that goes into checkpoints."""
     from omegaconf import OmegaConf
@@ -134,6 +154,7 @@ def _rows(demos: Any, spec: Any) -> dict[str, Any]:
     from robot_rl.data.tables import EpisodeTable
 
     keys = [f"obs/{key}" for key in spec.observation if not key.startswith("images/")]
+    keys.append("action/commanded")
     table = EpisodeTable([*keys, "action_valid"])
     table.update(demos)
     return {key: table[key][table["action_valid"]] for key in keys}

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
+from robot_rl.apps.environment import (
+    at_least,
+    closing,
+    closing_human,
+    companions,
+    confirm_resets,
+    given_env,
+    make_env,
+    make_human,
+)
 from robot_rl.apps.judging import by_rule, judged, score_extras, scored, verdicts
 from robot_rl.apps.learning_side import (
     LearningKeys,
@@ -16,7 +25,6 @@ from robot_rl.apps.learning_side import (
     commanded_steps,
     make_training,
     open_run,
-    plain,
     run_folder,
 )
 from robot_rl.apps.session_processes import run_processes
@@ -37,6 +45,7 @@ class Config(LearningKeys):
     keep_local: bool
     first_seed: int
     classifier: str | None
+    confirm: str | None
 
 
 def run(config: Any) -> None:
@@ -74,13 +83,13 @@ def _by_turns(config: Any, node: Any, folder: Path) -> bool:
             envs.append(judged(config, make_env(node)))
             opened.enter_context(closing(envs[1]))
         torch.set_num_threads(config.threads)
-        session = _lockstep(config, envs, folder)
+        session = _lockstep(config, envs, folder, opened)
         session.run()
         print(verdicts(session.actor.listeners[0]), end="")
     return True
 
 
-def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
+def _lockstep(config: Any, envs: list[Any], folder: Path, opened: ExitStack) -> Any:
     """The session, resumed where there is something to go on from."""
     from robot_rl.data.store import EpisodeStore
     from robot_rl.learning.lockstep_session import LockstepSession, SessionSchedule, Turns, rewind
@@ -90,16 +99,17 @@ def _lockstep(config: Any, envs: list[Any], folder: Path) -> Any:
     from robot_rl.transport.local import LocalTransport
 
     spec = envs[0].spec
-    human = make_human(config, spec)
+    human = opened.enter_context(closing_human(make_human(config, spec)))
+    confirm_resets(config, envs[0], human)
     run, resuming = open_run(config, folder)
     store = EpisodeStore.open_or_create(folder / "store", spec=spec, name=folder.name)
     rewind(store, _recorded(folder) if resuming else 0)
     transport = LocalTransport(store)
     training = make_training(config, spec, run, store, transport)
-    acting, tried = (build(plain(config.policy), env_spec=spec) for _ in range(2))
+    acting, tried = (build(training.provenance.policy_config, env_spec=spec) for _ in range(2))
     metadata = {"task": spec.task, "source": "policy", "policies": ["online"]}
     recorder = EpisodeRecorder(store, metadata, extras={**acting.spec.record, **score_extras(envs[0])})
-    listeners = [scored(recorder, envs[0]), Turns(recorder, training)]
+    listeners = [scored(recorder, envs[0]), Turns(recorder, training), *companions(human, envs[0])]
     policy = NewestPolicy(acting, transport)
     actor = Actor(envs[0], policy, listeners, next_seed=config.first_seed, human=human)
     session = LockstepSession(

@@ -65,7 +65,8 @@ class ChunkExecution:
     def extras(self, step: int) -> dict[str, Array]:
         """The declared per-step extras of ``step``, {name: [...]}."""
         chunk = self._current()
-        return {name: value[self._row, step - self._start] for name, value in chunk.record.items()}
+        place = (self._row, step - self._start, ...)  # an array also where an extra is a single number
+        return {name: value[place] for name, value in chunk.record.items()}
 
     @property
     def version(self) -> int:
