@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,9 +15,13 @@ from robot_rl.apps.folders import dataset_folder
 from robot_rl.apps.main import compose, instantiate
 from robot_rl.apps.recorded_env import rebuilt
 from robot_rl.errors import ConfigError, StoreError, valid_choices
-from robot_rl.interfaces import Env, Policy
+from robot_rl.interfaces import Env, Listener, Policy
+from robot_rl.runtime.confirmation import KeyDevice, OnKey, on_terminal
+from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.handover import Handover
 from robot_rl.types import EnvSpec
+
+KEY, NONE = "key", "none"
 
 
 def env_config(
@@ -47,8 +52,33 @@ def given_env(config: Any, command: str) -> Any:
 
 
 def make_env(node: Any, **arguments: Any) -> Env:
-    """The env of a configuration, which stays as it is: building would resolve what its parts share."""
-    return instantiate(copy.deepcopy(node._get_root()).env, **arguments)
+    """The env of a configuration, which stays as it is: building would resolve what its parts share.
+
+    A real arm moves to a start once somebody at the terminal has agreed (``confirm_resets``).
+    """
+    env = instantiate(copy.deepcopy(node._get_root()).env, **arguments)
+    if isinstance(env, RobotEnv) and not env.spec.simulated and env.confirm is None:
+        env.confirm = on_terminal
+    return env
+
+
+def confirm_resets(config: Any, env: Env, human: Handover | None) -> None:
+    """Let ``config.confirm`` say when the arm of ``env`` moves to a start: ``key`` after the start key of the
+    ``human``'s device, else Enter; ``none`` at once; None by key for a real arm, and for a person who demonstrates.
+
+    Raises ConfigError for any other word.
+    """
+    if config.confirm not in (None, KEY, NONE):
+        raise ConfigError(f"confirm={config.confirm}", remedy=valid_choices(config.confirm, (KEY, NONE)))
+    env = getattr(env, "inner", env)
+    if not isinstance(env, RobotEnv):
+        return
+    asked = not env.spec.simulated or (human is not None and human.keeps_arm)
+    if config.confirm == KEY or (config.confirm is None and asked):
+        device = None if human is None else human.device
+        env.confirm = OnKey(device) if isinstance(device, KeyDevice) else on_terminal
+    else:
+        env.confirm = None
 
 
 def side_by_side(env: Env) -> int:
@@ -57,12 +87,16 @@ def side_by_side(env: Env) -> int:
     return int(getattr(env, "side_by_side", 1))
 
 
-def make_teleop(config: Any, spec: EnvSpec) -> Policy:
-    """The teleop device or expert that demonstrates; an option with ``_partial_`` is given the env's spec."""
-    made = _teleop(config, spec)
+def make_demonstrator(config: Any, spec: EnvSpec) -> tuple[Policy, Handover | None]:
+    """Who demonstrates: an expert, which is a policy, or a person who has the arm of a policy that stays."""
+    from robot_rl.runtime.still import StillPolicy
+
+    made = _teleop(config, spec, keeps_arm=True)
+    if isinstance(made, Handover) and made.keeps_arm:
+        return StillPolicy(spec), _opened(made)
     if not isinstance(made, Policy):
         raise ConfigError("this teleop= only takes over from a policy", remedy="Use it with robot-rl session or actor")
-    return made
+    return made, None
 
 
 def make_human(config: Any, spec: EnvSpec) -> Handover | None:
@@ -72,15 +106,41 @@ def make_human(config: Any, spec: EnvSpec) -> Handover | None:
     made = _teleop(config, spec)
     if not isinstance(made, Handover):
         raise ConfigError("this teleop= cannot take over from a policy", remedy="Use teleop=scripted_human or a device")
-    return made
+    return _opened(made)
 
 
-def _teleop(config: Any, spec: EnvSpec) -> Any:
+def companions(human: Handover | None, env: Env) -> list[Listener]:
+    """What a person at a device needs beside it: cues, and a simulator that runs no faster than real time."""
+    from robot_rl.runtime.pace import RealTime
+    from robot_rl.teleop.cue import Cue, on_screen
+    from robot_rl.teleop.steering import Steering
+    from robot_rl.teleop.terminal import TERMINAL
+
+    if human is None or not isinstance(human.device, Steering):
+        return []
+    device = human.device.device
+    show = on_screen(getattr(device, "terminal", TERMINAL))
+    show("\n".join([*device.legend, ""]))
+    return [Cue(show), RealTime()] if env.clock.stepped else [Cue(show)]
+
+
+def _teleop(config: Any, spec: EnvSpec, **arguments: Any) -> Any:
+    """What ``config.teleop`` names; an option with ``_partial_`` is given the env's spec, and what it takes of
+    ``arguments``."""
     try:
         made = instantiate(config.teleop)
     except ConfigError as error:
         raise ConfigError(str(error), remedy=f"Task '{spec.task}' may not offer it; choose another teleop=") from error
-    return made(spec=spec) if isinstance(made, partial) else made
+    if not isinstance(made, partial):
+        return made
+    taken = inspect.signature(made.func).parameters
+    return made(spec=spec, **{name: value for name, value in arguments.items() if name in taken})
+
+
+def _opened(human: Handover) -> Handover:
+    """``human``, whose device answers: what is wrong with it is said before the arm moves. Raises DeviceError."""
+    human.device.events()
+    return human
 
 
 def load_policy(
@@ -103,7 +163,8 @@ def check_wrapper(node: Any) -> None:
     import hydra.utils
 
     target = str(node.get("_target_", ""))
-    if "base" not in inspect.signature(hydra.utils.get_object(target)).parameters:
+    taken = inspect.signature(hydra.utils.get_object(target)).parameters
+    if "base" not in taken or "env_spec" in taken:  # with both it is trained around its base
         raise ConfigError(
             f"{target} is a policy to train, it takes no base",
             remedy="policy= names what acts around the checkpoint, such as zero_noise; without it, it acts alone",
@@ -195,8 +256,23 @@ def closing(*envs: Env) -> Iterator[None]:
 
 
 @contextmanager
-def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
-    """A progress bar; the yielded function counts one more and shows a text beside the bar."""
+def closing_human(human: Handover | None) -> Iterator[Handover | None]:
+    """Let go of the person's device on the way out, whatever happened."""
+    try:
+        yield human
+    finally:
+        if human is not None:
+            human.close()
+
+
+@contextmanager
+def progress(title: str, total: int, done: int = 0, *, bar: bool = True) -> Iterator[Callable[[str], None]]:
+    """A progress bar; the yielded function counts one more and shows a text beside the bar. Without ``bar`` a line each
+    time: the terminal belongs to somebody else."""
+    if not bar:
+        counted = itertools.count(done + 1)
+        yield lambda note: print(f"{title} {next(counted)} of {total}: {note}", flush=True)
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -206,6 +282,6 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[str], 
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=total, completed=done, note="")
-        yield lambda note: bar.update(task, advance=1, note=note)
+    with Progress(*columns) as shown:
+        task = shown.add_task("", total=total, completed=done, note="")
+        yield lambda note: shown.update(task, advance=1, note=note)

@@ -15,6 +15,7 @@ from robot_rl.learning.targets import build
 from robot_rl.types import ReplayView, WindowSpec
 from tests.contracts.options import options
 from tests.contracts.test_policy import SPEC, rows
+from tests.contracts.trained_base import save_base
 
 NETWORK = ["policy.network.width=16", "policy.network.blocks=1", "policy.network.condition_width=8"]
 CHUNKS = [*NETWORK, "policy.history=1", "policy.horizon=4", "policy.execute=2"]
@@ -22,19 +23,27 @@ TINY = {  # what each option learns with, made small
     "diffusion": ["policy=diffusion_mlp", *CHUNKS],
     "calql": ["value.history=1", "value.horizon=2", "value.ensemble.hidden=[16]", "algorithm.actor.hidden=[16]"],
     "iql": ["value.history=1", "value.horizon=2", "value.ensemble.hidden=[16]"],
+    "dsrl": ["policy.hidden=[16]", "algorithm.critic.hidden=[16]", "algorithm.actor_start=0"],
+    "dsrl_sac": ["policy.hidden=[16]", "algorithm.critic.hidden=[16]", "algorithm.actor_start=0"],
     "hg_dagger": ["policy=gaussian", "policy.hidden=[16]"],
     "rlpd": ["policy=gaussian", "policy.hidden=[16]", "algorithm.critic.hidden=[16]"],
     "success_classifier": ["judge.encoder.height=16", "judge.encoder.width=16", "judge.encoder.channels=[8]"],
 }
 SIDE = 16  # of images [pixels]
+OF_A_BASE = {  # what is recorded of it
+    "policy/arm": (),
+    "policy/base_action": (SPEC.action.size,),
+    "decision/noise": (4, SPEC.action.size),
+}
 
 
 @pytest.fixture(params=options("algorithm"))
-def make(request: pytest.FixtureRequest) -> Any:
+def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Constructor of equal learners."""
+    base = save_base(tmp_path_factory.getbasetemp() / "base", SPEC)
 
     def make() -> Learner:
-        config = compose("train", [f"algorithm={request.param}", "steps=10", *TINY[request.param]])
+        config = compose("train", [f"algorithm={request.param}", "steps=10", f"base={base}", *TINY[request.param]])
         learnt = config.get("judge") or config.get("value") or config.policy  # as robot-rl train chooses
         policy = build(OmegaConf.to_container(learnt, resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
         rng, shapes = np.random.default_rng(0), rows(SPEC)
@@ -72,14 +81,15 @@ def images(groups: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def transitions(view: ReplayView, groups: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    shapes, batch = rows(SPEC), {}
+    shapes, batch = {**rows(SPEC), **OF_A_BASE}, {}
     for key in view.observation:
         for prefix in ("", "next/"):
             batch[prefix + key] = torch.rand((groups, 8, view.history, *shapes[key]), generator=generator)
     for key in view.extras:
         for prefix in ("", "next/"):
-            batch[prefix + key] = torch.rand((groups, 8, *shapes[view.action]), generator=generator)
-    batch["action"] = torch.rand((groups, 8, view.horizon, *shapes[view.action]), generator=generator)
+            batch[prefix + key] = torch.rand((groups, 8, *shapes[key]), generator=generator)
+    steps = () if view.action.startswith("decision/") else (view.horizon,)
+    batch["action"] = torch.rand((groups, 8, *steps, *shapes[view.action]), generator=generator)
     batch["action_mask"] = torch.ones((groups, 8, view.horizon), dtype=torch.bool)
     batch["reward"] = torch.rand((groups, 8), generator=generator)
     batch["return"] = torch.rand((groups, 8), generator=generator)

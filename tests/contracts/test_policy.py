@@ -44,6 +44,7 @@ from robot_rl.types import (
     ResetRequest,
 )
 from tests.contracts.options import options
+from tests.contracts.trained_base import save_base
 
 ACTION = ActionSpec(
     (
@@ -54,8 +55,8 @@ ACTION = ActionSpec(
 SPEC = replace(FakeRobot().connect(), action=ACTION, cameras={"front": CameraSpec(96, 96, 20.0)}, task="toy")
 
 
-def configured(option: str) -> Any:
-    return compose("train", [f"policy={option}"]).policy
+def configured(option: str, base: Path | None = None) -> Any:
+    return compose("train", [f"policy={option}", *([] if base is None else [f"base={base}"])]).policy
 
 
 def wraps(option: str) -> bool:
@@ -67,8 +68,8 @@ def wraps(option: str) -> bool:
     return True
 
 
-def made(option: str) -> Any:
-    """The policy of an option; what acts around another gets the default one."""
+def made(option: str, base: Path | None = None) -> Any:
+    """The policy of an option; what acts around another gets the default one, what is trained around one ``base``."""
     if wraps(option):
         wrapper = configured(option)
         if "candidates" in wrapper:
@@ -77,7 +78,7 @@ def made(option: str) -> Any:
             del wrapper.critic
             return instantiate(wrapper)(base=made("diffusion_mlp"), critic=critic_of(made("diffusion_mlp").spec))
         return instantiate(wrapper)(base=made("diffusion_mlp"))
-    policy = build(OmegaConf.to_container(configured(option), resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
+    policy = build(OmegaConf.to_container(configured(option, base), resolve=True), env_spec=SPEC)()  # type: ignore[arg-type]
     if hasattr(policy, "fit_normalizer"):
         rng = np.random.default_rng(0)
         policy.fit_normalizer(
@@ -96,8 +97,8 @@ def critic_of(spec: PolicySpec) -> ChunkCritic:
 
 
 @pytest.fixture(params=options("policy"), scope="module")
-def policy(request: pytest.FixtureRequest) -> Policy:
-    return made(request.param)
+def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    return made(request.param, save_base(tmp_path_factory.mktemp("base") / "checkpoint", SPEC))
 
 
 GENERATORS = [option for option in options("policy") if configured(option)["_target_"].endswith(".DiffusionPolicy")]
