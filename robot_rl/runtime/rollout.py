@@ -44,7 +44,8 @@ def run_episode(
 
     A ``human`` is asked at every tick; while one has the arm the policy runs on in shadow, and the keys judge.
 
-    Whatever is raised in here stops the robot first; listeners whose ``on_reset`` returned hear ``on_end`` once.
+    The robot is stopped at the end, and before anything else by whatever is raised in here; listeners whose
+    ``on_reset`` returned hear ``on_end`` once.
     Raises SpecMismatchError when policy and env do not fit, and what env, policy and listeners raise.
     """
     check_inputs(policy.spec, env.spec)
@@ -71,6 +72,7 @@ def run_episode(
             observation, ready_ns = result.observation, env.clock.now_ns()
             tally.add(result)
             audience.step(row)
+        env.stop()  # what is left of the plan is of an episode that is over
         final = planner.final_row(observation, ready_ns)
     except BaseException as error:
         _stop(env, error)

@@ -164,6 +164,15 @@ def test_after_a_take_over_deltas_start_at_the_measured_pose() -> None:
     assert x_m[0] == 0.5
 
 
+def test_what_is_left_of_a_plan_at_the_end_of_an_episode_moves_nothing_any_more() -> None:
+    env = counting_env(3, DELTA)
+    run_episode(env, CountingPolicy(env.spec, 8, 8), [], seed=0)
+    assert fake_of(env).mode == "stopped"
+    at_end = fake_of(env).read().state["arm0/tcp_pose"]
+    env.clock.wait_until(env.clock.now_ns() + 5 * env.spec.step_period_ns)
+    np.testing.assert_array_equal(fake_of(env).read().state["arm0/tcp_pose"], at_end)
+
+
 @pytest.mark.parametrize("fault", ["silent", "frozen", "nan"])
 def test_a_stream_that_fails_stops_the_robot_and_ends_at_the_last_good_observation(fault: str) -> None:
     env = counting_env(20)
