@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from robot_rl.errors import CheckpointError
-from robot_rl.learning.hand_over import HANDED, SHARE
+from robot_rl.learning.hand_over import BASE, CLOSED, HANDED, OPEN, SHARE
 from robot_rl.types import Array, ArraySpec
 
-BASE, CLOSED, OPEN = 0, 1, 2  # the base has the episode; reinforcement learning has it, gate closed or open
+__all__ = ["BASE", "CLOSED", "HANDED", "OPEN", "RECORD", "SHARE", "Arms", "gate"]
+
 RECORD: Mapping[str, ArraySpec] = {"arm": ArraySpec((), "uint8")}  # per control step, policy/arm
 _STREAM = 6  # chance in choosing arms is independent of all other noise
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +90,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     replay = OnlineReplay(
         learner.views,
         store,
-        demos,
+        _with_base_actions(config, demos, learner, made),
         batch=config.batch,
         seed=config.seed,
         images=_images(policy),
@@ -99,6 +101,23 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
     provenance = _provenance(config, made, spec)
     return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)
+
+
+def _with_base_actions(config: Any, demos: Any, learner: Any, made: Mapping[str, Any]) -> Any:
+    """The demonstrations, with what the base would have done beside what was done where the learner asks for it."""
+    from robot_rl.learning.checkpoint import read_config
+    from robot_rl.learning.targets import build
+    from robot_rl.runtime.shadow import PREFIX, Shadowed
+
+    names = [name for name in getattr(learner.views.get("demonstrations"), "extras", ()) if name.startswith(PREFIX)]
+    if not names:
+        return demos
+    of = {key: made[key] for key in ("base", "candidates") if key in made}
+    of["config"] = read_config(Path(made["base"]["checkpoint"]))
+    key = hashlib.sha256(json.dumps([names, of], sort_keys=True).encode()).hexdigest()
+    policy = build(made, env_spec=demos.spec)  # one of its own: it remembers what it was asked last
+    policy.fit_normalizer(_rows(demos, policy.spec))
+    return Shadowed(demos, policy, names, demos.root / "shadows" / key[:16])
 
 
 def _take_encoders(config: Any, policy: Any) -> None:

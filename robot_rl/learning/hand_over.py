@@ -15,8 +15,11 @@ import torch
 from scipy.special import betainc, betaincinv
 from torch import Tensor
 
+from robot_rl.data.replay_index import HUMAN
+from robot_rl.data.tables import EpisodeTable
 from robot_rl.errors import ConfigError
 
+BASE, CLOSED, OPEN = 0, 1, 2  # policy/arm: the base has the episode; RL has it, its gate closed or open at this step
 SHARE, HANDED = "arms.share", "arms.handed"  # in what acts (policies.arms)
 _POINTS = 501  # of the quadrature over the base's posterior
 
@@ -94,6 +97,21 @@ def not_worse(learnt: tuple[float, float], base: tuple[float, float], margin: fl
     level = (np.arange(_POINTS) + 0.5) / _POINTS
     quantile = betaincinv(*base, level)
     return float(1.0 - betainc(*learnt, np.clip(quantile - margin, 0.0, 1.0)).mean())
+
+
+def outcomes_of(table: EpisodeTable) -> tuple[list[tuple[bool, bool]], dict[str, float]]:
+    """Of the judged episodes of ``table``, oldest first: (reinforcement learning had it, success); and the share of
+    steps in which its gate was open, in its newest ten. What a person had to help with is no success."""
+    first, arm, human = table.first, table["policy/arm"], table["flags/intervention"] == HUMAN
+    found, opened = list[tuple[bool, bool]](), list[float]()
+    for e, summary in enumerate(table.summaries):
+        if summary is None or summary.success is None:
+            continue
+        rows = slice(first[e], first[e + 1] - 1)
+        reinforced = bool(arm[rows].any())
+        found.append((reinforced, bool(summary.success) and not human[rows].any()))
+        opened += [float((arm[rows] == OPEN).mean())] * reinforced
+    return found, {"gate_open": float(np.mean(opened[-10:]))} if opened else {}
 
 
 class _Tally:

@@ -23,6 +23,7 @@ from robot_rl.errors import ConfigError
 from robot_rl.interfaces import Learner, LearnerTransport, Report
 from robot_rl.learning.checkpoint import load_training_state
 from robot_rl.learning.diagnostics import ValueLearner, diagnose
+from robot_rl.learning.hand_over import outcomes_of
 from robot_rl.learning.offline_training import Provenance
 from robot_rl.learning.training_run import TrainingRun
 from robot_rl.learning.update_ratio import UpdateRatio
@@ -153,6 +154,7 @@ class OnlineTraining:
         self._published: dict[int, float] = {0: time.monotonic()}
         self._sums: dict[str, float] = {}
         self._summed = self._logged = self._diagnosed = 0
+        self._heard, self._handed = -1, dict[str, float]()
         self.latest: dict[str, float] = {}
         self.reports: list[Report] = []  # what actors told; whoever reads them takes them out
         self.withheld = False  # the acting state is not given out while the last one is evaluated
@@ -196,7 +198,18 @@ class OnlineTraining:
         self._summed += 1
         due = self.ratio.updates // self.schedule.publish_every > self.version // self.schedule.publish_every
         if due and not self.withheld:
+            self._hand_over()
             self.publish()
+
+    def _hand_over(self) -> None:
+        """Tell a learner that shares the arm with a base how episodes ended. Only where weights follow: a share that
+        is not given out yet is not in force, nor is it in a checkpoint."""
+        hand_over, table = getattr(self.learner, "hand_over", None), self.replay.online.committed.table
+        if hand_over is not None and table.rows and table.revision != self._heard:
+            self._heard = table.revision
+            outcomes, gate_open = outcomes_of(table)
+            hand_over.heard(outcomes)
+            self._handed = {**hand_over.figures, **gate_open}
 
     def publish(self) -> None:
         """Give the acting state out; its version is the number of updates it has seen."""
@@ -212,7 +225,7 @@ class OnlineTraining:
         if not every or steps // every <= self._logged // every or not self._summed:
             return
         self._logged = steps
-        self.latest = {name: value / self._summed for name, value in self._sums.items()} | self.traffic()
+        self.latest = {name: value / self._summed for name, value in self._sums.items()} | self.traffic() | self._handed
         self._sums, self._summed = {}, 0
         if self.schedule.diagnose_every and steps // self.schedule.diagnose_every > self._diagnosed:
             self._diagnosed = steps // self.schedule.diagnose_every
