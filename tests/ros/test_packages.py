@@ -47,7 +47,7 @@ def nodes() -> dict[str, str]:
 
 def test_colcon_sees_ament_python_packages(colcon: str) -> None:
     """A package.xml that does not validate makes a plain Python package of it, which `ros2 launch` does not find."""
-    command = [colcon, "list", "--base-paths", str(SOURCES)]
+    command = [colcon, "--log-base", os.devnull, "list", "--base-paths", str(SOURCES)]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     kinds = {line.split("\t")[0]: line.split("\t")[2] for line in listed}
     assert kinds == dict.fromkeys(PACKAGES, "(ros.ament_python)")

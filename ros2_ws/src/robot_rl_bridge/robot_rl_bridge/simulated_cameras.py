@@ -1,0 +1,52 @@
+"""Cameras of a simulated scene, drawn in a thread of their own from what physics was at that moment."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from robot_rl.types import Frame
+from robot_rl_bridge.simulated_arm import View
+from sim.arms.arm import Arm
+from sim.cameras import CameraRig, SceneCamera, SceneRenderer
+from sim.scene import Scene, build_scene
+
+
+class SimulatedCameras:
+    """Draws what ``view`` gives at ``rate_hz`` and hands the frames to ``publish``. The images are JPEG."""
+
+    def __init__(self, scene: Scene, arm: Arm, rig: CameraRig, rate_hz: float, size_px: int = 0) -> None:
+        """``size_px`` is that of every image, width and height; 0: as the rig has them."""
+        size = {"height": size_px, "width": size_px} if size_px else {}
+        cameras = tuple(replace(camera, depth=False, **size) for camera in rig.cameras)
+        self.rig = replace(rig, cameras=cameras, codec="jpeg")
+        self._scene, self._arm, self._period_ns = scene, arm, round(1e9 / rate_hz)
+        self.frozen = self.silent = False  # faults for tests: the same image for ever; none at all
+
+    def run(
+        self, ending: Callable[[float], bool], view: Callable[[], View],
+        publish: Callable[[int, Mapping[str, Frame]], None],
+    ) -> None:  # fmt: skip
+        """Until ``ending``, which waits as long as it is told."""
+        dressed = build_scene(self._scene, self._arm, self.rig.cameras, look=self.rig.profile)
+        renderer = SceneRenderer(dressed.model, self.rig)
+        try:
+            due_ns, frames = time.monotonic_ns(), None
+            while not ending(1e-9 * max(due_ns - time.monotonic_ns(), 0)):
+                seen: Any = view()  # has the coordinates of an MjData
+                if frames is None or not self.frozen:
+                    frames = renderer.frames(seen, seen.time_ns)
+                if not self.silent:
+                    publish(seen.time_ns, frames)
+                due_ns = max(due_ns + self._period_ns, time.monotonic_ns())
+        finally:
+            renderer.close()
+
+
+def pinhole(camera: SceneCamera) -> list[float]:
+    """The matrix K [9], row by row [px]: square pixels, the principal point in the middle of the image."""
+    focal_px = 0.5 * camera.height / math.tan(0.5 * math.radians(camera.fovy_deg))
+    return [focal_px, 0.0, 0.5 * camera.width - 0.5, 0.0, focal_px, 0.5 * camera.height - 0.5, 0.0, 0.0, 1.0]
