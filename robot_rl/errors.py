@@ -51,6 +51,10 @@ class CommandRefusedError(RobotError):
     """A command never reached the arm: unknown frame, wrong kind, not finite, no lease, or the robot is stopped."""
 
 
+class DeviceError(RobotRlError):
+    """A teleoperation device cannot be found, opened or read."""
+
+
 class ResetError(RobotError, TimeoutError):
     """A reset did not reach its verified end in time."""
 

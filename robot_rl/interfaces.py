@@ -193,6 +193,10 @@ class Intervention(Protocol):
         """Keys pressed since the last call, in order."""
         ...
 
+    def close(self) -> None:
+        """Let go of the device; idempotent."""
+        ...
+
 
 class Listener(Protocol):
     """Hears everything the loop does; must not block it and must not change it."""

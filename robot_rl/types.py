@@ -264,6 +264,8 @@ class EpisodeEvent(StrEnum):
     SUCCESS = "success"  # ends the episode; the person's word outweighs the rule's
     FAILURE = "failure"  # ends it, too
     DISCARD = "discard"  # ends it, and nothing of it is kept
+    RERECORD = "rerecord"  # as DISCARD, and the same start is tried again
+    STOP = "stop"  # ends it where the arm is: it is stopped until the next reset
     HAND_BACK = "hand_back"  # the policy may go on: needed after a dead-man was let go
 
 

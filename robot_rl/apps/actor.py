@@ -9,7 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, closing, given_env, make_env, make_human
+from robot_rl.apps.environment import (
+    at_least,
+    closing,
+    closing_human,
+    companions,
+    confirm_resets,
+    given_env,
+    make_env,
+    make_human,
+)
 from robot_rl.apps.judging import by_rule, judged, score_extras, scored, verdicts
 from robot_rl.errors import RobotConnectionError
 
@@ -33,6 +42,7 @@ class Config:
     keep_local: bool
     threads: int
     classifier: str | None
+    confirm: str | None
 
 
 def run(config: Any) -> None:
@@ -57,8 +67,12 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     torch.set_num_threads(config.threads)
     store = EpisodeStore.open_or_create(folder, spec=env.spec, name=folder.name)
-    with ZmqActor(folder, address, keys=config.get("keys") or "") as transport:
-        service, listener = _service(config, env, store, transport, tell)
+    with (
+        ZmqActor(folder, address, keys=config.get("keys") or "") as transport,
+        closing_human(make_human(config, env.spec)) as human,
+    ):
+        confirm_resets(config, env, human)
+        service, listener = _service(config, env, human, store, transport, tell)
         try:
             service.run(config.get("episodes"))
         except BaseException:
@@ -70,7 +84,7 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
     print(verdicts(listener), end="")
 
 
-def _service(config: Any, env: Any, store: Any, transport: Any, tell: Tell) -> tuple[Any, Any]:
+def _service(config: Any, env: Any, human: Any, store: Any, transport: Any, tell: Tell) -> tuple[Any, Any]:
     """And who records. The policy is what the learner's weights say it is."""
     from robot_rl.learning.targets import build
     from robot_rl.runtime.acting import ActorService
@@ -84,8 +98,8 @@ def _service(config: Any, env: Any, store: Any, transport: Any, tell: Tell) -> t
     extras = {**policy.spec.record, **score_extras(env)}
     listener = scored(EpisodeRecorder(store, metadata, extras=extras), env)
     meter = LoopMeter()
-    human = make_human(config, env.spec)
-    actor = Actor(env, policy, [listener, meter], next_seed=config.first_seed, human=human)
+    listeners = [listener, meter, *companions(human, env)]
+    actor = Actor(env, policy, listeners, next_seed=config.first_seed, human=human)
 
     def on_episode(end: Any) -> None:
         status = transport.status()

@@ -76,7 +76,7 @@ def confirm_resets(config: Any, env: Env, human: Handover | None) -> None:
     asked = not env.spec.simulated or (human is not None and human.keeps_arm)
     if config.confirm == KEY or (config.confirm is None and asked):
         device = None if human is None else human.device
-        env.confirm = OnKey(device) if isinstance(device, KeyDevice) else on_terminal
+        env.confirm = OnKey(device, _screen(device)) if isinstance(device, KeyDevice) else on_terminal
     else:
         env.confirm = None
 
@@ -112,16 +112,22 @@ def make_human(config: Any, spec: EnvSpec) -> Handover | None:
 def companions(human: Handover | None, env: Env) -> list[Listener]:
     """What a person at a device needs beside it: cues, and a simulator that runs no faster than real time."""
     from robot_rl.runtime.pace import RealTime
-    from robot_rl.teleop.cue import Cue, on_screen
+    from robot_rl.teleop.cue import Cue
     from robot_rl.teleop.steering import Steering
-    from robot_rl.teleop.terminal import TERMINAL
 
     if human is None or not isinstance(human.device, Steering):
         return []
-    device = human.device.device
-    show = on_screen(getattr(device, "terminal", TERMINAL))
-    show("\n".join([*device.legend, ""]))
+    show = _screen(human.device)
+    show("\n".join([*human.device.device.legend, ""]))
     return [Cue(show), RealTime()] if env.clock.stepped else [Cue(show)]
+
+
+def _screen(device: Any) -> Callable[[str], None]:
+    """Shows text where the person at ``device`` looks: the terminal of a keyboard, else that of the process."""
+    from robot_rl.teleop.cue import on_screen
+    from robot_rl.teleop.terminal import TERMINAL
+
+    return on_screen(getattr(getattr(device, "device", None), "terminal", TERMINAL))
 
 
 def _teleop(config: Any, spec: EnvSpec, **arguments: Any) -> Any:

@@ -12,8 +12,8 @@ from robot_rl.apps.environment import (
     closing,
     given_env,
     load_policy,
+    make_demonstrator,
     make_env,
-    make_teleop,
 )
 from robot_rl.errors import ConfigError
 
@@ -61,4 +61,4 @@ def _policy(config: Any, spec: Any) -> Any:
         return load_policy(config.checkpoint, spec, ["all"], {}, wrapper)
     if wrapper:
         raise ConfigError("policy= acts around a checkpoint", remedy="Add checkpoint=<run>, or name a teleop= instead")
-    return make_teleop(config, spec)
+    return make_demonstrator(config, spec)[0]

@@ -16,7 +16,7 @@ from robot_rl.learning.evaluations import Evaluations
 from robot_rl.learning.online_training import OnlineTraining
 from robot_rl.runtime.actor import Actor
 from robot_rl.runtime.recorder import EpisodeRecorder
-from robot_rl.runtime.tally import DISCARDED
+from robot_rl.runtime.tally import VOID
 from robot_rl.types import Decision, EnvSpec, EpisodeEnd, Observation, StepRow
 
 Evaluate = Callable[[Mapping[str, Tensor]], Mapping[str, float]]  # acting state -> success, episodes, score
@@ -92,7 +92,7 @@ class LockstepSession:
             while training.steps < schedule.steps:
                 end = self.actor.run_episode()
                 training.work()
-                self.episodes += end.reason != DISCARDED  # which the store does not keep
+                self.episodes += end.reason not in VOID  # which the store does not keep
                 self._on_episode(end, self.counters())
                 best = self._evaluate_when_due()
                 enough = self.evaluations.enough()

@@ -60,6 +60,11 @@ class ClassifiedEnv:
         return self._env.clock
 
     @property
+    def inner(self) -> Env:
+        """The env whose success is called here."""
+        return self._env
+
+    @property
     def by_rule(self) -> Env:
         """The env as its task's own rule judges it; this one where there is no rule."""
         return self._env if getattr(self._env, "judges", True) else self

@@ -69,7 +69,7 @@ class RobotEnv:
         if max_steps < 1 or (step_rate_hz is not None and step_rate_hz <= 0):
             raise ConfigError(f"max_steps={max_steps}, step_rate_hz={step_rate_hz}", limit="at least 1, above 0")
         self._robot, self._task, self._max_steps, self._reflex = robot, task, max_steps, reflex
-        self._confirm, self._observe_set_points, self.judges = confirm, observe_set_points, rule
+        self.confirm, self._observe_set_points, self.judges = confirm, observe_set_points, rule
         self._set_points = SetPoints(action, max_lead_m)
         try:
             offered = robot.connect()
@@ -116,8 +116,8 @@ class RobotEnv:
         """Bring the robot to the start of the episode of ``seed``. Raises ResetError; the robot is then stopped."""
         try:
             request = self._task.reset_request(seed)
-            if self._confirm is not None:
-                self._confirm(request)
+            if self.confirm is not None:
+                self.confirm(request)
             observation = self._seen(_checked(self._robot.reset(request), None))
         except BaseException:
             self._robot.stop()

@@ -10,7 +10,7 @@ from robot_rl.data.index import EpisodeInfo
 from robot_rl.data.store import EpisodeStore
 from robot_rl.data.writer import EpisodeWriter
 from robot_rl.errors import RecordingOverflowError
-from robot_rl.runtime.tally import DISCARDED
+from robot_rl.runtime.tally import VOID
 from robot_rl.types import EMPTY, ArraySpec, Decision, EnvSpec, EpisodeEnd, Observation, StepRow
 
 
@@ -71,8 +71,8 @@ class EpisodeRecorder:
 
     def _unwanted(self, end: EpisodeEnd) -> str:
         """Why the episode is not kept; empty when it is."""
-        if end.reason == DISCARDED:
-            return "discarded by a person"
+        if end.reason in VOID:
+            return f"{end.reason} by a person"
         return "" if self._keep_failures or end.success else f"not a success: {end.reason}"
 
     def _append(self, row: StepRow) -> None:

@@ -6,14 +6,21 @@ from dataclasses import dataclass, replace
 
 from robot_rl.types import EpisodeEnd, EpisodeEvent, StepResult
 
-DISCARDED = "discarded"
+DISCARDED, RERECORDED = "discarded", "rerecorded"
+VOID = (DISCARDED, RERECORDED)  # nothing of such an episode is kept
+OPERATOR = "operator"  # a person stopped the arm
 NOBODY = "nobody"  # who judges where there is no rule and a person says nothing
+_CUTS = {
+    EpisodeEvent.DISCARD: (DISCARDED, "human"),
+    EpisodeEvent.RERECORD: (RERECORDED, "human"),
+    EpisodeEvent.STOP: (OPERATOR, NOBODY),
+}
 
 
 @dataclass
 class EpisodeTally:
     """Length, rewards and, once it has ended, the reason (``success``, ``failure``, ``time_limit``, ``discarded``,
-    ``fault: ...``)."""
+    ``rerecorded``, ``operator``, ``fault: ...``)."""
 
     length: int = 0
     total_reward: float = 0.0
@@ -24,13 +31,13 @@ class EpisodeTally:
 
     def judged(self, result: StepResult, said: EpisodeEvent | None) -> StepResult:
         """``result`` after what a person ``said`` of the episode, which outweighs the rule: a success or a failure
-        ends it, a discarded one is cut off."""
+        ends it, one that is discarded or stopped is cut off."""
         if said is None:
             return result
-        self.judged_by = "human"
-        if said is EpisodeEvent.DISCARD:
-            self.reason = DISCARDED
+        if said in _CUTS:
+            self.reason, self.judged_by = _CUTS[said]
             return replace(result, truncated=not result.terminated)
+        self.judged_by = "human"
         success = said is EpisodeEvent.SUCCESS
         return replace(result, reward=float(success), success=success, terminated=True, truncated=False)
 
@@ -55,5 +62,5 @@ class EpisodeTally:
     def broken_off(self, error: BaseException) -> EpisodeEnd:
         """The end of an episode that ``error`` broke off: nobody judged it, unless it had succeeded before."""
         interrupted = isinstance(error, KeyboardInterrupt)
-        reason = "operator" if interrupted else f"fault: {type(error).__name__}: {error}"
+        reason = OPERATOR if interrupted else f"fault: {type(error).__name__}: {error}"
         return EpisodeEnd(reason, self.success or None, self.length, self.total_reward)

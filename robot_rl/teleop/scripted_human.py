@@ -86,6 +86,9 @@ class ScriptedHuman:
         """This person judges nothing."""
         return ()
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
     def action(self, observation: Observation) -> Array | None:
         """The expert's noisy action [A] while the person helps."""
         self._watch(observation.stamp_ns, self._task.progress(observation.state))

@@ -26,6 +26,8 @@ class Pressed:
         self.step = -1
         self._told.clear()
 
+    def close(self) -> None: ...
+
     def action(self, observation: Observation) -> Array | None:
         self.step = observation.step
         return self.actions.get(self.step)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -12,25 +11,13 @@ import pytest
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.confirmation import OnKey, on_terminal
 from robot_rl.runtime.env import RobotEnv
-from robot_rl.types import EpisodeEvent, ResetRequest
-from tests.runtime.counting import DELTA, ReachTask
-from tests.runtime.pressed import Pressed
+from robot_rl.teleop.keyboard import Keyboard
+from robot_rl.teleop.steering import Speed, Steering
+from robot_rl.types import ResetRequest
+from tests.runtime.counting import DELTA, POSITION, ReachTask
+from tests.teleop.pseudo_terminal import pseudo_terminal
 
 REQUEST = ResetRequest(operator_text="Put the cube on the mark")
-
-
-@dataclass
-class Keys(Pressed):
-    """Gives one list of keys per call."""
-
-    pressed: list[Sequence[EpisodeEvent]] = field(default_factory=list)
-    asked: threading.Event = field(default_factory=threading.Event)
-
-    def events(self) -> Sequence[EpisodeEvent]:
-        if not self.pressed:
-            self.asked.set()
-            return ()
-        return self.pressed.pop(0)
 
 
 def test_the_arm_moves_after_the_person_has_agreed_and_not_when_refused() -> None:
@@ -58,12 +45,24 @@ def test_the_terminal_says_what_to_arrange() -> None:
 
 
 def test_a_start_key_is_waited_for_and_older_ones_are_void() -> None:
-    start, other = (EpisodeEvent.START,), (EpisodeEvent.DISCARD,)
-    keys = Keys(pressed=[start, other])
-    waiting = threading.Thread(target=OnKey(keys, lambda text: None), args=(REQUEST,))
-    waiting.start()
-    assert keys.asked.wait(10.0)  # the first START was pressed before it was asked for
-    assert waiting.is_alive()
-    keys.pressed.append(start)
-    waiting.join(10.0)
-    assert not waiting.is_alive()
+    """On a real terminal: Enter before the question counts for nothing, nor does another key after it."""
+    with pseudo_terminal() as terminal:
+        device = Steering(Keyboard(terminal=terminal.path), POSITION, 20.0, Speed())
+        device.events()
+        terminal.type(b"\r")
+        device.wait(10.0)
+        asked: list[str] = []
+
+        def ask(text: str) -> None:
+            asked.append(text)
+            terminal.type(b"x")
+
+        waiting = threading.Thread(target=OnKey(device, ask), args=(REQUEST,))
+        waiting.start()
+        waiting.join(0.3)  # Enter of before and x of after: neither lets the arm go
+        assert waiting.is_alive()
+        terminal.type(b"\r")
+        waiting.join(10.0)
+        assert not waiting.is_alive()
+        assert "Put the cube on the mark" in asked[0]
+        device.close()
