@@ -68,7 +68,7 @@ class Dsrl:
         reward_shift: float = 0.0,
         regulariser: str = "divergence",
         target: float = 1.0,
-        initial_price: float = 0.01,
+        initial_price: float = 0.05,
         deviations: float = 0.0,
         averaging: float = 0.0,
         hand_over: HandOver | None = None,

@@ -67,7 +67,8 @@ class LatentSteps:
     Args:
         regulariser: ``divergence``: KL from the prior, at most ``target`` nats per dimension; ``entropy``: the paper's,
             at least ``target`` nats in all.
-        initial_price: of a nat, in units of value; scaled with ``span``, the width of attainable returns.
+        initial_price: of a nat, in units of value; scaled with ``span``, the width of attainable returns. A low one lets the
+            actor run to where critics of noise know nothing yet.
         deviations: a noise is worth its critics' mean minus so many of their standard deviations.
         averaging: what acts is an average of the actor that keeps at most this share of the past per step; 0: newest.
     """
