@@ -50,6 +50,14 @@ class Alignment:
         sample = self.samples[self._first].newest()
         return None if sample is None else sample[0]
 
+    def anchors(self, after_ns: int) -> list[int]:
+        """Stamps [ns] of the anchors later than ``after_ns``, the newest first."""
+        if not self.reference:
+            newest = self.newest()
+            return [] if newest is None or newest <= after_ns else [newest]
+        stamps = [frame.stamp_ns for frame in self.cameras[self.reference].all()]
+        return sorted((stamp for stamp in stamps if stamp > after_ns), reverse=True)
+
     def at(self, stamp_ns: int, *, strict: bool = True) -> Aligned:
         """All streams at ``stamp_ns``. Raises StaleObservationError that names the streams which have nothing near
         (only those which have nothing at all, unless ``strict``)."""

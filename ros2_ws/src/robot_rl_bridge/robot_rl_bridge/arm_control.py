@@ -1,0 +1,362 @@
+"""The arm tick by tick: who commands, what the safety chain makes of it, what is sent, and what became of each step.
+
+No thread, no clock and no ROS: ``tick`` is given the time and what was measured. Control step k of an episode lasts
+from start + k T to start + (k + 1) T; row k of a plan is due at its end. Ticks divide the step. A plan that comes
+within a step is joined there, so that its rows are reached when they are due: the next row where less than half a step
+is left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from controllers.arbiter import Arbiter, Arbitration
+from controllers.gripper import Gripper
+from controllers.joint_safety import JointSafetyChain
+from controllers.safety import LAYERS, SafetyChain
+from robot_rl.errors import CommandRefusedError
+from robot_rl.robots.target_check import checked_targets
+from robot_rl.types import Array, CommandReport, EnvSpec, Phase, TargetChunk
+from robot_rl_bridge.arm_description import GRIPPER, JOINTS, TCP, ArmDescription
+from robot_rl_bridge.arm_state import Measured, SetPoint, distance
+from robot_rl_bridge.human_stream import HumanStream
+from robot_rl_bridge.modes import Listener, Mode, Modes
+from robot_rl_bridge.position_servo import JointPositionServo, PoseServo
+
+HEARTBEAT_S = 0.25  # a plan runs while its client was heard of within this
+OPEN_LOOP_S = 0.5  # and so long past its arrival
+AFTER_END_S = 0.1  # and its last row so long past its end, coming to rest
+HUMAN_S = 0.25
+OLDEST_PLAN_S = 1.0  # since the observation it was made from
+FROZEN_S = 0.1  # a tick that comes so late finds an arm that others held
+GATE = (0.05, 0.3)  # [m, rad] from the arm: a plan that starts further away does not end a hold
+_OUTSIDE = (0.02, 0.1)  # [m, rad] beyond its workspace an arm is not activated
+_HOLD = Arbitration(Phase.HOLD, None, None, None)
+_MOST_REPORTS = 64
+_AT_REST = 1e-4  # m/s, rad/s of the set point
+
+
+class ArmControl:
+    """One arm under the part of commands (TCP or JOINTS) that ``spec`` holds. Not thread-safe: its owner locks."""
+
+    def __init__(self, arm: ArmDescription, spec: EnvSpec, listener: Listener = lambda mode, cause: None) -> None:
+        self.arm, self.spec, self.modes = arm, spec, Modes(listener)
+        self.part = TCP if TCP in spec.action.by_name else JOINTS
+        self.period_ns, self.tick_s = spec.step_period_ns, 1.0 / arm.control_rate_hz
+        step_s, limits = 1.0 / spec.step_rate_hz, arm.safety_limits
+        if self.part == JOINTS:
+            self.safety: SafetyChain | JointSafetyChain = JointSafetyChain(limits, arm.chain, step_s)
+            self.servo: PoseServo | JointPositionServo = JointPositionServo(arm.chain, limits, arm.home, step_s)
+        else:
+            self.safety, self.servo = SafetyChain(limits, step_s), PoseServo(arm.chain, limits, arm.home, step_s)
+        steps = [max(int(limit_s / step_s + 1e-9), 1) for limit_s in (OPEN_LOOP_S, HUMAN_S)]
+        self.arbiter = Arbiter(steps[0], steps[1])
+        self.human = HumanStream(spec.action, step_s, HUMAN_S)
+        self.gripper = Gripper()
+        self.counts: Counter[str] = Counter()  # rows and plans not taken, layers of the safety chain, limits reached
+        self.halted_ns = (0, 0)  # when the last limit was reached, and when braking began for it
+        self._latency_ns = round(arm.command.latency_s * 1e9)
+        self._tick_ns = self._seen_ns = self._heard_ns = 0
+        self._reports: dict[int, CommandReport] = {}
+        self._begin_at(0)
+
+    # --- modes --------------------------------------------------------------------------------------------------------
+
+    def activate(self, measured: Measured, now_ns: int) -> None:
+        """Hold where the arm is measured; commands are refused until a reset or ``enable``. Raises CommandRefusedError
+        when it is outside of its limits."""
+        self._check_place(measured)
+        self._begin_at(now_ns)
+        self._latch(measured, now_ns)
+        self.modes.enter(Mode.STOPPED, "activated")
+
+    def deactivate(self) -> None:
+        """Send nothing any more."""
+        self.modes.enter(Mode.IDLE, "not active")
+
+    def enable(self, measured: Measured, now_ns: int, cause: str = "enabled") -> None:
+        """Hold where the arm is measured and take plans. Raises CommandRefusedError when idle or in a fault."""
+        self.require_active()
+        self._check_place(measured)
+        self._latch(measured, now_ns)
+        self.modes.enter(Mode.HOLDING, cause)
+
+    def begin_reset(self, measured: Measured, now_ns: int, cause: str) -> None:
+        """Nobody but the reset routine commands. Raises CommandRefusedError when idle or in a fault."""
+        self.require_active()
+        self._begin_at(now_ns)
+        self._latch(measured, now_ns)
+        self.modes.enter(Mode.RESETTING, cause)
+
+    def mute(self) -> None:
+        """Send nothing until the arm is latched anew: a simulator moves it."""
+        self._muted = True
+
+    def end_reset(self, measured: Measured, start_ns: int, now_ns: int) -> None:
+        """Step 0 of an episode begins at ``start_ns``; what was observed before counts for nothing."""
+        self._begin_at(start_ns)
+        self._latch(measured, now_ns)
+        self._reports[-1] = CommandReport(-1, Phase.RESET, self._wish, self._wish)
+        self.modes.enter(Mode.TRACKING)
+
+    def stop(self, cause: str = "stopped") -> None:
+        """Brake to hold; commands are refused until the next reset."""
+        self.arbiter.reset(self._start_ns)
+        self.human.let_go()
+        if self.modes.mode is not Mode.IDLE:
+            self.modes.enter(Mode.STOPPED, cause)
+
+    def hold(self, cause: str, reached_ns: int) -> None:
+        """A limit was reached at a time: brake to hold; a plan that starts near the arm goes on."""
+        if not self.modes.enabled or (self.modes.mode is Mode.HOLDING and self._gated):
+            return
+        self.arbiter.reset(self._start_ns)
+        self.counts[f"held: {cause}"] += 1
+        self._gated, self.halted_ns = True, (reached_ns, 0)
+        self.modes.enter(Mode.HOLDING, cause)
+
+    def fail(self, cause: str) -> None:
+        """Brake to hold until the fault is cleared."""
+        self.arbiter.reset(self._start_ns)
+        self.human.let_go()
+        self.counts["faults"] += self.modes.mode is not Mode.FAULT
+        self.modes.enter(Mode.FAULT, cause)
+
+    def clear_fault(self, measured: Measured, now_ns: int) -> None:
+        """Leave the fault, stopped; the arm is held where it is measured."""
+        self._latch(measured, now_ns)
+        self.modes.clear("fault cleared")
+
+    def require_active(self) -> None:
+        """Raise CommandRefusedError when idle or in a fault."""
+        if self.modes.mode is Mode.FAULT:
+            raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="Clear it with ~/clear_fault")
+        if self.modes.mode is Mode.IDLE:
+            raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="Activate the bridge first")
+
+    def _check_place(self, measured: Measured) -> None:
+        chain, pose = self.arm.chain, self.arm.chain.pose(measured.position)
+        far = distance(TCP, self.safety.inside(pose), pose)
+        if far[0] > _OUTSIDE[0] or far[1] > _OUTSIDE[1]:
+            raise CommandRefusedError(
+                f"the TCP is {far[0]:.3f} m, {far[1]:.2f} rad outside of its workspace",
+                limit=f"{_OUTSIDE[0]} m, {_OUTSIDE[1]} rad",
+                remedy="Guide the arm inside by hand, or check box, chain and TCP of its description",
+            )
+        beyond = (measured.position < chain.lower) | (measured.position > chain.upper)
+        if beyond.any():
+            names = [name for name, is_beyond in zip(chain.names, beyond, strict=True) if is_beyond]
+            raise CommandRefusedError(f"beyond their limits: {', '.join(names)}", remedy="Guide the arm back by hand")
+
+    # --- plans --------------------------------------------------------------------------------------------------------
+
+    def step_at(self, now_ns: int) -> int:
+        """The control step that runs at a time."""
+        return (now_ns - self._start_ns) // self.period_ns
+
+    def heartbeat(self, now_ns: int) -> None:
+        """The client that commands was heard."""
+        self._heard_ns = now_ns
+
+    def submit(self, chunk: TargetChunk, now_ns: int) -> None:
+        """Replace the plan of the chunk's source. Rows that are past are dropped and counted. Raises
+        CommandRefusedError; the plan in force then runs out."""
+        checked = checked_targets(chunk, self.spec.action)
+        if checked.source is not Phase.RESET or self.modes.mode is not Mode.RESETTING:
+            self.modes.require_enabled()
+        left = checked.remaining(self.step_at(now_ns))
+        self.counts["late rows"] += checked.length - left.length
+        if left.length == 0:
+            return
+        age_s = (now_ns - checked.stamp_ns) * 1e-9
+        if age_s > OLDEST_PLAN_S:
+            self.counts["old plans"] += 1
+            raise CommandRefusedError(
+                f"the plan was made from an observation of {age_s:.2f} s ago", limit=f"{OLDEST_PLAN_S} s"
+            )
+        self._pass_gate(left)
+        step = self._commanded_step(now_ns)
+        if step >= left.first_step + left.length:  # a single row comes too late to be compensated
+            left = replace(left.remaining(left.first_step + left.length - 1), first_step=step)
+        self.arbiter.submit(left, step, now_ns)
+        self._changed = True
+
+    def _pass_gate(self, plan: TargetChunk) -> None:
+        if not self._gated or self.part not in plan.targets:
+            return
+        far_m, far_rad = distance(self.part, plan.targets[self.part][0], self.servo.measured)
+        if far_m > GATE[0] or far_rad > GATE[1]:
+            self.counts["far plans"] += 1
+            raise CommandRefusedError(
+                f"the arm is held ({self.modes.cause}) and the plan starts {far_m:.3f} m, {far_rad:.2f} rad from it",
+                limit=f"{GATE[0]} m, {GATE[1]} rad",
+                remedy="Plan from the newest observation, or reset",
+            )
+        self._gated = False
+
+    # --- ticks --------------------------------------------------------------------------------------------------------
+
+    def tick(self, now_ns: int, measured: Measured, silent: str = "") -> SetPoint | None:
+        """The set point of this tick; None while idle, and after a standstill until something new is measured.
+        ``silent`` says which streams are."""
+        if self.modes.mode is Mode.IDLE or self._muted or not self._awake(now_ns, measured):
+            self._tick_ns = now_ns
+            return None
+        self._blind = bool(silent)
+        self._watch(silent, now_ns)
+        if measured.external is not None:
+            self.servo.arm.external[:] = measured.external
+        step = self._commanded_step(now_ns)
+        if step != self._step:
+            self._end_step(step)
+        self._hear_human(step, now_ns)
+        self._arbitrate(step, now_ns)
+        self.servo.tick(measured.position, self.tick_s)
+        if self.servo.fault:
+            self.fail(self.servo.fault)
+        if self.halted_ns[0] and not self.halted_ns[1]:
+            self.halted_ns = (self.halted_ns[0], now_ns)
+        return SetPoint(self.servo.pose, self.servo.joints, self.gripper.move(self._opening, self.tick_s))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the set point stands."""
+        return bool(np.abs(self.servo.speed).max() < _AT_REST)
+
+    def report(self, step: int) -> CommandReport | None:
+        """What became of ``step``, or of the newest before it that has ended."""
+        ended = [known for known in self._reports if known <= step]
+        return self._reports[max(ended)] if ended else None
+
+    def _awake(self, now_ns: int, measured: Measured) -> bool:
+        """After a standstill the arm is where others held it: it is latched anew, once that was measured."""
+        late_ns, self._tick_ns = now_ns - self._tick_ns, now_ns
+        if late_ns > FROZEN_S * 1e9:
+            self.hold("control stood still", now_ns)
+            self._seen_ns = now_ns
+        if self._seen_ns and measured.stamp_ns > self._seen_ns:
+            self._latch(measured, now_ns)
+        return not self._seen_ns
+
+    def _watch(self, silent: str, now_ns: int) -> None:
+        """Time limits by receive time."""
+        if silent:
+            self.hold(f"{silent} silent", now_ns)
+        unheard_ns = now_ns - self._heard_ns - round(HEARTBEAT_S * 1e9)
+        if unheard_ns > 0 and self._verdict.row is not None and self._verdict.source in (Phase.POLICY, Phase.SCRIPTED):
+            self.hold("client silent", now_ns - unheard_ns)
+
+    def _hear_human(self, step: int, now_ns: int) -> None:
+        """The person's stream is a plan from where the set point is, renewed every step."""
+        if self.modes.enabled and not self._blind and self.human.alive(now_ns) and self._human_step != step:
+            self._human_step, self._gated, self._changed = step, False, True
+            self.arbiter.submit(self.human.plan(self.servo.pose, step, now_ns), step, now_ns)
+
+    def _arbitrate(self, step: int, now_ns: int) -> None:
+        """Head for the row in force where a step begins, and within it where another came in."""
+        begins, self._decided_step = step != self._decided_step, step
+        withdrawn = self._verdict.row is not None and self.arbiter.silent
+        if not (begins or self._changed or withdrawn):
+            return
+        self._changed = False
+        moving = (self.modes.enabled or self.modes.mode is Mode.RESETTING) and not self._blind
+        verdict = self.arbiter.decide(step) if moving else _HOLD
+        if verdict.source is Phase.HUMAN and self.human.alive(now_ns) and self.human.still:
+            verdict = Arbitration(Phase.HUMAN, None, None, verdict.human)
+        if self._coasting(verdict, step) or (not begins and _same(verdict, self._verdict)):
+            return
+        if verdict.source is not self._verdict.source:
+            self.safety.join()
+        self._verdict = verdict
+        self._head_for(verdict, step, now_ns, begins)
+        self._tell_mode(verdict)
+
+    def _coasting(self, verdict: Arbitration, step: int) -> bool:
+        """A plan that has just ended comes to rest along its own path: a stream of single rows has no gaps."""
+        ended = verdict.source is Phase.HOLD and self._verdict.row is not None and not self.arbiter.silent
+        return ended and not self._blind and (step - self._row_step) * self.period_ns <= AFTER_END_S * 1e9
+
+    def _head_for(self, verdict: Arbitration, step: int, now_ns: int, begins: bool) -> None:
+        row, self._wish = verdict.row or {}, {**self._in_force(), **(verdict.row or {})}
+        wish, following, within_ns = self._wish[self.part], None, self.period_ns
+        if verdict.source is not Phase.HOLD:
+            self._source, self._human = verdict.source, verdict.human
+        if row:
+            self._fresh, self._row_step = True, step
+            following = (verdict.following or {}).get(self.part)
+            left_ns = self._start_ns + (step + 1) * self.period_ns - now_ns - self._latency_ns
+            if not begins and 2 * left_ns >= self.period_ns:
+                within_ns = left_ns
+            elif not begins and following is not None:
+                wish, following, within_ns = following, None, left_ns + self.period_ns
+        opening = float(self._wish[GRIPPER][0])
+        target, self._opening = self.safety.set_point(wish, opening, np.array(self.servo.measured))
+        if following is not None and not np.allclose(target, wish, rtol=0.0, atol=1e-9):
+            following = None  # what comes after a set point that was cut short is not where that one leads
+        if row:
+            self.servo.begin(target, following, within_ns * 1e-9)
+        else:
+            self.servo.begin(self.servo.reference, None, within_ns * 1e-9, moving=False)
+
+    def _tell_mode(self, verdict: Arbitration) -> None:
+        if not self.modes.enabled:
+            return
+        if verdict.source is Phase.HUMAN:
+            self.modes.enter(Mode.TELEOP)
+        elif verdict.row is not None:
+            self.modes.enter(Mode.TRACKING)
+        elif self.modes.mode is not Mode.HOLDING and self._row_step >= 0:
+            self.modes.enter(Mode.HOLDING, "nothing in force")
+
+    def _end_step(self, step: int) -> None:
+        """Report the step that ended; jumps are measured from where the set point came to."""
+        reached, counts = self.servo.reference, self.safety.counts + self.servo.arm.counts
+        layers = {name: count for name, count in zip(LAYERS, counts.tolist(), strict=True) if count}
+        self.safety.counts[:] = 0
+        self.servo.arm.counts[:] = 0
+        self.counts.update(layers)
+        if self._step >= 0:
+            executed = {self.part: reached, GRIPPER: np.array([self.gripper.opening])}
+            self._reports[self._step] = CommandReport(
+                self._step, self._source, self._wish, executed, self._human, self._fresh, layers
+            )
+            self._reports.pop(self._step - _MOST_REPORTS, None)
+        self.safety.latch(reached)
+        self._step, self._fresh, self._source, self._human = step, False, Phase.HOLD, None
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def _commanded_step(self, now_ns: int) -> int:
+        """The step whose set point is sent now: what takes ``latency_s`` to be seen is sent so much earlier."""
+        return self.step_at(now_ns + self._latency_ns)
+
+    def _in_force(self) -> dict[str, Array]:
+        target, opening = self.safety.last
+        return {self.part: target, GRIPPER: np.array([opening])}
+
+    def _latch(self, measured: Measured, now_ns: int) -> None:
+        """Whatever was commanded before, the arm rests where it is measured."""
+        self.arbiter.reset(self._start_ns)
+        self.servo.reset(measured.position)
+        self.safety.reset(self.servo.reference, measured.opening)
+        self.gripper.reset({"gripper_opening": np.array([measured.opening])})
+        self._opening, self._seen_ns = measured.opening, 0
+        self._tick_ns = self._heard_ns = now_ns
+        self._verdict, self._wish, self._changed, self._muted = _HOLD, self._in_force(), True, False
+        self._fresh, self._source, self._human = False, Phase.HOLD, None
+
+    def _begin_at(self, start_ns: int) -> None:
+        self._start_ns = start_ns
+        self._step = self._decided_step = self._row_step = self._human_step = -1
+        self._gated = self._blind = self._muted = False
+        self._reports.clear()
+
+
+def _same(new: Arbitration, old: Arbitration) -> bool:
+    """Whether the row in force is what it was."""
+    if new.source is not old.source or new.row is None or old.row is None:
+        return new.source is old.source and new.row is old.row
+    return new.row.keys() == old.row.keys() and all(np.array_equal(new.row[n], old.row[n]) for n in new.row)
