@@ -19,6 +19,7 @@ from robot_rl.geometry import matrix_from_rotvec, rotvec_from_matrix
 from robot_rl.types import Array
 
 _ROUNDS = 3  # of noise estimates
+_STEPS = 40  # a solution that takes more is none
 _HUBER = 3.0  # standard deviations
 _PRIOR = {"corner": 0.5, "position": 2e-3, "rotation": 0.01}  # px, m, rad
 _PRIOR_COUNT = 3.0  # samples that a prior counts as
@@ -45,8 +46,9 @@ def refine(
     unknowns, noise = np.zeros(problem.size), dict(_PRIOR)
     for _ in range(_ROUNDS):
         solution = least_squares(
-            problem.residuals(noise), unknowns, loss="huber", f_scale=_HUBER, x_scale="jac", xtol=1e-10, ftol=1e-10
-        )
+            problem.residuals(noise), unknowns, loss="huber", f_scale=_HUBER, x_scale="jac",
+            xtol=1e-10, ftol=1e-10, max_nfev=_STEPS,
+        )  # fmt: skip
         unknowns = solution.x
         noise = problem.noise(unknowns)
     residuals = problem.residuals(noise)
