@@ -27,6 +27,8 @@ from controllers.scratch import scratch
 from controllers.servo_arm import ServoArm, fault, new_servo_arm, rest_servo_arm
 from robot_rl.types import ActionKind, Array, Arrays
 
+_MOST_SPREAD_S = 0.15
+
 
 class Stream(NamedTuple):
     """Set points on their way to the reference; of m coordinates, 7 of a pose or n of the joints."""
@@ -215,12 +217,13 @@ class StreamedServo:
         rest_servo_arm(a.arm, state)
         a.law.latch(q, q if self._joints else self._posture)
 
-    def follow(self, target: Array) -> None:
-        """A set point has arrived; it is finite, a quaternion of unit length."""
+    def follow(self, target: Array, after_s: float = 0.0) -> None:
+        """A set point has arrived, ``after_s`` later than the last; it is finite, a quaternion of unit length. What
+        comes late is further away, and is given more time."""
         a = self.arrays
         if a.stream.left[0] < 0.0:  # it was braking
             (aim_joints if self._joints else aim_tcp)(a.stream, a.reference, a.velocity, float(a.stream.most[0]))
-        a.stream.target[:], a.stream.left[0] = target, self._spread_s
+        a.stream.target[:], a.stream.left[0] = target, max(self._spread_s, min(1.5 * after_s, _MOST_SPREAD_S))
 
     def apart(self, target: Array) -> tuple[float, float]:
         """Distance of a set point from the reference: m and rad of the TCP, or 0 and rad of the furthest joint."""

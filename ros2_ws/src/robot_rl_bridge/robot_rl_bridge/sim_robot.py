@@ -46,7 +46,7 @@ PARAMETERS = (
              choices=("", *INTERFACES)),
     Declared("task", "lift", "option of the group task/ whose scene is simulated"),
     Declared("camera", "front_wrist", "option of the group camera/; none: no images"),
-    Declared("camera_rate_hz", 20.0, "images per second of each camera", low=1.0, high=60.0),
+    Declared("camera_rate_hz", 30.0, "images per second of each camera", low=1.0, high=60.0),
     Declared("image_px", 0, "height and width of the images; 0: as the camera option says", low=0, high=1024),
     Declared("state_rate_hz", 125, "joint states per second; a part of 250", low=25, high=250),
     Declared("command_timeout_s", 0.1, "without a command for so long the arm comes to rest", low=0.02, high=1.0),
@@ -252,9 +252,10 @@ def _configured(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _request(told: Mapping[str, Any]) -> ResetRequest:
-    joints = told.get("joint_position")
+    joints, tcp = told.get("joint_position"), told.get("tcp_pose")
     return ResetRequest(
         joint_position=None if joints is None else np.array(joints, dtype=np.float64),
+        tcp_pose=None if tcp is None else np.array(tcp, dtype=np.float64),
         gripper_opening=float(told.get("gripper_opening", 1.0)),
         simulator_state={name: np.array(pose, dtype=np.float64) for name, pose in told["simulator_state"].items()},
     )

@@ -90,7 +90,7 @@ class SimulatedArm:
         self._target: Array | None = None
         self._opening, self._fault = 1.0, ""
         self._resets: deque[tuple[ResetRequest, bool, Callable[[str], None]]] = deque()
-        self._heard_ns, self._holding = 0, True
+        self._heard_ns, self._followed_ns, self._holding = 0, 0, True
         self._extremes, self._past = Extremes(), deque[tuple[Array, Array]](maxlen=_OVER + 1)
         self._state: dict[str, Array] | None = None
         self._physics = threading.Lock()  # of the coordinates
@@ -186,7 +186,8 @@ class SimulatedArm:
                     self.counts["refused"] += 1
                     return
                 self._holding = False
-            self.servo.follow(target)
+            self.servo.follow(target, 1e-9 * (now_ns - self._followed_ns))
+            self._followed_ns = now_ns
 
     def _slice(self, time_ns: int) -> Measured:
         world = self.world
