@@ -1,7 +1,7 @@
 """How late the arm does what it is told: a chirp on its target against the motion that was measured.
 
 A swept sine meets every frequency that policies command, and looks like itself at one shift only. The shift is found by
-correlation at 1 ms (as in UMI, Chi et al. 2024), then shift and gain are fitted to the measured motion.
+correlation (as in UMI, Chi et al. 2024), then shift and gain are fitted to the measured motion.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 from robot_rl.errors import CalibrationError
 from robot_rl.types import Array
 
-GRID_S = 0.001
+GRID_S = 0.004
 _LEAST = 0.6  # below it the streams do not show the same motion
 ALIKE = 0.9  # of the peak: another one as high may be the true one
 _FALL = 0.1  # of the peak, which it loses within ``half_width_s``

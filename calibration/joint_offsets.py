@@ -1,7 +1,7 @@
 """Zero offsets of the joints from repeated views of one board, together with the mounting of camera and board.
 
-The joints are at q + offset where their encoders say q. Through forward kinematics F, a camera on the hand sees the
-board at (F(q + offset) X)^-1 Z, one that stands at X^-1 F(q + offset) Z: offsets, X and Z are solved at once over
+The joints are at q + offset where their encoders say q. Through forward kinematics F, a camera X on the hand sees the
+board Z at (F(q + offset) X)^-1 Z, one that stands at X^-1 F(q + offset) Z: offsets, X and Z are solved at once over
 reprojection (over poses where there are no corners). Some offsets look like another mounting: that of the
 first joint turns the base, that of the last one the camera or the board. They are found in the singular values of the
 Jacobian once what X and Z can imitate is taken out (Hollerbach and Wampler 1996), and named, never guessed.
@@ -17,8 +17,7 @@ import scipy.linalg
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from calibration.boards import CharucoBoard
-from calibration.camera_model import Intrinsics
+from calibration.rig import Mount, Rig
 from calibration.samples import BoardPose, BoardView, Capture
 from robot_rl.errors import CalibrationError
 from robot_rl.geometry import matrix_from_pose
@@ -29,6 +28,7 @@ Forward = Callable[[Array], Array]  # joint position [n] rad -> pose [7] of the 
 _FEWEST = 12  # views: six numbers each, for n offsets and two mountings
 _EXPECTED_RAD = 0.1  # an offset is of this size before it was measured: what cannot be seen stays near zero
 _PIXEL, _PLACE_M, _TURN_RAD = 0.5, 0.001, 0.005  # residuals of one standard deviation, before their own is known
+_LEAST = (0.02, 2e-5, 1e-4)  # the same
 _INVOLVED = 0.2  # part of a joint in a direction of unit length
 _HELD_OUT_SHARE = 0.3
 
@@ -54,8 +54,7 @@ class JointOffsets:
     offset_rad: Array
     deviation_rad: Array
     unseen: tuple[UnseenDirection, ...]
-    T_mount_camera: Array  # [4, 4]; mount is the TCP for eye_in_hand, else the base
-    T_other_board: Array  # [4, 4]; other is the base for eye_in_hand, else the TCP
+    transforms: Mapping[str, Array]  # T_mount_body [4, 4] of each camera and board of the rig
     view_errors: Array  # [n]
     before: float
     held_out: float
@@ -69,16 +68,14 @@ class JointOffsets:
 def joint_offsets(
     captures: Sequence[Capture],
     forward: Forward,
-    mounting: str,
+    rig: Rig,
+    start: Mapping[str, Array],
     *,
-    start: tuple[Array, Array],
-    intrinsics: Intrinsics | None = None,
-    boards: Mapping[str, CharucoBoard] | None = None,
     names: Sequence[str] = (),
     max_deviation_rad: float = 0.003,
     seed: int = 0,
 ) -> JointOffsets:
-    """Solve for the offsets. ``start`` is a hand-eye calibration, T_mount_camera and T_other_board.
+    """Solve for the offsets. ``start`` is a hand-eye calibration, T_mount_body of each camera and board of the rig.
 
     A direction with a standard deviation above ``max_deviation_rad`` counts as unseen. Raises CalibrationError for too
     few views, or where no joint can be seen.
@@ -89,13 +86,14 @@ def joint_offsets(
         )
     dof = len(captures[0].arm.joint_position)
     named = tuple(names) or tuple(f"joint{i + 1}" for i in range(dof))
-    model = _Model(forward, mounting, intrinsics, boards or {})
+    rig.check(captures)
+    model = _Model(forward, rig)
     order = np.random.default_rng(seed).permutation(len(captures))
     count = max(round(_HELD_OUT_SHARE * len(captures)), 1)
     held, kept = [captures[i] for i in order[:count]], [captures[i] for i in order[count:]]
     before = _Problem(model, kept, dof).solve(start, still=True)
-    after = _Problem(model, kept, dof).solve((before.camera, before.board))
-    whole = _Problem(model, captures, dof).solve((after.camera, after.board))
+    after = _Problem(model, kept, dof).solve(before.bodies)
+    whole = _Problem(model, captures, dof).solve(after.bodies)
     unseen = _unseen(whole.offset_jacobian, named, max_deviation_rad)
     if len(unseen) == dof:
         raise CalibrationError(
@@ -105,100 +103,105 @@ def joint_offsets(
         )
     covariance = np.linalg.inv(whole.offset_jacobian.T @ whole.offset_jacobian + np.eye(dof) / _EXPECTED_RAD**2)
     return JointOffsets(
-        named, whole.offset, np.sqrt(np.diag(covariance)), unseen, whole.camera, whole.board,
-        model.errors(captures, whole.offset, whole.camera, whole.board),
-        _rms(model.errors(held, np.zeros(dof), before.camera, before.board)),
-        _rms(model.errors(held, after.offset, after.camera, after.board)),
+        named, whole.offset, np.sqrt(np.diag(covariance)), unseen, whole.bodies,
+        model.errors(captures, whole.offset, whole.bodies),
+        _rms(model.errors(held, np.zeros(dof), before.bodies)), _rms(model.errors(held, after.offset, after.bodies)),
     )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class _Solution:
     offset: Array  # [n] rad
-    camera: Array  # [4, 4]
-    board: Array  # [4, 4]
+    bodies: Mapping[str, Array]  # T_mount_body [4, 4]
     offset_jacobian: Array  # [m, n] of whitened residuals, without what the mounting imitates
 
 
 class _Model:
     """Where boards are seen."""
 
-    def __init__(
-        self, forward: Forward, mounting: str, intrinsics: Intrinsics | None, boards: Mapping[str, CharucoBoard]
-    ) -> None:
-        self._forward, self._in_hand = forward, mounting == "eye_in_hand"
-        self.intrinsics, self._boards = intrinsics, boards
+    def __init__(self, forward: Forward, rig: Rig) -> None:
+        self._forward, self.rig = forward, rig
+        self._last: tuple[Sequence[Capture], bytes, Array] = (), b"", np.empty((0, 4, 4))
 
-    def tcp(self, captures: Sequence[Capture], offset: Array) -> Array:
-        """F(q + offset) [n, 4, 4]."""
-        return matrix_from_pose(np.array([self._forward(c.arm.joint_position + offset) for c in captures]))
-
-    def residuals(self, captures: Sequence[Capture], tcp: Array, camera: Array, board: Array) -> list[Array]:
+    def residuals(self, captures: Sequence[Capture], offset: Array, bodies: Mapping[str, Array]) -> list[Array]:
         """Of each view: [k, 2] px, or [6] of m and rad."""
-        camera_board = np.linalg.inv(tcp @ camera) @ board if self._in_hand else np.linalg.inv(camera) @ tcp @ board
-        return [self._residual(c.view, pose) for c, pose in zip(captures, camera_board, strict=True)]
+        tcp, found = self._tcp(captures, offset), []
+        for capture, here in zip(captures, tcp, strict=True):
+            camera, board = (self._in_base(body, here, bodies) for body in (capture.view.camera, capture.view.board))
+            found.append(self._residual(capture.view, np.linalg.inv(camera) @ board))
+        return found
 
-    def errors(self, captures: Sequence[Capture], offset: Array, camera: Array, board: Array) -> Array:
+    def _tcp(self, captures: Sequence[Capture], offset: Array) -> Array:
+        """F(q + offset) [n, 4, 4]; most steps of a solver change the mounting alone."""
+        asked, told, known = self._last
+        if asked is not captures or told != offset.tobytes():
+            poses = [self._forward(capture.arm.joint_position + offset) for capture in captures]
+            known = matrix_from_pose(np.array(poses))
+            self._last = captures, offset.tobytes(), known
+        return known
+
+    def errors(self, captures: Sequence[Capture], offset: Array, bodies: Mapping[str, Array]) -> Array:
         """Root mean square error of each view, px or mm, [n]."""
-        found = self.residuals(captures, self.tcp(captures, offset), camera, board)
+        found = self.residuals(captures, offset, bodies)
         return np.array(
             [np.sqrt((r**2).sum(axis=1).mean()) if r.ndim == 2 else 1e3 * np.linalg.norm(r[:3]) for r in found]
         )
+
+    def _in_base(self, body: str, tcp: Array, bodies: Mapping[str, Array]) -> Array:
+        return tcp @ bodies[body] if self.rig.mount(body) is Mount.TCP else bodies[body]
 
     def _residual(self, view: BoardView | BoardPose, pose: Array) -> Array:
         if isinstance(view, BoardPose):
             turn = Rotation.from_matrix(pose[:3, :3].T @ view.T_camera_board[:3, :3]).as_rotvec()
             return np.concatenate((pose[:3, 3] - view.T_camera_board[:3, 3], turn))
-        if self.intrinsics is None or view.board not in self._boards:
-            raise CalibrationError(f"{view}: its corners need intrinsics and board '{view.board}'")
-        return self.intrinsics.reprojection(view, self._boards[view.board], pose)
+        return self.rig.intrinsics[view.camera].reprojection(view, self.rig.patterns[view.board], pose)
 
 
 class _Problem:
-    """Least squares over x [n + 12]: offsets, then rotation and translation of camera and board."""
+    """Least squares over x: n offsets, then rotation and translation of each camera and board."""
 
     def __init__(self, model: _Model, captures: Sequence[Capture], dof: int) -> None:
         self._model, self._captures, self._dof = model, captures, dof
-        self._pixel = _PIXEL
+        self._noise = np.array([_PIXEL, _PLACE_M, _TURN_RAD])
 
-    def solve(self, start: tuple[Array, Array], still: bool = False) -> _Solution:
+    def solve(self, start: Mapping[str, Array], still: bool = False) -> _Solution:
         """From a mounting; ``still`` keeps the offsets at zero."""
-        x, n = np.concatenate((np.zeros(self._dof), _vector(start[0]), _vector(start[1]))), self._dof
-        fitted = None
+        n = self._dof
+        x = np.concatenate((np.zeros(n), *(_vector(start[body]) for body in self._model.rig.bodies)))
+        fixed, jacobian = (n if still else 0), np.empty((1, n))
         for _ in range(2):
-            if still:
-                fitted = least_squares(
-                    lambda y: self._whitened(np.concatenate((np.zeros(n), y))), x[n:], loss="soft_l1", x_scale="jac"
-                )
-                x = np.concatenate((np.zeros(n), fitted.x))
-            else:
-                fitted = least_squares(self._whitened, x, loss="soft_l1", x_scale="jac")
-                x = fitted.x
+            fitted = least_squares(
+                lambda y: self._whitened(np.concatenate((np.zeros(fixed), y))), x[fixed:], loss="soft_l1",
+                x_scale="jac",
+            )  # fmt: skip
+            x, jacobian = np.concatenate((np.zeros(fixed), fitted.x)), fitted.jac[:-n]
             self._measure_noise(x)
-        jacobian = np.empty((1, n))
-        if not still and fitted is not None:
-            mounting = np.linalg.qr(fitted.jac[:-n, n:])[0]
-            jacobian = fitted.jac[:-n, :n] - mounting @ (mounting.T @ fitted.jac[:-n, :n])
-        return _Solution(x[:n], _matrix(x[n : n + 6]), _matrix(x[n + 6 :]), jacobian)
+        if not still:
+            mounting = np.linalg.qr(jacobian[:, n:])[0]
+            jacobian = jacobian[:, :n] - mounting @ (mounting.T @ jacobian[:, :n])
+        return _Solution(x[:n], self._bodies(x), jacobian)
+
+    def _bodies(self, x: Array) -> dict[str, Array]:
+        vectors = x[self._dof :].reshape(-1, 6)
+        return {body: _matrix(vector) for body, vector in zip(self._model.rig.bodies, vectors, strict=True)}
 
     def _whitened(self, x: Array) -> Array:
         """Residuals of unit variance, and the offsets' own expectation behind them."""
-        n, captures = self._dof, self._captures
-        found = self._model.residuals(
-            captures, self._model.tcp(captures, x[:n]), _matrix(x[n : n + 6]), _matrix(x[n + 6 :])
-        )
-        poses = np.repeat([_PLACE_M, _TURN_RAD], 3)
-        parts = [r.ravel() / self._pixel if r.ndim == 2 else r / poses for r in found]
-        return np.concatenate((*parts, x[:n] / _EXPECTED_RAD))
+        offset = x[: self._dof]
+        found = self._model.residuals(self._captures, offset, self._bodies(x))
+        parts = [r.ravel() / self._noise[0] if r.ndim == 2 else r / np.repeat(self._noise[1:], 3) for r in found]
+        return np.concatenate((*parts, offset / _EXPECTED_RAD))
 
     def _measure_noise(self, x: Array) -> None:
-        n, captures = self._dof, self._captures
-        found = self._model.residuals(
-            captures, self._model.tcp(captures, x[:n]), _matrix(x[n : n + 6]), _matrix(x[n + 6 :])
+        found = self._model.residuals(self._captures, x[: self._dof], self._bodies(x))
+        kinds = (
+            [r.ravel() for r in found if r.ndim == 2],
+            [r[:3] for r in found if r.ndim == 1],
+            [r[3:] for r in found if r.ndim == 1],
         )
-        pixels = [r.ravel() for r in found if r.ndim == 2]
-        if pixels:
-            self._pixel = max(float(np.median(np.abs(np.concatenate(pixels)))) / 0.6745, 0.02)
+        for number, (values, least) in enumerate(zip(kinds, _LEAST, strict=True)):
+            if values:
+                self._noise[number] = max(float(np.median(np.abs(np.concatenate(values)))) / 0.6745, least)
 
 
 def _unseen(jacobian: Array, names: Sequence[str], max_deviation_rad: float) -> tuple[UnseenDirection, ...]:

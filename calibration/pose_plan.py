@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from calibration.boards import CharucoBoard
 from calibration.camera_model import Intrinsics
 from calibration.intrinsics import COVERAGE_CELLS
+from calibration.rig import Mount
 from robot_rl.types import Array
 
 _TILT_RAD, _ROLL_RAD = (0.1, 0.7), (-0.8, 0.8)
@@ -50,23 +51,18 @@ class Room:
 
 @dataclass(frozen=True, eq=False)
 class Mounting:
-    """What is known of camera and board: eye_in_hand or eye_to_hand, T_mount_camera and T_other_board [4, 4]."""
+    """What is known of a camera and a board of which one is on the TCP, the other on the base: their poses [4, 4] in
+    what they are fastened to."""
 
-    kind: str
-    camera: Array
-    board: Array
+    camera_on: Mount
+    T_mount_camera: Array
+    T_mount_board: Array
 
     def tcp(self, T_camera_board: Array) -> Array:
         """T_base_tcp at which the camera sees the board at ``T_camera_board``."""
-        if self.kind == "eye_in_hand":
-            return self.board @ np.linalg.inv(self.camera @ T_camera_board)
-        return self.camera @ T_camera_board @ np.linalg.inv(self.board)
-
-    def camera_board(self, T_base_tcp: Array) -> Array:
-        """T_camera_board at a pose of the TCP."""
-        if self.kind == "eye_in_hand":
-            return np.linalg.inv(T_base_tcp @ self.camera) @ self.board
-        return np.linalg.inv(self.camera) @ T_base_tcp @ self.board
+        if self.camera_on is Mount.TCP:
+            return self.T_mount_board @ np.linalg.inv(self.T_mount_camera @ T_camera_board)
+        return self.T_mount_camera @ T_camera_board @ np.linalg.inv(self.T_mount_board)
 
 
 def first_poses(start: Array, room: Room, turn_rad: float = 0.2, way_m: float = 0.02) -> list[Array]:

@@ -18,6 +18,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from calibration.correlation import ALIKE, CorrelationPeak, correlation_peak
+from calibration.rig import Mount
 from calibration.samples import ArmSample, BoardPose
 from robot_rl.errors import CalibrationError
 from robot_rl.types import Array
@@ -26,6 +27,7 @@ _FEWEST = 40  # images
 _SLOWEST_RAD_S = 0.05
 _SHORTEST_S = 3.0
 _REPEAT_GRID_S = 0.01
+_TOO_FAST = 3.0  # of the arm's fastest
 _START_SIGMA = (0.002, 0.005)  # m, rad: weights before the fit's own are known
 
 
@@ -50,12 +52,12 @@ class TimeOffset:
 def time_offset(
     poses: Sequence[BoardPose],
     arm: Sequence[ArmSample],
-    mounting: str,
+    camera_on: Mount,
     *,
     range_s: float = 0.4,
     max_deviation_s: float = 0.0025,
 ) -> TimeOffset:
-    """The offset of one camera's stamps. ``mounting`` is eye_in_hand or eye_to_hand.
+    """The offset of one camera's stamps. ``camera_on`` is what the camera is fastened to.
 
     Raises CalibrationError for motion that is too short, too weak or of one frequency, or that leaves the offset with a
     standard deviation above ``max_deviation_s``.
@@ -63,7 +65,7 @@ def time_offset(
     motion = _ArmMotion(arm)
     times = np.array([pose.stamp_ns for pose in poses], dtype=np.int64) - motion.zero_ns
     seen = np.array([pose.T_camera_board for pose in poses]).reshape(-1, 4, 4)
-    if mounting == "eye_in_hand":
+    if camera_on is Mount.TCP:
         seen = np.linalg.inv(seen)
     times_s = times * 1e-9
     _check_amount(times_s, motion, range_s)
@@ -108,8 +110,7 @@ class _ArmMotion:
 
     def angular_velocity(self, times_s: Array) -> Array:
         """In the TCP's own frame [n, 3] rad/s."""
-        turned = self._rotation(times_s)
-        return turned.inv().apply(self._rotation(times_s, 1))
+        return self._rotation(times_s).apply(self._rotation(times_s, 1), inverse=True)
 
 
 class _AngularVelocities:
@@ -118,9 +119,11 @@ class _AngularVelocities:
     def __init__(self, times_s: Array, seen: Array, motion: _ArmMotion) -> None:
         turned = Rotation.from_matrix(seen[:, :3, :3])
         gaps = np.diff(times_s)
-        near = gaps < 2.5 * np.median(gaps)  # not across images without a board
-        self._times = (times_s[:-1] + 0.5 * gaps)[near]
-        self._seen = ((turned[:-1].inv() * turned[1:]).as_rotvec() / gaps[:, None])[near]
+        seen = (turned[:-1].inv() * turned[1:]).as_rotvec() / gaps[:, None]
+        fastest = np.linalg.norm(motion.angular_velocity(times_s), axis=1).max()
+        # not across images without a board, nor where it was taken for another
+        used = (gaps < 2.5 * np.median(gaps)) & (np.linalg.norm(seen, axis=1) < _TOO_FAST * fastest)
+        self._times, self._seen = (times_s[:-1] + 0.5 * gaps)[used], seen[used]
         self._motion = motion
 
     def __call__(self, lag_s: float) -> float:
@@ -159,9 +162,9 @@ def _check_repeats(motion: _ArmMotion, times_s: Array) -> None:
     velocity = motion.angular_velocity(np.arange(times_s[0], times_s[-1], _REPEAT_GRID_S))
     lags = range(len(velocity) // 2)
     alike = np.array([_cosine(velocity[lag:], velocity[: len(velocity) - lag]) for lag in lags])
-    rising = np.flatnonzero(np.diff(alike) > 0.0)
-    if len(rising) and alike[rising[0] :].max() > ALIKE:
-        lag = rising[0] + int(np.argmax(alike[rising[0] :]))
+    again = np.flatnonzero((alike > ALIKE) & np.maximum.accumulate(np.diff(alike, prepend=1.0) > 0.0))
+    if len(again):
+        lag = again[0] + int(np.argmax(alike[again[0] : again[0] + again[0] // 4 + 1]))
         raise CalibrationError(
             f"the motion is of one frequency: it repeats itself every {lag * _REPEAT_GRID_S:.2f} s",
             limit=f"{ALIKE} alike at most, it is {alike[lag]:.2f}",
@@ -179,18 +182,24 @@ class _Mounting:
     def __init__(self, times_s: Array, seen: Array, motion: _ArmMotion, range_s: float) -> None:
         self._times, self._motion, self._range_s = times_s, motion, range_s
         self._turned, self._place = Rotation.from_matrix(seen[:, :3, :3]), seen[:, :3, 3]
+        self._arm: tuple[float, tuple[Rotation, Array]] | None = None  # of the offset asked for last
 
     def residuals(self, x: Array) -> Array:
         """[n, 6]: position in m, rotation in rad."""
-        turned, moved = self._motion.at(self._times - np.clip(x[0], -self._range_s, self._range_s))
+        turned, moved = self._at(float(np.clip(x[0], -self._range_s, self._range_s)))
         outer, inner = Rotation.from_rotvec(x[1:4]), Rotation.from_rotvec(x[4:7])
         place = outer.apply(turned.apply(x[10:13]) + moved) + x[7:10]
         turn = ((outer * turned * inner).inv() * self._turned).as_rotvec()
         return np.concatenate((place - self._place, turn), axis=1)
 
+    def _at(self, offset_s: float) -> tuple[Rotation, Array]:
+        if self._arm is None or self._arm[0] != offset_s:
+            self._arm = offset_s, self._motion.at(self._times - offset_s)
+        return self._arm[1]
+
     def start(self, lag_s: float, velocities: _AngularVelocities) -> Array:
         """x in closed form, given the offset."""
-        turned, moved = self._motion.at(self._times - lag_s)
+        turned, moved = self._at(lag_s)
         inner = velocities.rotation(lag_s)
         outer = (self._turned * (turned * inner).inv()).mean()
         n = len(moved)
@@ -210,7 +219,7 @@ def _fit(mounting: _Mounting, start: Array) -> tuple[Array, float, Array]:
         )
         x, left = fitted.x, mounting.residuals(fitted.x)
         spread = np.median(np.abs(left), axis=0) / 0.6745
-        scale = float(np.sqrt(np.mean((left * weights) ** 2)))
+        scale = float(np.median(np.abs(left * weights))) / 0.6745
         # what the mounting cannot imitate of a change of the offset
         own = fitted.jac[:, 0] - fitted.jac[:, 1:] @ np.linalg.lstsq(fitted.jac[:, 1:], fitted.jac[:, 0], rcond=1e-9)[0]
         deviation_s = scale / max(float(np.linalg.norm(own)), 1e-12)

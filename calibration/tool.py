@@ -18,7 +18,7 @@ from robot_rl.types import Array
 
 _FEWEST = 8
 _MAIN_DEG, _SECOND_DEG = 30.0, 20.0  # spans about the two main axes
-_TUKEY = 4.685  # 95 % as good as least squares where errors are normal
+_TUKEY = 6.0  # standard deviations beyond which a pose does not count
 _ROUNDS = 50
 _MOST_OUTLIERS = 0.3
 
