@@ -22,11 +22,12 @@ from policies.encoders import FEATURES, ObservationEncoder
 from policies.features import Feature, every_feature, named_features
 from policies.frozen import Frozen
 from policies.image_encoder import ImageEncoder
-from policies.latent_gaussian import LatentGaussian, divergence, log_density, squashed
+from policies.latent_gaussian import REACH, LatentGaussian, divergence, log_density, squashed
 from policies.policy_state import digest, pack, unpack
 from policies.row_noise import RowNoise
+from policies.scaled_noise import ScaledNoise
 from robot_rl.data.normalizer import Normalizer
-from robot_rl.interfaces import ChunkSampler, SamplerSpec
+from robot_rl.interfaces import ChunkSampler, Policy, SamplerSpec
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, PolicySpec
 
 
@@ -118,6 +119,16 @@ class Steered:
     def sha256(self) -> str:
         """Of weights, statistics and the base's."""
         return digest({**self.state_dict(), "base": torch.tensor(list(bytes.fromhex(self.base.sha256)))})
+
+    def starts(self) -> dict[str, Policy]:
+        """What a success is to be compared with before anything was learnt: the base, what it becomes where its noise
+        is brought within reach, and without noise."""
+        sampler = self.base.sampler
+        return {
+            "prior": ScaledNoise(sampler, 1.0),
+            "prior within reach": ScaledNoise(sampler, 1.0, REACH),
+            "w = 0": ScaledNoise(sampler, 0.0),
+        }
 
     # --- what learners use
 
