@@ -28,6 +28,7 @@ from robot_rl.apps.learning_side import (
     run_folder,
 )
 from robot_rl.apps.session_processes import run_processes
+from robot_rl.apps.steering_start import tell_start
 from robot_rl.errors import CheckpointError, ConfigError, valid_choices
 
 LOCKSTEP, PROCESSES = "lockstep", "processes"
@@ -107,6 +108,8 @@ def _lockstep(config: Any, envs: list[Any], folder: Path, opened: ExitStack) -> 
     transport = LocalTransport(store)
     training = make_training(config, spec, run, store, transport)
     acting, tried = (build(training.provenance.policy_config, env_spec=spec) for _ in range(2))
+    if config.evaluate_every:
+        tell_start(config, tried, by_rule(envs[1]), folder)
     metadata = {"task": spec.task, "source": "policy", "policies": ["online"]}
     recorder = EpisodeRecorder(store, metadata, extras={**acting.spec.record, **score_extras(envs[0])})
     listeners = [scored(recorder, envs[0]), Turns(recorder, training), *companions(human, envs[0])]

@@ -238,9 +238,7 @@ def _make(kind: type[_Made], data: Any, place: str) -> _Made:
     for key in data:
         if key not in known:
             raise ConfigError(f"{place}: no key '{key}'", remedy=valid_choices(str(key), known))
-    lacking = [
-        n for n, f in known.items() if n not in data and f.default is MISSING and f.default_factory is MISSING
-    ]
+    lacking = [n for n, f in known.items() if n not in data and f.default is MISSING and f.default_factory is MISSING]
     if lacking:
         raise ConfigError(f"{place} lacks {', '.join(lacking)}")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
