@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.data.index import EpisodeInfo
-from robot_rl.data.line_log import append_lines, read_lines
+from robot_rl.data.line_log import append_lines, encode_line, read_lines
 
 FIELDS = ("success", "success_step", "exclude", "split", "task", "note", "deleted")
 
@@ -42,6 +42,12 @@ class AnnotationLog:
         """Add edits of one episode durably, with the time and who made them (default: the login name)."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
         append_lines(self._path, [{"id": episode, **edits, "who": who or _login(), "when": when}])
+        self.refresh()
+
+    def append_missing(self, other: AnnotationLog) -> None:
+        """Add the lines of ``other`` that are not here, as they are."""
+        known = {encode_line(record) for record in read_lines(self._path)[0]}
+        append_lines(self._path, [record for record in read_lines(other._path)[0] if encode_line(record) not in known])
         self.refresh()
 
     def of(self, episode: str) -> Mapping[str, Any]:

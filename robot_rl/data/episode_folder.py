@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from robot_rl.data.commit import commit_episode
@@ -16,6 +17,15 @@ from robot_rl.errors import CorruptEpisodeError, EpisodeError, RobotRlError
 
 _SUFFIX = ".zarr.zip"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a file of the store."""
+
+    id: str
+    file: str
+    problem: str
 
 
 class EpisodeFolder:
@@ -53,6 +63,15 @@ class EpisodeFolder:
             return str(error)
         self._verified.add(file.path, file.status)
         return ""
+
+    def strays(self, known: Container[str]) -> list[Finding]:
+        """Files of episodes that are not ``known``, and journals that recovery set aside."""
+        problem = "cannot be read, or holds another episode, so it is not in the index: restore or remove the file"
+        findings = [Finding(id, f"episodes/{id}{_SUFFIX}", problem) for id in self.ids() if id not in known]
+        problem = "a damaged journal was set aside: what could be read of it is an episode"
+        for path in sorted((self._root / "journal").glob("*.damaged")):
+            findings.append(Finding(path.stem, f"journal/{path.name}", problem))
+        return findings
 
     def describe(self, ids: Iterable[str]) -> list[EpisodeInfo]:
         """Index entries of these episodes, from their files.

@@ -7,7 +7,6 @@ Kinds of records: ``begin`` (specs, metadata, clock anchor), ``row`` (fixed-size
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,26 +20,9 @@ from robot_rl.data.episode import SCHEMA, SCHEMA_VERSION, CameraTrack, Episode
 from robot_rl.data.episode_file import check_version
 from robot_rl.data.frame_encoding import JPEG_QUALITY
 from robot_rl.data.journal import MAGIC, Record, scan_records
+from robot_rl.data.metadata import describe_arrays, plain
 from robot_rl.data.row_layout import RowLayout
-from robot_rl.errors import EpisodeError
 from robot_rl.types import DEPTH_CODEC, Array, Arrays, ArraySpec, Decision, EnvSpec, EpisodeEnd
-
-
-def plain(metadata: Mapping[str, Any], episode: str = "") -> dict[str, Any]:
-    """``metadata`` as plain JSON types; raises EpisodeError naming what has none."""
-    try:
-        text = json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False, default=_to_plain)
-        return json.loads(text.encode())  # half a character, from a file name that is no UTF-8, fails here
-    except (TypeError, ValueError) as error:
-        raise EpisodeError(f"metadata cannot be stored: {error}", episode=episode, limit="JSON types") from error
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
 def begin_header(
@@ -201,20 +183,6 @@ def _metadata(recording: Recording, spec: EnvSpec, arrays: Arrays) -> dict[str, 
         "arrays": describe_arrays(spec),
     }
     return {**defaults, **begin["metadata"], **last.get("metadata", {}), **ours}
-
-
-def describe_arrays(spec: EnvSpec) -> dict[str, dict[str, Any]]:
-    """Attributes of the arrays in the file: unit, frame and names of observations, parts of the action."""
-    described: dict[str, dict[str, Any]] = {}
-    for name, s in spec.observation.items():
-        described[f"obs/{name}"] = {
-            "unit": s.unit, "frame": s.frame, "names": list(s.names), "privileged": s.privileged
-        }  # fmt: skip
-    parts = spec.to_json()["action"]["parts"]
-    for kind in ("commanded", "executed", "policy", "human"):
-        described[f"action/{kind}"] = {"parts": parts}
-    described["time/t_ns"] = {"unit": "ns", "clock": "robot monotonic"}
-    return described
 
 
 def _decision_arrays(decisions: list[Record], arrays: dict[str, Array]) -> dict[str, Array]:

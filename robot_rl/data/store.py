@@ -11,41 +11,31 @@ annotations.jsonl             edits by id, deletions too
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from robot_rl.data.annotations import AnnotationLog
+from robot_rl.data.catalogue import Catalogue
 from robot_rl.data.commit import recover_journal
-from robot_rl.data.episode import SCHEMA, SCHEMA_VERSION, Episode
-from robot_rl.data.episode_file import check_version
-from robot_rl.data.episode_folder import EpisodeFolder
+from robot_rl.data.dataset_file import DatasetFile, is_blank
+from robot_rl.data.episode import Episode
+from robot_rl.data.episode_folder import EpisodeFolder, Finding
 from robot_rl.data.episode_id import check_id, new_id
-from robot_rl.data.file_lock import remove_orphans, replace_file
+from robot_rl.data.file_lock import remove_orphans
 from robot_rl.data.foreign import describe_foreign
-from robot_rl.data.index import EpisodeIndex, EpisodeInfo
+from robot_rl.data.index import EpisodeInfo
 from robot_rl.data.journal import disk_error
-from robot_rl.data.recording import describe_arrays, plain
+from robot_rl.data.metadata import complete_metadata, plain
 from robot_rl.data.stored_zip import MAX_BYTES
 from robot_rl.data.writer import EpisodeWriter
-from robot_rl.errors import EpisodeError, SpecMismatchError, StoreError, valid_choices
+from robot_rl.errors import EpisodeError, SpecMismatchError, StoreError
 from robot_rl.types import ArraySpec, EnvSpec, compare_specs
 
 _log = logging.getLogger(__name__)
 
 __all__ = ["EpisodeInfo", "EpisodeStore", "EpisodeWriter", "Finding"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a file of the store."""
-
-    id: str
-    file: str
-    problem: str
 
 
 class EpisodeStore:
@@ -55,9 +45,8 @@ class EpisodeStore:
         self.root, self.name, self.spec = root, name, spec
         for folder in ("episodes", "journal"):  # a copy may have lost the empty one
             (root / folder).mkdir(exist_ok=True)
-        self._index = EpisodeIndex(root / "index.jsonl")
-        self._annotations = AnnotationLog(root / "annotations.jsonl")
         self._files = EpisodeFolder(root)
+        self._catalogue = Catalogue(root, self._files)
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
@@ -65,13 +54,13 @@ class EpisodeStore:
     def create(cls, root: str | Path, *, name: str = "", spec: EnvSpec | None = None) -> EpisodeStore:
         """A new dataset in the folder ``root``, which may exist but must be empty. Raises StoreError."""
         root = Path(root)
-        if root.exists() and not _is_blank(root):
+        if root.exists() and not is_blank(root):
             raise StoreError(
                 f"{root} is not empty ({describe_foreign(root)[0]})", remedy="Choose a new folder, or open this one"
             )
         root.mkdir(parents=True, exist_ok=True)
         store = cls(root, name or root.name, spec)
-        store._write_dataset()
+        DatasetFile(store.name, spec).write(root)
         return store
 
     @classmethod
@@ -83,17 +72,8 @@ class EpisodeStore:
         instead, and SchemaVersionError when a newer software wrote it.
         """
         root = Path(root)
-        try:
-            described = json.loads((root / "dataset.json").read_bytes())
-            if described["schema"] != SCHEMA:
-                raise StoreError(f"{root} is of schema '{described['schema']}'", limit=SCHEMA)
-            check_version(str(described["schema_version"]))
-            name, spec = described["name"], described["spec"]
-            spec = None if spec is None else EnvSpec.from_json(spec)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            found, remedy = describe_foreign(root)
-            raise StoreError(f"{root} is no episode store: {found}", remedy=remedy) from error
-        store = cls(root, name, spec)
+        described = DatasetFile.read(root)
+        store = cls(root, described.name, described.spec)
         store.refresh()
         if recover:
             store._recover_if_possible()
@@ -102,7 +82,7 @@ class EpisodeStore:
     @classmethod
     def open_or_create(cls, root: str | Path, spec: EnvSpec | None = None, name: str = "") -> EpisodeStore:
         """``open`` where there is a dataset, else ``create``. Raises SpecMismatchError for another kind of data."""
-        if not (Path(root) / "dataset.json").exists():
+        if not DatasetFile.exists(Path(root)):
             return cls.create(root, name=name, spec=spec)
         store = cls.open(root)
         if spec is not None:
@@ -113,13 +93,12 @@ class EpisodeStore:
 
     def refresh(self) -> None:
         """Take note of episodes and annotations that other processes added since."""
-        self._index.refresh()
-        self._annotations.refresh()
+        self._catalogue.refresh()
 
     @property
     def annotation_bytes(self) -> int:
         """Grows with every edit, whichever process makes it; costs a look at the file's size."""
-        return self._annotations.bytes
+        return self._catalogue.annotation_bytes
 
     def ids(self, *, excluded: bool = False) -> list[str]:
         """Ids in order of recording; those annotated ``exclude`` only on demand, deleted ones never."""
@@ -127,33 +106,35 @@ class EpisodeStore:
 
     def infos(self, where: Callable[[EpisodeInfo], bool] | None = None, *, excluded: bool = False) -> list[EpisodeInfo]:
         """Index entries with annotations applied, in order of id, that satisfy ``where``."""
-        alive = (self._index.infos[key] for key in sorted(self._index.infos) if not self._deleted(key))
-        infos = (self._annotations.apply(info) for info in alive)
-        return [info for info in infos if (excluded or not info.exclude) and (where is None or where(info))]
+        return self._catalogue.infos(where, excluded)
 
     def deleted(self) -> list[EpisodeInfo]:
         """Entries of episodes marked as deleted whose files are still there."""
-        self.refresh()
-        return [info for key, info in sorted(self._index.infos.items()) if self._deleted(key)]
+        return self._catalogue.deleted()
 
-    def read(self, id: str) -> Episode:
-        """The episode as read-only views of its memory-mapped file, annotations laid over its metadata.
+    def __contains__(self, id: str) -> bool:
+        """Whether that id is taken, be it by an episode that was deleted."""
+        return id in self._catalogue or self._catalogue.is_deleted(id)
+
+    def read(self, id: str, *, annotated: bool = True) -> Episode:
+        """The episode as read-only views of its memory-mapped file, annotations laid over its metadata (``annotated``).
 
         The whole file is checked the first time it is read on this machine. Raises StoreError for an unknown id,
         CorruptEpisodeError and SchemaVersionError.
         """
-        episode = self._files.open_checked(self._info(id)).read()
-        edits = self._annotations.of(id)
-        return replace(episode, metadata={**episode.metadata, **edits}) if edits else episode
+        episode = self._files.open_checked(self._catalogue.info(id)).read()
+        edits = self._catalogue.said(id)
+        return replace(episode, metadata={**episode.metadata, **edits}) if edits and annotated else episode
 
     def verify(self, ids: Iterable[str] | None = None) -> list[Finding]:
         """Read every byte of the given episodes (default: all) and report what is wrong; empty when all is well.
 
         Files that belong to no episode (unreadable ones, journals set aside) are reported in any case.
         """
-        infos = self.infos(excluded=True) if ids is None else [self._info(id) for id in ids]
+        infos = self.infos(excluded=True) if ids is None else [self._catalogue.info(id) for id in ids]
         problems = ((info, self._files.examine(info)) for info in infos)
-        return [Finding(info.id, info.file, text) for info, text in problems if text] + self._stray_files()
+        found = [Finding(info.id, info.file, text) for info, text in problems if text]
+        return found + self._files.strays(self._catalogue)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -176,25 +157,17 @@ class EpisodeStore:
         self.adopt(spec)
         id = new_id()
         path = self.root / "journal" / f"{id}.journal"
-        writer = EpisodeWriter(
-            id,
-            path,
-            spec,
-            metadata or {},
-            self._commit_journal,
-            extras=extras or {},
-            ring_steps=ring_steps,
-            ring_bytes=ring_bytes,
-            max_bytes=max_bytes,
-        )
-        self._give_to_outbox(writer, path)
+        limits = {"ring_steps": ring_steps, "ring_bytes": ring_bytes, "max_bytes": max_bytes}
+        writer = EpisodeWriter(id, path, spec, metadata or {}, self._commit_journal, extras=extras or {}, **limits)
+        if (outbox := self.root / "outbox").is_dir():
+            writer.share(outbox)
         return writer
 
     def adopt(self, spec: EnvSpec) -> None:
         """Take ``spec`` as that of a store without one. Raises SpecMismatchError when the store's disagrees with it."""
         if self.spec is None:
             self.spec = spec
-            self._write_dataset()
+            DatasetFile(self.name, spec).write(self.root)
             return
         refused, _ = compare_specs(self.spec, spec)
         if refused:
@@ -208,9 +181,9 @@ class EpisodeStore:
         Raises EpisodeError naming episode, array and row, also when the id is taken, and DiskFullError.
         """
         episode = replace(episode, id=check_id(episode.id) if episode.id else new_id())
-        if self._deleted(episode.id):
+        if self._catalogue.is_deleted(episode.id):
             raise EpisodeError("was deleted from the store", episode=episode.id, remedy="Give it another id, or none")
-        if episode.id in self._index.infos or self._files.path(episode.id).exists():
+        if episode.id in self._catalogue or self._files.path(episode.id).exists():
             raise EpisodeError("is in the store already", episode=episode.id, remedy="Give it another id, or none")
         episode.validate()
         if self.spec is not None:
@@ -235,27 +208,27 @@ class EpisodeStore:
         word on ``success`` without it takes back what was said about the step. Raises StoreError for an unknown id,
         EpisodeError for a step that the episode does not have, and DiskFullError.
         """
-        info = self._info(id)
-        if success_step is not None and not (success and 0 <= success_step < info.length):
-            limit = f"a success, in steps 0 to {info.length - 1}"
-            raise EpisodeError(f"success={success} at step {success_step}", episode=id, limit=limit)
         given = {"success": success, "exclude": exclude, "split": split, "task": task, "note": note}
         edits = {key: value for key, value in given.items() if value is not None}
-        self._say(id, edits | ({} if success is None else {"success_step": success_step}), who)
+        step = {} if success is None and success_step is None else {"success_step": success_step}
+        self._catalogue.annotate(id, edits | step, who)
+
+    def annotate_like(self, other: EpisodeStore) -> None:
+        """Say what was said in ``other``, word for word, where it was not said here. Raises DiskFullError."""
+        self._catalogue.annotate_like(other._catalogue)
 
     def delete(self, id: str, *, who: str = "") -> None:
         """Take an episode out of the dataset; its file stays until ``gc``."""
-        self._info(id)
-        self._say(id, {"deleted": True}, who)
+        self._catalogue.annotate(id, {"deleted": True}, who)
 
     def gc(self) -> list[str]:
         """Remove the files of deleted episodes for good; returns their ids."""
         self.refresh()
-        gone = [id for id in self._files.ids() if self._deleted(id)]
+        gone = [id for id in self._files.ids() if self._catalogue.is_deleted(id)]
         for id in gone:
             self._files.path(id).unlink(missing_ok=True)
         if gone:
-            self._index.rewrite(self._entries_with_files)
+            self._catalogue.drop_dead()
         return gone
 
     def drop(self, ids: Iterable[str]) -> None:
@@ -265,7 +238,7 @@ class EpisodeStore:
         for path in there:
             path.unlink()
         if there:
-            self._index.rewrite(self._entries_with_files)
+            self._catalogue.drop_dead()
 
     # --- recovery --------------------------------------------------------------------------------------------------
 
@@ -279,7 +252,7 @@ class EpisodeStore:
         remove_orphans(self.root / "episodes")
         for path in sorted((self.root / "journal").glob("*.journal")):
             recovered += recover_journal(path, self._files.path(path.stem), self._commit)
-        self._index_missing()
+        self._catalogue.complete()
         return recovered
 
     def commit_remote(self, journal: Path) -> EpisodeInfo | None:
@@ -299,7 +272,7 @@ class EpisodeStore:
 
     def rebuild_index(self) -> None:
         """Make ``index.jsonl`` anew from the episode files; files that cannot be read are left out."""
-        self._index.rewrite(lambda: self._files.describe(self._files.ids()))
+        self._catalogue.rebuild()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -309,110 +282,14 @@ class EpisodeStore:
         except OSError as error:  # DiskFullError is one
             _log.warning("%s is opened without recovering what a killed writer left: %s", self.root, error)
 
-    def _give_to_outbox(self, writer: EpisodeWriter, journal: Path) -> None:
-        """A second name for the journal where there is an outbox, before the first row: no row can miss its way."""
-        outbox = self.root / "outbox"
-        if not outbox.is_dir():
-            return
-        try:
-            (outbox / journal.name).hardlink_to(journal)
-        except OSError as error:
-            writer.discard("it would not be shipped")
-            raise StoreError(
-                f"episode {writer.id} cannot be put into {outbox}: {error.strerror}",
-                remedy="Put the actor's store on a local disk whose file system has hard links",
-            ) from error
-
-    def _index_missing(self) -> None:
-        """Entries for files that have none, e.g. after a kill between rename and index line; drop dead entries."""
-        found = self._files.ids()
-        missing = [id for id in found if id not in self._index.infos]
-        if missing:
-            self._index.append(self._files.describe(missing))
-        if not self._index.infos.keys() <= set(found):
-            self._index.rewrite(self._entries_with_files)
-
-    def _entries_with_files(self) -> list[EpisodeInfo]:
-        self._index.refresh()
-        return [info for info in self._index.infos.values() if (self.root / info.file).exists()]
-
-    def _stray_files(self) -> list[Finding]:
-        unread = [id for id in self._files.ids() if id not in self._index.infos]
-        problem = "cannot be read, or holds another episode, so it is not in the index: restore or remove the file"
-        findings = [Finding(id, f"episodes/{self._files.path(id).name}", problem) for id in unread]
-        problem = "a damaged journal was set aside: what could be read of it is an episode"
-        for path in sorted((self.root / "journal").glob("*.damaged")):
-            findings.append(Finding(path.stem, f"journal/{path.name}", problem))
-        return findings
-
     def _commit_journal(self, path: Path) -> EpisodeInfo:
         (info,) = recover_journal(path, self._files.path(path.stem), self._commit, own=True)
         return info
 
     def _commit(self, episode: Episode) -> EpisodeInfo:
-        own = {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "id": episode.id,
-            "part": 0,
-            "length": episode.steps,
-            "rows": episode.rows,
-        }
-        defaults: dict[str, Any] = {
-            "success": None,
-            "ended": True,
-            "recovered": False,
-            "policies": [],
-            "total_reward": float(episode.arrays["rl/reward"].sum(dtype="float64")),
-        }
-        if self.spec is not None:
-            spec = self.spec
-            defaults |= {
-                "task": spec.task,
-                "robot": spec.robot,
-                "spec": spec.to_json(),
-                "arrays": describe_arrays(spec),
-            }
-        episode = replace(episode, metadata={**defaults, **episode.metadata, **own})
         try:
-            info = self._files.commit(episode)
-            self._index.append([info])
+            info = self._files.commit(complete_metadata(episode, self.spec))
+            self._catalogue.add(info)
         except OSError as error:
             raise disk_error(error, episode.id, "the episode file cannot be written") from error
         return info
-
-    def _info(self, id: str) -> EpisodeInfo:
-        if id not in self._index.infos:
-            self.refresh()
-        if id not in self._index.infos or self._deleted(id):
-            raise StoreError(f"no episode '{id}' in {self.root}", remedy=valid_choices(id, self.ids()[:50]))
-        return self._annotations.apply(self._index.infos[id])
-
-    def _say(self, id: str, edits: Mapping[str, Any], who: str) -> None:
-        try:
-            self._annotations.append(id, edits, who)
-        except OSError as error:
-            raise disk_error(error, id, "the annotation cannot be written") from error
-
-    def _deleted(self, id: str) -> bool:
-        return bool(self._annotations.of(id).get("deleted"))
-
-    def _write_dataset(self) -> None:
-        described = {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "name": self.name,
-            "spec": None if self.spec is None else self.spec.to_json(),
-        }
-        replace_file(self.root / "dataset.json", json.dumps(described, indent=2).encode())
-
-
-def _is_blank(root: Path) -> bool:
-    """Whether ``root`` is an empty folder, or one whose making was interrupted."""
-    if not root.is_dir():
-        return False
-    ours = ("episodes", "journal")
-    return all(
-        path.name.startswith(".dataset.json") or (path.name in ours and not any(path.iterdir()))
-        for path in root.iterdir()
-    )

@@ -14,7 +14,7 @@ from robot_rl.data.index import EpisodeInfo
 from robot_rl.data.journal_writer import JournalWriter
 from robot_rl.data.recording import begin_header, decision_record, end_header
 from robot_rl.data.row_layout import RowLayout
-from robot_rl.errors import EpisodeError, RobotRlError
+from robot_rl.errors import EpisodeError, RobotRlError, StoreError
 from robot_rl.types import Array, ArraySpec, Decision, EnvSpec, EpisodeEnd, Frame, StepRow
 
 
@@ -61,6 +61,21 @@ class EpisodeWriter:
     def pending(self) -> int:
         """Records that wait in the ring: what a SIGKILL now would cost."""
         return self._journal.pending
+
+    def share(self, outbox: Path) -> None:
+        """Give the journal a second name in ``outbox``, before the first row: no row can miss its way.
+
+        Raises StoreError where that is impossible; the episode is discarded then.
+        """
+        journal = self._journal.path
+        try:
+            (outbox / journal.name).hardlink_to(journal)
+        except OSError as error:
+            self.discard("it would not be shipped")
+            raise StoreError(
+                f"episode {self.id} cannot be put into {outbox}: {error.strerror}",
+                remedy="Put the actor's store on a local disk whose file system has hard links",
+            ) from error
 
     def append(self, row: StepRow) -> None:
         """Record one row; the final observation comes last, with ``action.valid`` False and actions zero.
