@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import mujoco
 import numpy as np
@@ -20,7 +20,7 @@ from robot_rl.errors import ConfigError, valid_choices
 from robot_rl.geometry import pose_inverse, pose_multiply
 from robot_rl.types import Array
 from sim.arms.arm import Arm
-from sim.cameras import Profile, SceneCamera
+from sim.cameras import Profile
 from sim.objects import GRASP, LINK, SceneObject
 
 TCP_SITE = "tcp"
@@ -55,6 +55,12 @@ class Scene:
         )
 
 
+class Fixture(Protocol):
+    """What is fastened to the arm or stands beside it without taking part in physics, such as a camera."""
+
+    def add_to(self, spec: mujoco.MjSpec, arm: Arm) -> None: ...
+
+
 @dataclass(frozen=True)
 class SceneModel:
     """A compiled model and where things lie in it."""
@@ -70,9 +76,7 @@ class SceneModel:
         return len(self.arm.joints)
 
 
-def build_scene(
-    scene: Scene, arm: Arm, cameras: Sequence[SceneCamera] = (), *, look: Profile | None = None
-) -> SceneModel:
+def build_scene(scene: Scene, arm: Arm, cameras: Sequence[Fixture] = (), *, look: Profile | None = None) -> SceneModel:
     """Compile the scene, dressed for cameras of profile ``look`` or lean. Raises ConfigError when assets are missing.
 
     ``full`` shows the arm's visual meshes, ``fast`` its collision meshes, which have a tenth of the triangles.
