@@ -1,7 +1,8 @@
 """A Robot in another process: the client of a RobotServer, which the ROS 2 bridge also is.
 
 Holds the address and time limits only; everything about the arm comes with the EnvSpec at connect. Every call renews
-the lease to move, so a control thread that stalls or dies loses it and the arm stops.
+the lease to move, so a control thread that stalls or dies loses it and the arm stops. A server that was gone is greeted
+anew before the next request: its arm must be the same one, and what was asked in vain is not carried out later.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Self
 
 import zmq
 
-from robot_rl.errors import ProtocolError, RobotConnectionError, RobotRlError
+from robot_rl.errors import ProtocolError, RobotConnectionError, RobotRlError, SpecMismatchError
 from robot_rl.transport.endpoint import connect
 from robot_rl.transport.keys import SERVER
 from robot_rl.transport.messages import (
@@ -42,6 +43,9 @@ class BridgeRobot:
         self._context: zmq.Context | None = None
         self._main: _Line | None = None
         self._stop: _Line | None = None  # a line of its own, so that stop overtakes a request under way
+        self._spec: EnvSpec | None = None
+        self._operator_s = 0.0  # that an operator may take to confirm a reset
+        self._lost = False
 
     @property
     def clock(self) -> RemoteClock:
@@ -60,9 +64,8 @@ class BridgeRobot:
                 self._hang_up()
                 raise
         try:
-            reply = self._ask(Message("connect"))
-            self._clock.synchronise(bool(reply.fields["stepped"]))
-            return EnvSpec.from_json(reply.fields["spec"])
+            self._lost, self._spec = False, None
+            return self._greet()
         except BaseException:  # what is not understood ends the connection as well
             self._hang_up()
             raise
@@ -77,7 +80,8 @@ class BridgeRobot:
 
     def reset(self, request: ResetRequest) -> Observation:
         """Move to the start of an episode; waits for the request's own limit and the line's."""
-        return observation_from(self._ask(reset_message(request), request.timeout_s + self.timeout_s))
+        limit_s = request.timeout_s + self._operator_s + self.timeout_s
+        return observation_from(self._ask(reset_message(request), limit_s))
 
     def stop(self) -> None:
         """Controlled stop; overtakes whatever is under way and needs no lease."""
@@ -106,6 +110,7 @@ class BridgeRobot:
         assert self._context is not None
         socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a server that is not there
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         try:
             connect(socket, self.address, self._keys, self._server)
@@ -122,10 +127,31 @@ class BridgeRobot:
             self._context.term()
         self._context = self._main = self._stop = None
 
-    def _ask(self, message: Message, timeout_s: float | None = None) -> Message:
+    def _greet(self) -> EnvSpec:
+        """Learn what the server's robot is. Raises SpecMismatchError when it is another one than before."""
+        reply = self._line_in_use().ask(Message("connect"), self.timeout_s)
+        spec = EnvSpec.from_json(reply.fields["spec"])
+        if self._spec is not None and spec != self._spec:
+            raise SpecMismatchError(f"another robot answers at {self.address}", remedy="Start this process again")
+        self._spec, self._operator_s = spec, float(reply.fields.get("operator_s", 0.0))
+        self._clock.synchronise(bool(reply.fields["stepped"]))
+        return spec
+
+    def _line_in_use(self) -> _Line:
         if self._main is None:
             raise RobotConnectionError(f"robot at {self.address} is not connected", remedy="Call connect() first")
-        return self._main.ask(message, self.timeout_s if timeout_s is None else timeout_s)
+        return self._main
+
+    def _ask(self, message: Message, timeout_s: float | None = None) -> Message:
+        line, limit_s = self._line_in_use(), self.timeout_s if timeout_s is None else timeout_s
+        try:
+            if self._lost:
+                self._greet()
+                self._lost = False
+            return line.ask(message, limit_s, self._clock.expiry_ns(limit_s))
+        except RobotConnectionError:
+            self._lost = True
+            raise
 
 
 class RemoteClock:
@@ -144,8 +170,12 @@ class RemoteClock:
     def synchronise(self, stepped: bool) -> None:
         """Measure the offset between the robot's clock and ours, half the round trip at the middle."""
         before = time.monotonic_ns()
-        there = int(self._robot._ask(Message("now")).fields["now_ns"])
+        there = int(self._robot._line_in_use().ask(Message("now"), self._robot.timeout_s).fields["now_ns"])
         self._stepped, self._offset_ns = stepped, there - (before + time.monotonic_ns()) // 2
+
+    def expiry_ns(self, limit_s: float) -> int | None:
+        """When an answer is no longer waited for, in the robot's time; None on a stepped clock, which waits for us."""
+        return None if self._stepped else time.monotonic_ns() + self._offset_ns + round(limit_s * 1e9)
 
     def now_ns(self) -> int:
         """Time of the robot [ns]."""
@@ -172,13 +202,18 @@ class _Line:
     def close(self) -> None:
         self._socket.close()
 
-    def ask(self, message: Message, timeout_s: float) -> Message:
+    def ask(self, message: Message, timeout_s: float, expires_ns: int | None = None) -> Message:
         """Send, wait for the answer, and raise here what was an error there."""
         with self._lock:
             self._number += 1
             fields = {**message.fields, "request": self._number, "client": self._client}
+            if expires_ns is not None:
+                fields["expires_ns"] = expires_ns
+            until_s = time.monotonic() + timeout_s
+            if not self._socket.poll(round(1000 * timeout_s), zmq.POLLOUT):  # nobody is there to send it to
+                raise self._silence(message.kind, timeout_s)
             self._socket.send_multipart(encode(Message(message.kind, fields, message.arrays)))
-            return accepted(self._answer(message.kind, time.monotonic() + timeout_s, timeout_s))
+            return accepted(self._answer(message.kind, until_s, timeout_s))
 
     def _answer(self, kind: str, until_s: float, timeout_s: float) -> Message:
         while self._socket.poll(max(0, round(1000 * (until_s - time.monotonic())))):
@@ -188,7 +223,10 @@ class _Line:
                 continue
             if reply.fields.get("request") == self._number:
                 return reply
-        raise RobotConnectionError(
+        raise self._silence(kind, timeout_s)
+
+    def _silence(self, kind: str, timeout_s: float) -> RobotConnectionError:
+        return RobotConnectionError(
             f"robot at {self._address} did not answer '{kind}'",
             limit=f"{timeout_s} s",
             remedy="Is its server running, and reachable from here?",

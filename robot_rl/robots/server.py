@@ -5,8 +5,9 @@
 
 One client at a time holds the lease to move (commands, resets, the clock). Every message of its control thread renews
 the lease; there is no heartbeat beside that thread, which would keep a stalled loop in command. After ``lease_s`` of
-silence on the robot's clock the robot is stopped and the lease is free. Everybody may read and stop. Only loopback
-addresses are bound without keys (robot_rl.transport.endpoint).
+silence on the robot's clock the robot is stopped (one that can ``hold`` holds, and goes on with its client) and the
+lease is free. Everybody may read and stop; a robot that is ``concurrent`` is read in a thread of its own, also during
+resets. Only loopback addresses are bound without keys (robot_rl.transport.endpoint).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from robot_rl.transport.refusals import refusal
 
 MAX_WAIT_S = 60.0
 MOVES = ("command", "reset", "wait")
+READS = ("connect", "read", "now")
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class RobotServer:
         self, robot: Robot, address: str = "tcp://127.0.0.1:0", *, lease_s: float = 0.25, keys: str = ""
     ) -> None:
         self.robot, self.lease_s = robot, lease_s
+        self._heartbeat: Callable[[], None] | None = getattr(robot, "heartbeat", None)  # of a robot with its own watch
         self.counts: Counter[str] = Counter()  # dropped garbage, refused moves, lease expiries
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -78,10 +81,16 @@ class RobotServer:
         self._heard_ns = 0  # the same on the robot's clock, which stands still while a simulator waits for its client
         self._moving = threading.Event()
         self._closing = threading.Event()
+        self._leasing, self._waking = threading.Lock(), threading.Lock()
         self._threads = [
             threading.Thread(target=self._serve, name="robot-server-io", daemon=True),
-            threading.Thread(target=self._move, name="robot-server-motion", daemon=True),
+            threading.Thread(target=self._move, args=(self._requests,), name="robot-server-motion", daemon=True),
         ]
+        self._reads = self._requests
+        if getattr(robot, "concurrent", False):
+            self._reads = queue.Queue(maxsize=64)
+            reader = threading.Thread(target=self._move, args=(self._reads,), name="robot-server-reads", daemon=True)
+            self._threads.append(reader)
 
     def start(self) -> Self:
         """Begin to answer."""
@@ -152,6 +161,9 @@ class RobotServer:
             self._accept(client, name, number, message)
 
     def _accept(self, client: bytes, name: str, number: int, message: Message) -> None:
+        if self._expired(message):
+            self.counts["expired"] += 1
+            return
         if name == self._holder:
             self._renew()
         elif message.kind in MOVES and not self._takes_lease(name):
@@ -160,22 +172,34 @@ class RobotServer:
             self._reply(client, number, refusal(busy))
             return
         try:
-            self._requests.put_nowait((client, number, message))
+            (self._reads if message.kind in READS else self._requests).put_nowait((client, number, message))
         except queue.Full:
             self.counts["overload"] += 1
             self._reply(
                 client, number, refusal(CommandRefusedError("server is overloaded", limit="64 waiting requests"))
             )
 
+    def _expired(self, message: Message) -> bool:
+        """Whether its sender no longer waits for an answer: what was held up on the way must not move the robot."""
+        until_ns = message.fields.get("expires_ns")
+        return type(until_ns) is int and self.robot.clock.now_ns() > until_ns
+
+    def claim(self, name: str) -> bool:
+        """The lease to move, for who commands the robot on another way than this server; renewed by every call."""
+        return self._takes_lease(name)
+
     def _takes_lease(self, name: str) -> bool:
-        if self._holder is not None and time.monotonic() - self._heard_s < self.lease_s:
-            return False
-        self._holder = name
-        self._renew()
-        return True
+        with self._leasing:
+            free = self._holder in (None, name) or time.monotonic() - self._heard_s >= self.lease_s
+            if free:
+                self._holder = name
+                self._renew()
+            return free
 
     def _renew(self) -> None:
         self._heard_s, self._heard_ns = time.monotonic(), self.robot.clock.now_ns()
+        if self._heartbeat is not None:
+            self._heartbeat()
 
     def _watch_lease(self) -> None:
         if self._moving.is_set():  # the holder waits for an answer
@@ -183,12 +207,12 @@ class RobotServer:
         elif self._holder is not None and self.robot.clock.now_ns() - self._heard_ns > self.lease_s * 1e9:
             self._holder = None
             self.counts["lease_expired"] += 1
-            self._halt()
+            self._halt(getattr(self.robot, "hold", None))
 
-    def _halt(self) -> None:
-        """Stop the robot; one that cannot even stop must not end the threads that others stop it by."""
+    def _halt(self, hold: Callable[[str], None] | None = None) -> None:
+        """Stop the robot, or ``hold`` it; one that cannot even stop must not end the threads that others stop it by."""
         try:
-            self.robot.stop()
+            self.robot.stop() if hold is None else hold("client silent")
         except Exception:  # drivers raise what they like
             self.counts["stop_failed"] += 1
             _log.exception("the robot could not be stopped")
@@ -199,10 +223,10 @@ class RobotServer:
 
     # --- motion thread ------------------------------------------------------------------------------------------------
 
-    def _move(self) -> None:
+    def _move(self, requests: queue.Queue[tuple[bytes, int, Message]]) -> None:
         while not self._closing.is_set():
             try:
-                client, number, message = self._requests.get(timeout=0.02)
+                client, number, message = requests.get(timeout=0.02)
             except queue.Empty:
                 continue
             if message.kind in MOVES:
@@ -214,7 +238,8 @@ class RobotServer:
         robot = self.robot
         match message.kind:
             case "connect":
-                return Message("spec", {"spec": self._spec.to_json(), "stepped": robot.clock.stepped})
+                fields = {"spec": self._spec.to_json(), "stepped": robot.clock.stepped}
+                return Message("spec", {**fields, "operator_s": getattr(robot, "operator_s", 0.0)})
             case "read":
                 return observation_message(robot.read())
             case "command":
@@ -254,5 +279,6 @@ class RobotServer:
     def _reply(self, client: bytes, number: int, reply: Message) -> None:
         numbered = Message(reply.kind, {**reply.fields, "request": number}, reply.arrays)
         self._replies.put([client, *encode(numbered)])
-        if threading.current_thread() is self._threads[1]:
-            self._wake_out.send(b"")
+        if threading.current_thread() is not self._threads[0]:
+            with self._waking:
+                self._wake_out.send(b"")
