@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from robot_rl.apps.main import compose
 from robot_rl.errors import ConfigError
 from robot_rl.interfaces import Env, Intervention
 from robot_rl.runtime.handover import Handover
+from robot_rl.teleop.spacemouse import MODELS
 from robot_rl.types import EpisodeEvent
 from tests.contracts.options import options
 from tests.teleop.pseudo_terminal import pseudo_terminal
+from tests.teleop.test_spacemouse import NAVIGATOR, Cable
 
 POLICIES = {"random", "scripted", "trained"}
 OPTIONS = [option for option in options("teleop") if option not in POLICIES]
@@ -28,11 +32,22 @@ def env() -> Iterator[Env]:
 
 
 @pytest.fixture(params=OPTIONS)
-def human(request: pytest.FixtureRequest, env: Env) -> Iterator[Handover]:
+def human(
+    request: pytest.FixtureRequest, env: Env, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Handover]:
+    """With something at the other end of the device: a terminal, a pipe, a library that has found one."""
     words = ["task=lift", "demos=none", f"teleop={request.param}"]
     with pseudo_terminal() as terminal:
         if request.param == "keyboard":
             words.append(f"teleop.device.terminal={terminal.path}")
+        if request.param == "gamepad":
+            os.mkfifo(tmp_path / "js0")
+            words.append(f"teleop.device.path={tmp_path / 'js0'}")
+            opened = os.open(tmp_path / "js0", os.O_RDWR)  # holds the pipe open
+            request.addfinalizer(lambda: os.close(opened))
+        if request.param == "spacemouse":
+            mouse = Cable(), MODELS[NAVIGATOR]
+            monkeypatch.setattr("robot_rl.teleop.spacemouse.find_spacemouse", lambda: mouse)
         made = make_human(compose("session", words), env.spec)
         assert made is not None
         yield made
