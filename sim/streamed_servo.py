@@ -219,8 +219,10 @@ class StreamedServo:
 
     def follow(self, target: Array, after_s: float = 0.0) -> None:
         """A set point has arrived, ``after_s`` later than the last; it is finite, a quaternion of unit length. What
-        comes late is further away, and is given more time."""
+        comes late is further away, and is given more time. Once a reflex stopped the arm, nothing is followed."""
         a = self.arrays
+        if a.arm.stopped[0]:
+            return
         if a.stream.left[0] < 0.0:  # it was braking
             (aim_joints if self._joints else aim_tcp)(a.stream, a.reference, a.velocity, float(a.stream.most[0]))
         a.stream.target[:], a.stream.left[0] = target, max(self._spread_s, min(1.5 * after_s, _MOST_SPREAD_S))

@@ -54,7 +54,7 @@ def arm(values: Values, folder: Path) -> list[Any]:
     actions.append(
         node(
             values, "bridge", arm=values["arm_file"] or values["arm"], address=values["address"], part=values["part"],
-            cameras=values["cameras"], auto_activate=simulated,
+            cameras=values["cameras"], objects=values["objects"] if simulated else "", auto_activate=simulated,
             accept_ros_commands=values["accept_ros_commands"] == "true",
         )
     )  # fmt: skip

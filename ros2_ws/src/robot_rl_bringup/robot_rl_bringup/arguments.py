@@ -33,6 +33,7 @@ ADDRESS = Argument(
 TASK = Argument("task", "lift", "option of the group task/: its scene is simulated, its rules judge")
 PART = Argument("part", "tcp", "what is commanded: poses of the TCP or joint positions", ("tcp", "joints"))
 CAMERAS = Argument("cameras", "all", "cameras of the arm's description that are passed on, by comma; all or none")
+OBJECTS = Argument("objects", "cube_pose", "what a simulated arm tells of its scene, by comma, for rules and experts")
 DISCOVERY = Argument(
     "discovery",
     "LOCALHOST",
@@ -58,4 +59,16 @@ EPISODES = Argument("episodes", "10", "how many")
 CHECKPOINT = Argument("checkpoint", None, "folder of a trained policy")
 MCAP = Argument("mcap", "", "folder for the raw streams as MCAP files; empty: not recorded")
 
-SERVED = (ARM, ARM_FILE, NAMESPACE, ADDRESS, TASK, PART, CAMERAS, DISCOVERY, ACCEPT, RVIZ)  # of every launch file
+SERVED = (
+    ARM,
+    ARM_FILE,
+    NAMESPACE,
+    ADDRESS,
+    TASK,
+    PART,
+    CAMERAS,
+    OBJECTS,
+    DISCOVERY,
+    ACCEPT,
+    RVIZ,
+)  # of every launch file
