@@ -1,0 +1,369 @@
+"""Node ``bridge``: the one place where ROS and the stack meet.
+
+    python -m robot_rl_bridge.bridge --ros-args -r __ns:=/arm0 -p arm:=sim_panda -p auto_activate:=true
+
+On its ROS side it reads the arm's state and cameras and writes set points at control rate; on its ZMQ side it serves
+the Robot contract. Everything that decides is in BridgedArm and below; this file connects topics, services, lifecycle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import Float64, String
+from std_srvs.srv import SetBool, Trigger
+
+from robot_rl.errors import CommandRefusedError, ConfigError, RobotRlError, valid_choices
+from robot_rl.robots.server import RobotServer
+from robot_rl.types import EpisodeEvent, ResetRequest
+from robot_rl_bridge.arm_description import JOINTS, TCP, load_arm
+from robot_rl_bridge.bridged_arm import BridgedArm
+from robot_rl_bridge.modes import Mode
+from robot_rl_bridge.parameters import Declared, declare
+from robot_rl_bridge.ros_commands import RosCommands
+from robot_rl_bridge.ros_port import RosPort
+from robot_rl_bridge.sensors import ARM, GRIPPER_STATE, Sensors
+from robot_rl_bridge.spinning import (
+    EVENTS,
+    IMAGES,
+    LATCHED,
+    Diagnostics,
+    Spinning,
+    guard_transitions,
+    run,
+    stamp_ns,
+    status,
+)
+
+STATE = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # fits every publisher
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5600"
+PARAMETERS = (
+    Declared("arm", "sim_panda", "description of the arm: a name in $ROBOT_RL_SITE or robot_rl_bringup, or a file"),
+    Declared("part", "tcp", "what clients command: poses of the TCP or joint positions", choices=("tcp", "joints")),
+    Declared("cameras", "all", "of the description that are observed: all, none, or names with commas"),
+    Declared("objects", "", "that a simulator tells of, with commas: cube_pose, target_position"),
+    Declared("address", DEFAULT_ADDRESS, "where clients find the arm; beyond loopback it needs keys"),
+    Declared("keys", "", "name of this machine's key pair"),
+    Declared("lease_s", 0.25, "a silent client loses the lease to move after it", low=0.05, high=0.25),
+    Declared("accept_ros_commands", False, "whether command/* topics and services move the arm"),
+    Declared("accept_teleop", True, "whether teleop/target takes over from clients"),
+    Declared("reset_confirm", True, "resets of hardware wait for an operator; false waives it"),
+    Declared("auto_activate", False, "configure and activate as soon as nothing is missing"),
+)
+_CLEAR_S = 1.0  # between two clearings of faults
+
+
+class Bridge(LifecycleNode):
+    """Topics, services and lifecycle around a BridgedArm."""
+
+    def __init__(self, spinning: Spinning) -> None:
+        super().__init__("bridge")
+        guard_transitions(self)
+        self._spinning, values = spinning, declare(self, PARAMETERS)
+        self._values, self._state, self._told_missing = values, "unconfigured", ""
+        self.description = load_arm(values["arm"])
+        cameras = _chosen(values["cameras"], list(self.description.cameras))
+        objects = [name.strip() for name in values["objects"].split(",") if name.strip()]
+        spec = self.description.env_spec(TCP if values["part"] == "tcp" else JOINTS, cameras, objects)
+        self.sensors = Sensors(self.description, cameras, objects)
+        self.port = RosPort(self, self.description)
+        self._mode = self.create_publisher(DiagnosticStatus, "mode", LATCHED)
+        self._safety = self.create_publisher(DiagnosticStatus, "safety/state", LATCHED)
+        self._events = self.create_publisher(String, "episode/event", EVENTS)
+        self._spec = self.create_publisher(String, "~/spec", LATCHED)
+        self.arm = BridgedArm(
+            self.description, spec, self.sensors, self.port, listener=self._tell_mode, on_death=spinning.fail,
+            confirm=self.description.reset.confirm and values["reset_confirm"],
+        )  # fmt: skip
+        self.server = RobotServer(self.arm, values["address"], lease_s=values["lease_s"], keys=values["keys"])
+        self._commands = RosCommands(self, self.arm, self.server) if values["accept_ros_commands"] else None
+        self._mismatches: dict[str, int] = {}
+        self._cleared_s = 0.0
+        self._serve()
+        Diagnostics(self, self._diagnose)
+        self.create_timer(0.2, self._activate_by_itself)
+        spinning.on_fault(lambda cause: self.arm.fail(f"bridge: {cause}"))
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Compile the kernels, then tick and serve."""
+        reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+        if reach not in ("LOCALHOST", "OFF"):
+            self.get_logger().warning(f"discovery reaches beyond this machine (ROS_AUTOMATIC_DISCOVERY_RANGE={reach})")
+        self.arm.warm_up()
+        self.arm.start()
+        self.server.start()
+        self.get_logger().info(f"serving {self.description.robot} at {self.server.address}")
+
+    def end(self, fault: str) -> None:
+        """Brake, then let go of everything."""
+        self.server.close()  # closes the arm as well
+        self.arm.close()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open topics and adapters."""
+        try:
+            self.port.open()
+        except RobotRlError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._subscribe()
+        arm = json.loads(json.dumps(asdict(self.description)))
+        self._spec.publish(String(data=json.dumps({"spec": self.arm.spec.to_json(), "arm": arm})))
+        self._state = "inactive"
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Hold the arm where it is measured; refused with a list of what is missing."""
+        try:
+            self.arm.activate()
+        except RobotRlError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._state = "active"
+        self.get_logger().info(f"ready: {self.description.robot} is active")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Brake, then send nothing."""
+        self.arm.deactivate()
+        self._state = "inactive"
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Topics stay open: a bridge is configured once. Start another process for another arm."""
+        self.get_logger().warning("a bridge cannot be unconfigured; end it instead")
+        return TransitionCallbackReturn.FAILURE
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Brake, and end the process."""
+        self.arm.deactivate()
+        self._state = "finalized"
+        self._spinning.end()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _activate_by_itself(self) -> None:
+        if not self._values["auto_activate"] or self._spinning.ending:
+            return
+        if self._state == "unconfigured":
+            self.trigger_configure()
+        elif self._state == "inactive" and self.arm.control.modes.mode is Mode.IDLE:
+            missing = "; ".join(self.arm.unready())
+            if missing and missing != self._told_missing:
+                self.get_logger().info(f"waiting: {missing}")
+            self._told_missing = missing
+            if not missing:
+                self.trigger_activate()
+
+    # --- topics -------------------------------------------------------------------------------------------------------
+
+    def _subscribe(self) -> None:
+        arm = self.description
+        self._listen(JointState, arm.joint_states_topic, self._on_joints, STATE)
+        if arm.gripper.state_topic != arm.joint_states_topic:
+            self._listen(JointState, arm.gripper.state_topic, self._on_gripper, STATE)
+        if arm.external_torque_topic:
+            self._listen(JointState, arm.external_torque_topic, self._on_external, STATE)
+        for name in self.sensors.frames:
+            self._listen(CompressedImage, arm.cameras[name].topic, self._on_picture(name), IMAGES)
+        for name in self.sensors.samples:
+            if name not in (ARM, GRIPPER_STATE):
+                self._listen(PoseStamped, f"object/{name.rsplit('_', 1)[0]}/pose", self._on_object(name), STATE)
+        if self._values["accept_teleop"]:
+            self.create_subscription(TwistStamped, "teleop/target", self._on_teleop, STATE)
+            self.create_subscription(Float64, "teleop/gripper", self._on_teleop_gripper, STATE)
+
+    def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
+        def mismatch(event: Any) -> None:
+            self._mismatches[topic] = event.total_count
+            self.get_logger().error(f"a publisher of '{topic}' has a QoS that does not fit: nothing comes from it")
+
+        self.create_subscription(
+            kind, topic, callback, qos, event_callbacks=SubscriptionEventCallbacks(incompatible_qos=mismatch)
+        )
+
+    def _stamps(self, message: Any) -> tuple[int, int, int]:
+        """Header, this clock and the monotonic one at receipt [ns]."""
+        return stamp_ns(message), self.get_clock().now().nanoseconds, time.monotonic_ns()
+
+    def _on_joints(self, message: JointState) -> None:
+        stamps, n = self._stamps(message), len(message.name)
+        if len(message.position) == n:
+            speeds = message.velocity if len(message.velocity) == n else [0.0] * n
+            values = zip(message.position, speeds, strict=True)
+            self.sensors.joints(dict(zip(message.name, values, strict=True)), *stamps)
+        if self.description.gripper.state_topic == self.description.joint_states_topic:
+            self._on_gripper(message)
+
+    def _on_gripper(self, message: JointState) -> None:
+        value = dict(zip(message.name, message.position, strict=False)).get(self.description.gripper.joint)
+        if value is not None:
+            self.sensors.gripper(value, *self._stamps(message))
+
+    def _on_external(self, message: JointState) -> None:
+        if len(message.effort) == len(message.name):
+            self.sensors.external(dict(zip(message.name, message.effort, strict=True)))
+
+    def _on_picture(self, name: str) -> Callable[[CompressedImage], None]:
+        return lambda message: self.sensors.picture(name, bytes(message.data), *self._stamps(message))
+
+    def _on_object(self, name: str) -> Callable[[PoseStamped], None]:
+        return lambda message: self.sensors.thing(name, pose_values(message), *self._stamps(message))
+
+    def _on_teleop(self, message: TwistStamped) -> None:
+        v, w = message.twist.linear, message.twist.angular
+        twist, frame = np.array([v.x, v.y, v.z, w.x, w.y, w.z]), message.header.frame_id
+        frame = "base" if frame == self.description.command.frame else frame
+        self._hear(lambda: self.arm.control.human.hear(twist, frame, time.monotonic_ns()))
+
+    def _on_teleop_gripper(self, message: Float64) -> None:
+        self._hear(lambda: self.arm.control.human.hear_opening(message.data, time.monotonic_ns()))
+
+    def _hear(self, take: Callable[[], None]) -> None:
+        try:
+            take()
+        except CommandRefusedError as error:
+            self.sensors.counts[f"teleop: {error.what}"[:80]] += 1
+
+    # --- services -----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        for name, act in (
+            ("~/stop", lambda: self.arm.stop("stopped over ROS")),
+            ("~/clear_fault", self._clear_fault),
+            ("~/confirm_reset", self.arm.confirmed),
+            ("~/reset_home", self._reset_home),
+        ):
+            self._trigger(name, act)
+        for event in (EpisodeEvent.START, EpisodeEvent.SUCCESS, EpisodeEvent.FAILURE, EpisodeEvent.DISCARD):
+            self._trigger(f"episode/{event}", lambda event=event: self._tell_event(event))
+        self._switch("~/set_enabled", self._set_enabled)
+        self._switch("~/pause", self._pause)
+
+    def _trigger(self, name: str, act: Callable[[], None]) -> None:
+        self.create_service(Trigger, name, lambda request, response: _answered(response, act))
+
+    def _switch(self, name: str, act: Callable[[bool], None]) -> None:
+        def serve(request: Any, response: Any) -> Any:
+            return _answered(response, lambda: act(bool(request.data)))
+
+        self.create_service(SetBool, name, serve)
+
+    def _clear_fault(self) -> None:
+        if time.monotonic() - self._cleared_s < _CLEAR_S:
+            raise CommandRefusedError("faults are cleared one at a time", limit=f"one per {_CLEAR_S} s")
+        self._cleared_s = time.monotonic()
+        self.get_logger().warning(f"clearing '{self.arm.control.modes.text}'")
+        self.arm.clear_fault()
+
+    def _set_enabled(self, enabled: bool) -> None:
+        if not enabled:
+            return self.arm.stop("disabled over ROS")
+        self._check_ros_commands()
+        return self.arm.enable()
+
+    def _pause(self, paused: bool) -> None:
+        if paused:
+            self.arm.stop("paused")
+        elif self.arm.control.modes.cause == "paused":
+            self.arm.enable("resumed")
+
+    def _reset_home(self) -> None:
+        self._check_ros_commands()
+        if not self.server.claim("ros"):
+            raise CommandRefusedError("a client holds the lease to move", remedy="End it first")
+        threading.Thread(target=self._run_reset, name="reset", daemon=True).start()
+
+    def _run_reset(self) -> None:
+        try:
+            self.arm.reset(ResetRequest())
+        except RobotRlError as error:
+            self.get_logger().error(str(error))
+        except Exception as error:
+            self._spinning.fail(f"the reset raised {error!r}")
+
+    def _check_ros_commands(self) -> None:
+        if self._commands is None:
+            raise CommandRefusedError("ROS does not command this arm", remedy="Start with accept_ros_commands:=true")
+
+    def _tell_event(self, event: EpisodeEvent) -> None:
+        if event is EpisodeEvent.START:
+            self.arm.confirmed()
+        self._events.publish(String(data=json.dumps({"event": str(event), "seed": None})))
+
+    # --- what is told -------------------------------------------------------------------------------------------------
+
+    def _tell_mode(self, mode: Mode, cause: str) -> None:
+        level = DiagnosticStatus.ERROR if mode is Mode.FAULT else DiagnosticStatus.OK
+        self._mode.publish(status("mode", level, str(mode), [("cause", cause)]))
+        if mode in (Mode.FAULT, Mode.HOLDING) and cause:
+            self.get_logger().warning(f"{mode}: {cause}")
+
+    def _diagnose(self) -> Iterator[DiagnosticStatus]:
+        now_ns, modes = time.monotonic_ns(), self.arm.control.modes
+        name, missing = self.get_fully_qualified_name(), self.arm.unready()
+        level = DiagnosticStatus.ERROR if modes.mode is Mode.FAULT else DiagnosticStatus.OK
+        values = [("lifecycle", self._state), ("force_source", self.arm.spec.force_source), *self.server.counts.items()]
+        values += [(f"missing {index}", what) for index, what in enumerate(missing)]
+        yield status(name, DiagnosticStatus.WARN if missing and not level else level, modes.text, values)
+        yield status(f"{name}: control", DiagnosticStatus.OK, "", self.arm.pace.statistics().items())
+        for stream, arrivals in self.sensors.arrivals.items():
+            age_s = arrivals.age_s(now_ns)
+            silent = age_s > self.description.stream_timeout_s
+            told = {"age_s": age_s, "header_age_s": arrivals.offset_ns * 1e-9, **arrivals.statistics()}
+            yield status(f"{name}: {stream}", DiagnosticStatus.STALE if silent else DiagnosticStatus.OK,
+                         "silent" if silent else "", told.items())  # fmt: skip
+        counts = [*self.arm.control.counts.items(), *self.arm.control.arbiter.refused.items()]
+        counts += [*self.sensors.counts.items(), *((f"QoS {t}", n) for t, n in self._mismatches.items())]
+        safety = status(f"{name}: safety", DiagnosticStatus.OK, modes.text, counts)
+        self._safety.publish(safety)
+        yield safety
+
+
+def pose_values(message: PoseStamped) -> list[float]:
+    """Position and quaternion [7] of a stamped pose."""
+    p, q = message.pose.position, message.pose.orientation
+    return [p.x, p.y, p.z, q.x, q.y, q.z, q.w]
+
+
+def _answered(response: Any, act: Callable[[], None]) -> Any:
+    """Act, and say how it went; what is refused is no fault."""
+    try:
+        act()
+        response.success = True
+    except RobotRlError as error:
+        response.success, response.message = False, str(error)
+    return response
+
+
+def _chosen(names: str, known: list[str]) -> list[str]:
+    if names in ("all", "none", ""):
+        return known if names == "all" else []
+    chosen = [name.strip() for name in names.split(",")]
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"no camera '{name}'", remedy=valid_choices(name, ["all", "none", *known]))
+    return chosen
+
+
+def main() -> int:
+    return run(Bridge)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
