@@ -1,0 +1,232 @@
+"""Calibrations on disk: a YAML of what was solved, and a JSON of the raw samples from which it can be solved again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from calibration.boards import CharucoBoard
+from calibration.camera_model import Distortion, Intrinsics
+from calibration.hand_eye import HandEye
+from calibration.rig import Mount, Rig
+from calibration.samples import ArmSample, BoardPose, BoardView, Capture, transform
+from robot_rl.errors import CalibrationError, RobotRlError
+from robot_rl.geometry import matrix_from_pose, pose_from_matrix, quat_xyzw_normalize
+from robot_rl.types import Array
+
+_CALIBRATION, _SAMPLES, _VERSION = "robot-rl calibration", "robot-rl calibration samples", 1
+
+
+@dataclass(frozen=True, eq=False)
+class FrameTransform:
+    """T_parent_child [4, 4] and one standard deviation of it."""
+
+    parent: str
+    child: str
+    matrix: Array
+    deviation_mm: float = float("nan")
+    deviation_deg: float = float("nan")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", transform(self.matrix, f"{self.parent} to {self.child}"))
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What is known of a robot's cameras, and from what."""
+
+    robot: str
+    transforms: Mapping[str, FrameTransform]  # by name: T_a_b is the pose of b in a
+    cameras: Mapping[str, Intrinsics] = field(default_factory=dict)
+    residuals: Mapping[str, float] = field(default_factory=dict)  # names carry their unit
+    weak: Sequence[str] = ()
+    samples_sha256: str = ""
+    date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @staticmethod
+    def of(result: HandEye, robot: str, samples_sha256: str) -> Calibration:
+        """Of a hand-eye solution; the frame of a camera is its optical one."""
+        rig = result.rig
+        transforms = {}
+        for body in rig.bodies:
+            name = rig.transform_name(body)
+            child = f"{body}_optical" if body in rig.cameras else body
+            transforms[name] = FrameTransform(
+                str(rig.mount(body)), child, result.transforms[name], *result.deviation[name]
+            )
+        residuals = {"held_out_mm": result.held_out_mm, "held_out_deg": result.held_out_deg}
+        residuals["leave_one_out_mm"] = max(mm for mm, _ in result.leave_one_out.values())
+        residuals["leave_one_out_deg"] = max(deg for _, deg in result.leave_one_out.values())
+        return Calibration(robot, transforms, rig.intrinsics, residuals, result.weak, samples_sha256)
+
+
+def save_calibration(path: Path, calibration: Calibration) -> str:
+    """Write the YAML; returns the SHA-256 of its bytes, by which episodes name it."""
+    document = {
+        "format": _CALIBRATION,
+        "version": _VERSION,
+        "robot": calibration.robot,
+        "date": calibration.date,
+        "samples_sha256": calibration.samples_sha256,
+        "transforms": {
+            name: {
+                "parent": item.parent,
+                "child": item.child,
+                "xyz": pose_from_matrix(item.matrix)[:3].tolist(),
+                "xyzw": pose_from_matrix(item.matrix)[3:].tolist(),
+                "deviation_mm": item.deviation_mm,
+                "deviation_deg": item.deviation_deg,
+            }
+            for name, item in calibration.transforms.items()
+        },
+        "cameras": {name: _intrinsics_fields(camera) for name, camera in calibration.cameras.items()},
+        "residuals": dict(calibration.residuals),
+        "weak": list(calibration.weak),
+    }
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+    _write(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Inverse of ``save_calibration``. Raises CalibrationError for another file, also for a K of zeros."""
+    document = _document(path, _CALIBRATION, yaml.safe_load, yaml.YAMLError)
+    try:
+        transforms = {
+            name: FrameTransform(
+                str(item["parent"]), str(item["child"]), _matrix(item["xyz"], item["xyzw"]),
+                float(item["deviation_mm"]), float(item["deviation_deg"]),
+            )
+            for name, item in document["transforms"].items()
+        }  # fmt: skip
+        cameras = {name: _intrinsics(fields) for name, fields in document["cameras"].items()}
+        residuals = {name: float(value) for name, value in document["residuals"].items()}
+        weak, samples = [str(line) for line in document["weak"]], str(document["samples_sha256"])
+        return Calibration(str(document["robot"]), transforms, cameras, residuals, weak, samples, str(document["date"]))
+    except RobotRlError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _malformed(path, error) from error
+
+
+def save_samples(path: Path, captures: Sequence[Capture], rig: Rig, robot: str) -> str:
+    """Write the raw samples; returns the SHA-256 of the file, by which calibrations name it."""
+    document = {
+        "format": _SAMPLES,
+        "version": _VERSION,
+        "robot": robot,
+        "cameras": {name: str(mount) for name, mount in rig.cameras.items()},
+        "boards": {name: str(mount) for name, mount in rig.boards.items()},
+        "intrinsics": {name: _intrinsics_fields(camera) for name, camera in rig.intrinsics.items()},
+        "patterns": {name: board.to_dict() for name, board in rig.patterns.items()},
+        "captures": [_capture_fields(capture) for capture in captures],
+    }
+    text = json.dumps(document, indent=1)
+    _write(path, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_samples(path: Path) -> tuple[list[Capture], Rig, str]:
+    """Captures, rig and name of the robot. Raises CalibrationError for another file."""
+    document = _document(path, _SAMPLES, json.loads, ValueError)
+    try:
+        rig = Rig(
+            {name: Mount(mount) for name, mount in document["cameras"].items()},
+            {name: Mount(mount) for name, mount in document["boards"].items()},
+            {name: _intrinsics(fields) for name, fields in document["intrinsics"].items()},
+            {name: CharucoBoard.from_dict(fields) for name, fields in document["patterns"].items()},
+        )
+        return [_capture(fields) for fields in document["captures"]], rig, str(document["robot"])
+    except RobotRlError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _malformed(path, error) from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _document(path: Path, kind: str, parse: Any, failure: type[Exception]) -> Mapping[str, Any]:
+    try:
+        document = parse(path.read_text())
+    except (OSError, UnicodeDecodeError, failure) as error:
+        raise CalibrationError(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, Mapping) or document.get("format") != kind:
+        raise CalibrationError(f"{path} is no '{kind}'")
+    if document.get("version") != _VERSION:
+        raise CalibrationError(
+            f"{path} has version {document.get('version')}", limit=f"{_VERSION}", remedy="Update this software"
+        )
+    return document
+
+
+def _malformed(path: Path, error: Exception) -> CalibrationError:
+    return CalibrationError(f"{path} is damaged: {type(error).__name__} {error}")
+
+
+def _matrix(xyz: Sequence[float], xyzw: Sequence[float]) -> Array:
+    return matrix_from_pose([*xyz, *quat_xyzw_normalize(list(xyzw))])
+
+
+def _intrinsics_fields(camera: Intrinsics) -> dict[str, Any]:
+    return {
+        "image_size_px": list(camera.image_size_px),
+        "matrix": camera.matrix.ravel().tolist(),
+        "distortion_model": str(camera.model),
+        "coefficients": camera.coefficients.tolist(),
+    }
+
+
+def _intrinsics(fields: Mapping[str, Any]) -> Intrinsics:
+    width, height = fields["image_size_px"]
+    matrix = np.reshape(fields["matrix"], (3, 3))
+    return Intrinsics(matrix, fields["coefficients"], (width, height), Distortion(fields["distortion_model"]))
+
+
+def _capture_fields(capture: Capture) -> dict[str, Any]:
+    arm, view = capture.arm, capture.view
+    fields: dict[str, Any] = {
+        "arm_stamp_ns": arm.stamp_ns,
+        "joint_position": arm.joint_position.tolist(),
+        "T_base_tcp": arm.T_base_tcp.tolist(),
+        "camera": view.camera,
+        "board": view.board,
+        "image": view.image,
+        "stamp_ns": view.stamp_ns,
+    }
+    if isinstance(view, BoardPose):
+        return fields | {"T_camera_board": view.T_camera_board.tolist()}
+    return fields | {
+        "image_size_px": list(view.image_size_px),
+        "corner_ids": view.corner_ids.tolist(),
+        "corners_px": view.corners_px.tolist(),
+    }
+
+
+def _capture(fields: Mapping[str, Any]) -> Capture:
+    arm = ArmSample(int(fields["arm_stamp_ns"]), fields["joint_position"], fields["T_base_tcp"])
+    seen = (str(fields["camera"]), int(fields["stamp_ns"]))
+    if "T_camera_board" in fields:
+        return Capture(arm, BoardPose(*seen, fields["T_camera_board"], fields["board"], fields["image"]))
+    width, height = fields["image_size_px"]
+    corners = np.reshape(fields["corners_px"], (-1, 2))
+    view = BoardView(*seen, (width, height), fields["corner_ids"], corners, fields["board"], fields["image"])
+    return Capture(arm, view)
