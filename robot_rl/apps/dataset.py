@@ -1,4 +1,5 @@
-"""robot-rl dataset import | export | info | verify | repair | report | annotate | delete | gc | relabel."""
+"""robot-rl dataset import | export | archive | restore | info | verify | repair | report | annotate | delete | gc |
+relabel."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl import conf
-from robot_rl.apps import dataset_edits, dataset_relabel
+from robot_rl.apps import dataset_archive, dataset_edits, dataset_relabel
 from robot_rl.apps.folders import dataset_folder
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import ConfigError, StoreError, valid_choices
@@ -150,6 +151,16 @@ def repair(config: Any) -> None:
     print(f"{len(store.ids())} episodes in {store.root}")
 
 
+def _archive(config: Any) -> None:
+    target = Path(_required(config, "target", "the folder of the archive"))
+    dataset_archive.archive(_open(config), target, _progress)
+
+
+def _restore(config: Any) -> None:
+    source = Path(_required(config, "source", "the folder of the archive"))
+    dataset_archive.restore(source, _folder(config), config.name, _progress)
+
+
 def _relabel(config: Any) -> None:
     dataset_relabel.relabel(_dataset_or_session(config), config)
 
@@ -161,6 +172,8 @@ def _dataset_or_session(config: Any, *, recover: bool = True) -> Any:
 SUBCOMMANDS: dict[str, Callable[[Any], None]] = {
     "import": import_dataset,
     "export": export_dataset,
+    "archive": _archive,
+    "restore": _restore,
     "info": info,
     "report": report,
     "verify": verify,

@@ -26,7 +26,7 @@ EXTRAS = {
     "learn": ("torch", "zarr", "hydra-core", "gymnasium", "safetensors", "opencv-python", "av"),
     "sim": ("mujoco", "dm-control", "robosuite", "imageio"),
     "pusht": ("gym-pusht",),
-    "formats": ("h5py", "pyarrow", "mcap"),
+    "formats": ("h5py", "pyarrow", "mcap", "imagecodecs"),
     "viz": ("rerun-sdk",),
     "ros": ("ros-jazzy-rclpy",),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.data import jpegxl
 from robot_rl.errors import RobotRlError, StoreError
 from robot_rl.types import DEPTH_CODEC, Array, Frame
 
@@ -54,6 +55,8 @@ def read_image(data: Array, codec: str, channels: int) -> Array | None:
     cv2 = _opencv()
     if not data.size:
         return None
+    if codec == jpegxl.CODEC:
+        data = np.frombuffer(jpegxl.restored_jpeg(data), np.uint8)
     if codec == DEPTH_CODEC:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         return image if image is not None and image.dtype == np.uint16 else None

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.data import jpegxl
 from robot_rl.data.episode import CameraTrack
 from robot_rl.data.frame_cache import FrameCache
 from robot_rl.data.frame_encoding import read_image, resized
@@ -35,7 +36,7 @@ Reader = Callable[[Array, Array], None]  # (numbers [M], out [M, h, w, c])
 Piece = tuple[Reader, Array, Array]
 
 TIERS = ("auto", "cache", "decode")
-_CODECS = ("jpeg", "png", DEPTH_CODEC, "webp")  # what OpenCV decodes; raw needs no decoder
+_CODECS = ("jpeg", "png", DEPTH_CODEC, "webp", jpegxl.CODEC)  # what can be decoded; raw needs no decoder
 _DECODED_AT_ONCE = 8  # frames; fewer are not worth a hand-over to another thread when decoding,
 _COPIED_AT_ONCE = 4 << 20  # bytes; less when copying
 _SHARE = 0.7  # of the free memory (page cache), or of the free disk, that decoded frames may take

@@ -207,6 +207,25 @@ def test_deleted_episodes_stay_on_disk_until_their_removal_is_confirmed(
     assert (store.ids(), files(), store.verify()) == ([second], [second], [])
 
 
+def test_a_dataset_goes_to_the_shelf_and_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = EpisodeStore.create(tmp_path / "data" / "demos", spec=arm_spec(["front"]), name="demos")
+    for seed in range(2):
+        store.write(demonstration(f"e{seed}", 5, seed, ["front"]))
+
+    def tell(*words: str) -> str:
+        assert main(["dataset", *words, f"root={tmp_path}"]) == 0
+        return capsys.readouterr().out
+
+    shelf = tmp_path / "shelf"
+    assert "2 episodes, " in tell("archive", "name=demos", f"target={shelf}")
+    again = tell("archive", "name=demos", f"target={shelf}")
+    assert "0 episodes, 0.0 MB" in again and "2 episodes were there already" in again
+    assert f"written to {tmp_path / 'data' / 'back'}" in tell("restore", "name=back", f"source={shelf}")
+    back = tmp_path / "data" / "back"
+    for path in (store.root / "episodes").iterdir():
+        assert (back / "episodes" / path.name).read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -247,6 +266,11 @@ def wait_for_episodes(folder: Path, process: subprocess.Popen[str] | subprocess.
         (["export", "name=empty", "format=robomimic", "target=o"], "no episodes to export"),
         (["export", "name=demos", "format=robosuite_demos", "target=o"], "robosuite_demos can only be imported"),
         (["export", "name=demos", "format=robomimic"], "dataset export needs target="),
+        (["archive", "name=demos"], "dataset archive needs target="),
+        (["archive", "name=demos", "target=data/demos"], "cannot be copied onto itself"),
+        (["archive", "name=demos", "target=."], "is not empty"),
+        (["restore", "name=x"], "dataset restore needs source="),
+        (["restore", "name=x", "source=data/foreign"], "is no episode store"),
         (["info", "name=dmos"], "no dataset 'dmos'"),
         (["info", "name=dmos"], "Did you mean 'demos'?"),
         (["info", "name=empty"], "dataset 'empty' holds no episodes"),

@@ -13,6 +13,8 @@ The last line is one JSON object:
   commit_ms                median of EpisodeWriter.end for 300 steps; commit_cpu_ms is its processor time
   plain_write_ms           median of writing and fsyncing as many bytes to a new file right after: the disk's share
   kb_per_step              bytes of the episode file / steps / 1000
+  archive_kb_per_step      the same of the first of these episodes in an archive (JPEG XL, restored to the byte);
+                           archive_ms_per_step and restore_ms_per_step are the processor time of its frames
   zarr_append_p50_ms       one step into a Zarr v3 group on disk (arrays preallocated, a chunk per step, zstd level 1)
   ratio_append_vs_zarr_per_step  zarr_append_p50_ms / append_p50_ms, episodes of both alternating in one run
   recover_ms               recovery of one killed 300-step episode
@@ -40,6 +42,7 @@ from typing import Any
 
 import numpy as np
 
+from robot_rl.data.archive import archived, restored
 from robot_rl.data.episode import Episode
 from robot_rl.data.store import EpisodeStore
 from robot_rl.types import Array, CameraSpec, EpisodeEnd, Frame, StepRow
@@ -176,6 +179,7 @@ def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
     all_wall, all_noise = np.concatenate(wall), np.concatenate(noise)
     zarr_p50 = float(np.median(np.concatenate(zarr_wall)))
     p50 = float(np.median(all_wall))
+    archive = measure_archive(store, root / "archive")
     recover_ms = measure_recovery(store, rows)
     start = time.perf_counter()
     assert store.verify() == []
@@ -194,6 +198,7 @@ def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
         "commit_cpu_ms": statistics.median(commit_cpu),
         "plain_write_ms": statistics.median(plain_write),
         "kb_per_step": statistics.median(sizes),
+        **archive,
         "zarr_append_p50_ms": zarr_p50,
         "ratio_append_vs_zarr_per_step": zarr_p50 / p50,
         "recover_ms": recover_ms,
@@ -209,6 +214,25 @@ def measure_plain_write(path: Path, like: Path) -> float:
         file.write(content)
         os.fsync(file.fileno())
     return 1e3 * (time.perf_counter() - start)
+
+
+def measure_archive(store: EpisodeStore, root: Path) -> dict[str, float]:
+    """Size of the first episode on the shelf, and what it costs to put it there and to take it back."""
+    say("archive")
+    episode = store.read(store.ids()[0])
+    started = time.process_time()
+    shelved = archived(episode)
+    encoded = time.process_time()
+    back = restored(shelved)
+    decoded = time.process_time()
+    for name, camera in episode.cameras.items():
+        assert np.array_equal(back.cameras[name].data, camera.data)
+    info = EpisodeStore.create(root, spec=SPEC).write(shelved)
+    return {
+        "archive_kb_per_step": info.bytes / STEPS / 1e3,
+        "archive_ms_per_step": 1e3 * (encoded - started) / STEPS,
+        "restore_ms_per_step": 1e3 * (decoded - encoded) / STEPS,
+    }
 
 
 def measure_recovery(store: EpisodeStore, rows: list[StepRow]) -> float:
