@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robot_rl.errors import CheckpointError
+from robot_rl.learning.candidates import best_candidate
 from robot_rl.learning.hand_over import BASE, CLOSED, HANDED, OPEN, SHARE
 from robot_rl.types import Array, ArraySpec
 
@@ -68,7 +69,5 @@ class Arms:
 
 
 def gate(values: Tensor, base_values: Tensor, deviations: float) -> Tensor:
-    """bool [...]: whether members' values [E, ...] are above those that they give the base, also with ``deviations``
-    of the standard deviations of their differences taken off: members err alike, so their differences tell more."""
-    gain = values - base_values
-    return gain.mean(dim=0) - deviations * gain.std(dim=0, unbiased=False) > 0.0
+    """bool [...]: whether what members' values [E, ...] gain over those that they give the base is sure enough."""
+    return best_candidate(torch.stack((base_values, values), dim=-1), deviations) == 1

@@ -84,6 +84,19 @@ class CorrectionNetworks:
         """Physical actions [..., h, A] moved by corrections [..., h * R]."""
         return self.tangent.corrected(actions, by.unflatten(-1, (self.horizon, -1)))
 
+    def edited(self, actor: nn.Module, features: Tensor, proposals: Tensor, noise: Tensor) -> Tensor:
+        """C proposals for each row [B, C, h, A], corrected by ``actor`` with noise [B, C, h * R], at features [B, F]."""
+        many = proposals.shape[1]
+        placed = proposals.to(self.device)
+        by = actor(features.repeat_interleave(many, dim=0), self.seen(placed).flatten(0, 1)).unflatten(0, (-1, many))
+        return self.corrected(placed, (by + noise).clamp(-1.0, 1.0))
+
+    def values(self, critic: nn.Module, features: Tensor, actions: Tensor) -> Tensor:
+        """What the members of ``critic`` say of C actions for each row [B, C, h, A] at features [B, F], [E, B, C]."""
+        many = actions.shape[1]
+        values = critic(features.repeat_interleave(many, dim=0), self.seen(actions).flatten(0, 1))
+        return values.unflatten(1, (-1, many))
+
     def fit_normalizer(self, rows: Arrays) -> None:
         """Statistics of the features from rows {array path: [N, D]}, frozen for the run; actions go by their limits.
 

@@ -78,7 +78,10 @@ class CorrectionTraining:
         make = lambda: copy.deepcopy(networks.critic)  # noqa: E731
         self.critics = FollowedCritics(make, subset=subset, polyak=polyak, device=networks.device, seed=seed)
         self.slow = copy.deepcopy(networks.actor).requires_grad_(False)
-        self._pair: tuple[list[Tensor], list[Tensor]] = (list(self.slow.parameters()), list(networks.actor.parameters()))
+        self._pair: tuple[list[Tensor], list[Tensor]] = (
+            list(self.slow.parameters()),
+            list(networks.actor.parameters()),
+        )
         self._move = 1.0 - averaging
         learnt = [*self.critics.critic.named_parameters(prefix="critic")]
         learnt += networks.encoder.named_parameters(prefix="encoder")

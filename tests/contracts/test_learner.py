@@ -25,7 +25,9 @@ TINY = {  # what each option learns with, made small
     "iql": ["value.history=1", "value.horizon=2", "value.ensemble.hidden=[16]"],
     "dsrl": ["policy.hidden=[16]", "algorithm.critic.hidden=[16]", "algorithm.actor_start=0"],
     "dsrl_sac": ["policy.hidden=[16]", "algorithm.critic.hidden=[16]", "algorithm.actor_start=0"],
+    "expo": ["policy.hidden=[16]", "policy.critic.hidden=[16]", "policy.candidates=3", "algorithm.actor_start=0"],
     "hg_dagger": ["policy=gaussian", "policy.hidden=[16]"],
+    "residual": ["policy.hidden=[16]", "policy.critic.hidden=[16]", "algorithm.actor_start=0"],
     "rlpd": ["policy=gaussian", "policy.hidden=[16]", "algorithm.critic.hidden=[16]"],
     "success_classifier": ["judge.encoder.height=16", "judge.encoder.width=16", "judge.encoder.channels=[8]"],
 }
@@ -33,6 +35,7 @@ SIDE = 16  # of images [pixels]
 OF_A_BASE = {  # what is recorded of it
     "policy/arm": (),
     "policy/base_action": (SPEC.action.size,),
+    "policy/candidates": (3, 2, SPEC.action.size),
     "decision/noise": (4, SPEC.action.size),
 }
 

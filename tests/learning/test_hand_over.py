@@ -59,7 +59,7 @@ def test_the_base_keeps_a_tenth() -> None:
     hand_over = HandOver()
     hand_over.heard([(RL, WON)] * 200)
     assert hand_over.share == 0.9
-    with pytest.raises(ConfigError, match="highest <= 0.9"):
+    with pytest.raises(ConfigError, match=r"highest <= 0\.9"):
         HandOver(highest=0.95)
 
 
