@@ -1,4 +1,5 @@
-"""robot-rl compare first=... second=...: two policies on the same seeds, with an exact paired test."""
+"""robot-rl compare first=... second=...: two policies on the same seeds, with an exact paired test; with base=... all
+ways to act with one checkpoint (compare_methods)."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robot_rl.apps import compare_methods
 from robot_rl.apps.environment import checkpoint_env, checkpoint_spec
 from robot_rl.apps.evaluate import evaluate_checkpoint
+from robot_rl.errors import ConfigError
 
 
 @dataclass
@@ -17,8 +20,15 @@ class Config:
     """Types of the keys in conf/compare.yaml."""
 
     root: str
-    first: str
-    second: str
+    base: str | None
+    critic: str | None
+    candidates: int
+    timesteps: list[int]
+    steered: str | None
+    residual: str | None
+    edited: str | None
+    first: str | None
+    second: str | None
     episodes: int
     first_seed: int
     batch: int | None
@@ -36,6 +46,12 @@ def run(config: Any) -> None:
     from robot_rl.runtime.evaluation import compare
     from robot_rl.runtime.score_table import comparison_table, score_table
 
+    if config.base:
+        compare_methods.run(config)
+        return
+    for key in ("first", "second"):
+        if not config[key]:
+            raise ConfigError(f"'{key}' must be given", remedy="robot-rl compare first=... second=..., or base=...")
     folder = Path(config.root) / "runs" / config.name
     for source in (config.first, config.second):
         _check(source)

@@ -37,3 +37,17 @@ def pusht_checkpoint(root: Path, name: str = "tiny", seed: int = 0, spec: EnvSpe
     save_checkpoint(folder, weights=policy.state_dict(), config={**CONFIG, "seed": seed}, env_spec=spec)
     (folder.parent / "latest").write_text(folder.name + "\n")
     return root / "runs" / name
+
+
+def steered_checkpoint(root: Path, base: Path) -> Path:
+    """A checkpoint of an untrained policy around the run ``base``, as 700 control steps of a session leave it."""
+    frozen = {"_target_": "policies.frozen.Frozen", "checkpoint": str(base)}
+    config = {"_target_": "policies.steered.Steered", "base": frozen, "hidden": [16]}
+    spec = pusht_spec()
+    policy = build(config, env_spec=spec)
+    rows = {f"obs/{key}": array.shape for key, array in spec.observation.items()}
+    random, rows["action/commanded"] = np.random.default_rng(0), (spec.action.size,)
+    policy.fit_normalizer({key: random.uniform(0, 512, (64, *shape)).astype(np.float32) for key, shape in rows.items()})
+    folder = root / "runs" / "steered"
+    meta = {"step": 700, "updates": 1750}
+    return save_checkpoint(folder, weights=policy.state_dict(), config=config, env_spec=spec, meta=meta)

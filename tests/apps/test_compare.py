@@ -9,7 +9,7 @@ import pytest
 
 from robot_rl.apps.main import main
 from robot_rl.runtime.scores import EpisodeScore, EvaluationReport
-from tests.apps.checkpoints import pusht_checkpoint
+from tests.apps.checkpoints import pusht_checkpoint, steered_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,25 @@ def test_reports_are_paired_by_seed(root: Path) -> None:
     assert main(["compare", f"first={root}/a.json", f"second={root}/b.json", "name=ab"]) == 0
     result = json.loads((root / "runs" / "ab" / "comparison.json").read_text())
     assert (result["pairs"], result["only_first"], result["p_success"]) == (3, 3, 0.25)
+
+
+def test_every_way_to_act_with_one_checkpoint_on_the_same_seeds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = pusht_checkpoint(root)
+    steered = steered_checkpoint(root, run)
+    short = ["task=pusht", "env.max_steps=16", "episodes=2", "batch=1", "timesteps=[1,0]"]
+    assert main(["compare", f"base={run}", f"steered={steered}", *short]) == 0
+    folder = root / "runs" / "compare"
+    rows = {row["method"]: row for row in json.loads((folder / "comparison.json").read_text())["methods"]}
+    controls = ["zero_noise", "half_noise", "medoid", "random_of_k"]
+    assert list(rows) == ["base", *controls, "warm_started", "steered"]
+    assert {name: row["calls_per_plan"] for name, row in rows.items()} == dict.fromkeys(rows, 2)  # two DDIM steps
+    assert rows["base"]["gain"] == 0.0 and rows["base"]["interval"][1] > 0.8
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows.values())
+    assert rows["steered"]["steps_used"] == 700 and rows["base"]["steps_used"] is None
+    reports = [EvaluationReport.load(folder / f"{name}.json") for name in rows]
+    assert {tuple(score.seed for score in report.episodes) for report in reports} == {(100_000, 100_001)}
+    assert (folder / "comparison.png").stat().st_size > 1000
+    assert "exact McNemar" in capsys.readouterr().out
 
 
 def test_mistakes_end_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
