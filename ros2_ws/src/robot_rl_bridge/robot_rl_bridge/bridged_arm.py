@@ -95,7 +95,7 @@ class BridgedArm:
         """Run every kernel once, before anything moves: compiling them takes seconds."""
         scratch, home = ArmControl(self.arm, self.spec), self.arm.home
         measured = Measured(home, np.zeros(len(home)), 1.0, 0, np.zeros(len(home)))
-        scratch._latch(measured, 0)
+        scratch.activate(measured, 0)
         target = {scratch.part: np.tile(scratch.servo.reference, (3, 1)), GRIPPER: np.ones((3, 1))}
         scratch.enable(measured, 0, "warm")
         scratch.submit(TargetChunk(target, 0, 0), 0)
