@@ -145,15 +145,23 @@ class Graph:
         assert met, f"not within {timeout_s} s: {what}"
         return met
 
-    def next(
-        self, topic: str, condition: Callable[[Any], bool] = lambda message: True, timeout_s: float = WAIT_S
-    ) -> Any:
-        """The first message from now on that fulfils ``condition``."""
-        kept = self.heard[topic]
+    def next(self, topic: str, condition: Callable[[Any], bool] = lambda message: True, *, keep: bool = False) -> Any:
+        """The first message from now on that fulfils ``condition``; those before are forgotten unless ``keep``."""
+        kept, found = self.heard[topic], None
         with self._changed:
-            kept.clear()
-        self.wait(lambda: any(condition(message) for message in kept), f"a message on {topic}", timeout_s)
-        return next(message for message in list(kept) if condition(message))
+            seen = 0 if not keep else len(kept)
+            if not keep:
+                kept.clear()
+
+            def there() -> bool:
+                nonlocal seen, found
+                while found is None and seen < len(kept):
+                    found = kept[seen] if condition(kept[seen]) else None
+                    seen += 1
+                return found is not None
+
+        self.wait(there, f"a message on {topic}")
+        return found
 
     def poll(self, condition: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
         """The same for what is not heard of but looked up."""

@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger
 
 from robot_rl.apps.main import compose, instantiate
 from robot_rl.errors import ConfigError, RobotRlError, valid_choices
-from robot_rl.types import Array, Frame, ResetRequest
+from robot_rl.types import Array, ResetRequest
 from robot_rl_bridge.parameters import Declared, declare
 from robot_rl_bridge.simulated_arm import SLICE_TICKS, Measured, SimulatedArm, stream_gains
 from robot_rl_bridge.simulated_cameras import SimulatedCameras, pinhole
@@ -48,6 +48,7 @@ PARAMETERS = (
     Declared("camera", "front_wrist", "option of the group camera/; none: no images"),
     Declared("camera_rate_hz", 30.0, "images per second of each camera", low=1.0, high=60.0),
     Declared("image_px", 0, "height and width of the images; 0: as the camera option says", low=0, high=1024),
+    Declared("image_noise", 0.0, "standard deviation of the images' noise, of 255", low=0.0, high=50.0),
     Declared("state_rate_hz", 125, "joint states per second; a part of 250", low=25, high=250),
     Declared("command_timeout_s", 0.1, "without a command for so long the arm comes to rest", low=0.02, high=1.0),
     Declared("inject", "", "a fault for tests", choices=INJECTIONS, settable=True),
@@ -68,7 +69,12 @@ class SimRobot(Node):
         gains, limits = stream_gains(joints), parts["limits"]
         self.arm = SimulatedArm(scene, self._arm_model, limits, gains, timeout_s=values["command_timeout_s"])
         self.cameras = SimulatedCameras(
-            scene, self._arm_model, parts["cameras"], values["camera_rate_hz"], values["image_px"]
+            scene,
+            self._arm_model,
+            parts["cameras"],
+            values["camera_rate_hz"],
+            values["image_px"],
+            values["image_noise"],
         )
         self._every = max(round(SLICES_PER_S / values["state_rate_hz"]), 1)
         self._slices, self._silent, self._offset_ns, self._raises = 0, False, 0, False
@@ -213,12 +219,12 @@ class SimRobot(Node):
         for name, publisher in self._objects.items():
             publisher.publish(stamped(_pose_message(state[name]), stamp_ns, "base"))
 
-    def _publish_images(self, time_ns: int, frames: Mapping[str, Frame]) -> None:
+    def _publish_images(self, time_ns: int, images: Mapping[str, bytes]) -> None:
         stamp_ns = self._stamp(time_ns)
         for camera in self.cameras.rig.cameras:
             frame = f"{camera.name}_optical"
             data = array.array("B")
-            data.frombytes(frames[camera.name].data)
+            data.frombytes(images[camera.name])
             image = CompressedImage(format="jpeg", data=data)
             self._images[camera.name].publish(stamped(image, stamp_ns, frame))
             k = pinhole(camera)

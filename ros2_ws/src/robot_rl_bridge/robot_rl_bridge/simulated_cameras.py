@@ -8,42 +8,53 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from robot_rl.types import Frame
+import numpy as np
+
+from robot_rl.types import Array
 from robot_rl_bridge.simulated_arm import View
 from sim.arms.arm import Arm
-from sim.cameras import CameraRig, SceneCamera, SceneRenderer
+from sim.cameras import CameraRig, SceneCamera, SceneRenderer, encode_jpeg
 from sim.scene import Scene, build_scene
 
 
 class SimulatedCameras:
-    """Draws what ``view`` gives at ``rate_hz`` and hands the frames to ``publish``. The images are JPEG."""
+    """Draws what ``view`` gives at ``rate_hz`` and hands JPEG images by camera to ``publish``. ``size_px`` is that of
+    every image, width and height (0: as the rig has them), ``noise`` that of their sensor, as a standard deviation."""
 
-    def __init__(self, scene: Scene, arm: Arm, rig: CameraRig, rate_hz: float, size_px: int = 0) -> None:
-        """``size_px`` is that of every image, width and height; 0: as the rig has them."""
+    def __init__(
+        self, scene: Scene, arm: Arm, rig: CameraRig, rate_hz: float, size_px: int = 0, noise: float = 0.0
+    ) -> None:
         size = {"height": size_px, "width": size_px} if size_px else {}
         cameras = tuple(replace(camera, depth=False, **size) for camera in rig.cameras)
         self.rig = replace(rig, cameras=cameras, codec="jpeg")
         self._scene, self._arm, self._period_ns = scene, arm, round(1e9 / rate_hz)
+        self._noise, self._random = noise, np.random.default_rng(0)
         self.frozen = self.silent = False  # faults for tests: the same image for ever; none at all
 
     def run(
         self, ending: Callable[[float], bool], view: Callable[[], View],
-        publish: Callable[[int, Mapping[str, Frame]], None],
+        publish: Callable[[int, Mapping[str, bytes]], None],
     ) -> None:  # fmt: skip
         """Until ``ending``, which waits as long as it is told."""
         dressed = build_scene(self._scene, self._arm, self.rig.cameras, look=self.rig.profile)
         renderer = SceneRenderer(dressed.model, self.rig)
         try:
-            due_ns, frames = time.monotonic_ns(), None
+            due_ns, images = time.monotonic_ns(), {}
             while not ending(1e-9 * max(due_ns - time.monotonic_ns(), 0)):
                 seen: Any = view()  # has the coordinates of an MjData
-                if frames is None or not self.frozen:
-                    frames = renderer.frames(seen, seen.time_ns)
+                if not (images and self.frozen):
+                    images = {name: self._encoded(image) for name, image in renderer.pixels(seen).items()}
                 if not self.silent:
-                    publish(seen.time_ns, frames)
+                    publish(seen.time_ns, images)
                 due_ns = max(due_ns + self._period_ns, time.monotonic_ns())
         finally:
             renderer.close()
+
+    def _encoded(self, image: Array) -> bytes:
+        if self._noise:
+            noisy = image + self._random.normal(0.0, self._noise, image.shape)
+            image = noisy.clip(0.0, 255.0).astype(np.uint8)
+        return encode_jpeg(image, self.rig.quality)
 
 
 def pinhole(camera: SceneCamera) -> list[float]:

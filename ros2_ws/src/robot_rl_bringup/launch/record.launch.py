@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launch import LaunchDescription
+
 from robot_rl_bringup.actions import Values, arm, bridged, command, described, node
 from robot_rl_bringup.arguments import DEVICE, EPISODES, MCAP, NAME, OPTIONS, PYTHON, SERVED
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launch import LaunchDescription
+
 from robot_rl_bringup.actions import arm, described
 from robot_rl_bringup.arguments import SERVED
 

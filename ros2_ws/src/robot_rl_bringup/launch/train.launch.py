@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launch import LaunchDescription
+
 from robot_rl_bringup.actions import Values, arm, bridged, command, described
 from robot_rl_bringup.arguments import DEVICE, OPTIONS, PYTHON, SERVED, Argument
 

@@ -28,7 +28,7 @@ ARM = Argument(
 ARM_FILE = Argument("arm_file", "", "path of a description of an arm of your own, instead of arm")
 NAMESPACE = Argument("namespace", "arm0", "namespace of the arm's topics and nodes")
 ADDRESS = Argument(
-    "address", "tcp://127.0.0.1:5801", "where the bridge serves the Robot contract; beyond this machine it needs keys"
+    "address", "tcp://127.0.0.1:5600", "where the bridge serves the Robot contract; beyond this machine it needs keys"
 )
 TASK = Argument("task", "lift", "option of the group task/: its scene is simulated, its rules judge")
 PART = Argument("part", "tcp", "what is commanded: poses of the TCP or joint positions", ("tcp", "joints"))
