@@ -85,7 +85,7 @@ class CorrectionNetworks:
         return self.tangent.corrected(actions, by.unflatten(-1, (self.horizon, -1)))
 
     def edited(self, actor: nn.Module, features: Tensor, proposals: Tensor, noise: Tensor) -> Tensor:
-        """C proposals for each row [B, C, h, A], corrected by ``actor`` with noise [B, C, h * R], at features [B, F]."""
+        """C proposals for each row [B, C, h, A], corrected by ``actor`` and noise [B, C, h * R] at features [B, F]."""
         many = proposals.shape[1]
         placed = proposals.to(self.device)
         by = actor(features.repeat_interleave(many, dim=0), self.seen(placed).flatten(0, 1)).unflatten(0, (-1, many))

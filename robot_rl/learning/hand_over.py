@@ -54,7 +54,7 @@ class HandOver:
     @property
     def handed(self) -> bool:
         """Whether what is learnt is trusted to be deployed: the share is past the middle of its bounds."""
-        return self.share > (self.lowest + self.highest) / 2
+        return self.share - (self.lowest + self.highest) / 2 > 1e-6  # which sums of ``rise`` may miss
 
     def heard(self, outcomes: Sequence[tuple[bool, bool]]) -> None:
         """Take note of all episodes so far, oldest first: (reinforcement learning had it, success)."""
