@@ -108,7 +108,7 @@ class PosePlan:
 
     def gain(self, pose: Array, T_camera_board: Array) -> float:
         """What a view adds: its distance from the nearest that was tried, and cells of the image without a corner."""
-        away = min((_apart(pose, other) for other in [*self.taken, *self.failed]), default=1.0)
+        away = min((apart(pose, other) for other in [*self.taken, *self.failed]), default=1.0)
         return away + _NEW_CELL * float((self._cells(self._visible(T_camera_board)) & ~self.seen).sum())
 
     def take(self, pose: Array, corners_px: Array) -> None:
@@ -158,7 +158,7 @@ def advice(here: Array, there: Array) -> str:
     return "; ".join(part for part in ("turn the tool " + ", ".join(turns) if turns else "", ", ".join(ways)) if part)
 
 
-def _apart(one: Array, other: Array) -> float:
+def apart(one: Array, other: Array) -> float:
     """Difference of two poses, 1 for that of two views that tell much more than one."""
     turn = Rotation.from_matrix(one[:3, :3].T @ other[:3, :3]).magnitude()
     return float(turn / _TURN_UNIT_RAD + np.linalg.norm(one[:3, 3] - other[:3, 3]) / _WAY_UNIT_M)
