@@ -18,6 +18,7 @@ COVERAGE_CELLS = (6, 8)  # rows, columns of the coverage map
 _SOLVER_STEPS = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 200, 1e-10)
 _OUTLIER_SHARE, _OUTLIER_FACTOR, _OUTLIER_LEAST_PX = 0.4, 3.0, 0.5
 _HELD_OUT_SHARE = 0.3
+_LEAST_TILT_RAD, _GOOD_TILT_RAD = np.radians(10.0), np.radians(25.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +69,12 @@ def calibrate_intrinsics(
     focal = max(fit.deviation["fx"] / fit.intrinsics.matrix[0, 0], fit.deviation["fy"] / fit.intrinsics.matrix[1, 1])
     coverage = coverage_map([views[i] for i in used])
     tilt = max(_tilt(views[i], boards[views[i].board], fit.intrinsics) for i in used)
-    if focal > max_focal_deviation:
+    if focal > max_focal_deviation or tilt < _LEAST_TILT_RAD:
         raise CalibrationError(
-            f"the focal length is known to {100 * focal:.1f} % only",
-            limit=f"{100 * max_focal_deviation:g} %",
-            remedy=f"Tilt the board more, in both directions (the largest tilt was {np.degrees(tilt):.0f} deg), "
-            "and come closer",
+            f"the focal length is known to {100 * focal:.1f} % only, from boards tilted by up to "
+            f"{np.degrees(tilt):.0f} deg",
+            limit=f"{100 * max_focal_deviation:g} %, {np.degrees(_LEAST_TILT_RAD):.0f} deg",
+            remedy="Tilt the board more, in both directions, and come closer",
         )
     covered = float(np.mean(coverage > 0))
     if covered < min_covered:
@@ -178,10 +179,8 @@ def _rms(view: BoardView, board: CharucoBoard, intrinsics: Intrinsics) -> float:
 
 
 def _tilt(view: BoardView, board: CharucoBoard, intrinsics: Intrinsics) -> float:
-    """Angle between the board's normal and the line of sight [rad]."""
-    pose = intrinsics.board_pose(view, board)
-    towards = pose[:3, 3] / np.linalg.norm(pose[:3, 3])
-    return float(np.arccos(np.clip(abs(towards @ pose[:3, 2]), 0.0, 1.0)))
+    """Angle between board and image plane [rad]: only tilted boards tell the focal length from the distance."""
+    return float(np.arccos(np.clip(abs(intrinsics.board_pose(view, board)[2, 2]), 0.0, 1.0)))
 
 
 def _held_out(
@@ -214,6 +213,6 @@ def _weak(count: int, covered: float, tilt_rad: float) -> tuple[str, ...]:
         weak.append(f"{count} views; 15 or more are better")
     if covered < 0.7:
         weak.append(f"corners cover {100 * covered:.0f} % of the image; 70 % or more are better")
-    if tilt_rad < np.radians(20.0):
+    if tilt_rad < _GOOD_TILT_RAD:
         weak.append(f"the board was tilted by {np.degrees(tilt_rad):.0f} deg at most; 30 deg are better")
     return tuple(weak)

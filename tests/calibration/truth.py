@@ -106,6 +106,25 @@ def corner_captures(
     return captures
 
 
+def corner_views(
+    lens: Intrinsics, count: int, seed: int = 0, *, noise_px: float = 0.3, tilt_rad: float = 0.7
+) -> list[BoardView]:
+    """Views in which the board fills much of the image, tilted at random about both axes."""
+    rng = np.random.default_rng(seed)
+    size, centre = np.array(lens.image_size_px), np.array([*BOARD.size_m, 0.0]) / 2.0
+    ids, views = np.arange(BOARD.corner_count), []
+    while len(views) < count:
+        turned = matrix_from_rotvec([*rng.uniform(-tilt_rad, tilt_rad, 2), 0.0])
+        where = rng.uniform([-0.15, -0.11, 0.25], [0.15, 0.11, 0.42])
+        pixels = lens.project((BOARD.points(ids) - centre) @ turned.T + where)
+        inside = ((pixels > 3.0) & (pixels < size - 4.0)).all(axis=1)
+        if inside.sum() < 0.6 * len(ids):
+            continue
+        pixels += rng.normal(size=pixels.shape) * noise_px
+        views.append(BoardView("camera", len(views), lens.image_size_px, ids[inside], pixels[inside]))
+    return views
+
+
 def with_view(capture: Capture, **changes: object) -> Capture:
     """The pair with its view changed."""
     return replace(capture, view=replace(capture.view, **changes))  # type: ignore[arg-type]
