@@ -47,6 +47,7 @@ class Calibration:
     transforms: Mapping[str, FrameTransform]  # by name: T_a_b is the pose of b in a
     cameras: Mapping[str, Intrinsics] = field(default_factory=dict)
     residuals: Mapping[str, float] = field(default_factory=dict)  # names carry their unit
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # time_offset_s, joint_offset_rad, ...
     weak: Sequence[str] = ()
     samples_sha256: str = ""
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -65,7 +66,9 @@ class Calibration:
         residuals = {"held_out_mm": result.held_out_mm, "held_out_deg": result.held_out_deg}
         residuals["leave_one_out_mm"] = max(mm for mm, _ in result.leave_one_out.values())
         residuals["leave_one_out_deg"] = max(deg for _, deg in result.leave_one_out.values())
-        return Calibration(robot, transforms, rig.intrinsics, residuals, result.weak, samples_sha256)
+        return Calibration(
+            robot, transforms, rig.intrinsics, residuals, weak=result.weak, samples_sha256=samples_sha256
+        )
 
 
 def save_calibration(path: Path, calibration: Calibration) -> str:
@@ -89,6 +92,7 @@ def save_calibration(path: Path, calibration: Calibration) -> str:
         },
         "cameras": {name: _intrinsics_fields(camera) for name, camera in calibration.cameras.items()},
         "residuals": dict(calibration.residuals),
+        "values": {name: dict(values) for name, values in calibration.values.items()},
         "weak": list(calibration.weak),
     }
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
@@ -109,8 +113,14 @@ def load_calibration(path: Path) -> Calibration:
         }  # fmt: skip
         cameras = {name: _intrinsics(fields) for name, fields in document["cameras"].items()}
         residuals = {name: float(value) for name, value in document["residuals"].items()}
+        values = {
+            name: {str(key): float(value) for key, value in group.items()}
+            for name, group in document.get("values", {}).items()
+        }
         weak, samples = [str(line) for line in document["weak"]], str(document["samples_sha256"])
-        return Calibration(str(document["robot"]), transforms, cameras, residuals, weak, samples, str(document["date"]))
+        return Calibration(
+            str(document["robot"]), transforms, cameras, residuals, values, weak, samples, str(document["date"])
+        )
     except RobotRlError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
