@@ -1,7 +1,7 @@
 """How many control steps a task takes to learn (learning.md, section 7). Resumable: finished seeds are kept.
 
     python -m tests.benchmarks.sample_efficiency task=lift|peg_insert|reach_image [root=.] [arms=rlpd,scratch,bc]
-        [seeds=3] [demos=20] [steps=20000|60000|8000] [episodes=100] [evaluate_every=1000|2500|1000] [choosing=50]
+        [seeds=3] [demos=20] [steps=20000|60000|8000] [episodes=100] [evaluate_every=1000|2500|1000] [choosing=50|100|50]
 
 Arms, all with the statistics of observations of ``demos`` scripted demonstrations and the same updates per step:
     rlpd            the demonstrations make half of every batch
@@ -57,6 +57,7 @@ from robot_rl.runtime.statistics import clopper_pearson
 
 BUDGET = {"lift": 20_000, "peg_insert": 60_000, "reach_image": 8_000}
 EVALUATE_EVERY = {"lift": 1000, "peg_insert": 2500, "reach_image": 1000}
+CHOOSING = {"lift": 50, "peg_insert": 100, "reach_image": 50}
 ARMS = {  # what is special in the session of each; diffusion has none
     "rlpd": [],
     "scratch": ["algorithm.demonstrations=false", "algorithm.imitation=0"],
@@ -103,7 +104,7 @@ def session(root: Path, task: str, data: str, arm: str, seed: int, arguments: Ma
     words += [f"evaluate_every={arguments.get('evaluate_every', EVALUATE_EVERY[task])}", "stop_success=0.95"]
     words += [
         f"first_seed={1000 + 10_000 * seed}",
-        f"evaluate_episodes={arguments.get('choosing', '50')}",
+        f"evaluate_episodes={arguments.get('choosing', CHOOSING[task])}",
         "resume=true",
     ]
     if arm == "interventions":
