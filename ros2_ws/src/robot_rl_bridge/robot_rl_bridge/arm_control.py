@@ -250,10 +250,14 @@ class ArmControl:
             self.hold("client silent", now_ns - unheard_ns)
 
     def _hear_human(self, step: int, now_ns: int) -> None:
-        """The person's stream is a plan from where the set point is, renewed every step."""
-        if self.modes.enabled and not self._blind and self.human.alive(now_ns) and self._human_step != step:
+        """The person's stream is a plan from where the set point is, renewed every step as long as it is heard."""
+        heard = self.modes.enabled and not self._blind and self.human.alive(now_ns)
+        if heard and self._human_step != step:
             self._human_step, self._gated, self._changed = step, False, True
             self.arbiter.submit(self.human.plan(self.servo.pose, step, now_ns), step, now_ns)
+        elif not heard and self._human_step >= 0:
+            self._human_step, self._changed = -1, True
+            self.arbiter.withdraw(Phase.HUMAN)
 
     def _arbitrate(self, step: int, now_ns: int) -> None:
         """Head for the row in force where a step begins, and within it where another came in."""
