@@ -39,7 +39,8 @@ class EditedPolicy:
         hidden: widths of the editing network's hidden layers.
         fraction, least: the largest edit of a component, see Tangent.
         noise: standard deviation of what exploring adds to edits, as a share of the largest.
-        deviations: of the lower bound by which candidates are preferred to the base's own chunk.
+        deviations: of the lower bound by which candidates are preferred to the base's own chunk; exploring goes by
+            the mean.
         forced_open: every episode is edited, whatever the hand-over says, and the mean value decides.
         device: ``cpu``, ``cuda`` or ``auto``.
         seed: of the initial weights, of the exploration and of chance in choosing arms.
@@ -68,7 +69,7 @@ class EditedPolicy:
         if noise < 0.0 or deviations < 0.0:
             raise ConfigError(f"noise={noise}, deviations={deviations}", limit="0 or more")
         self.env_spec, self.noise, self.candidates = env_spec, noise, candidates
-        self.deviations = 0.0 if forced_open else deviations
+        self.deviations = deviations
         self.base = base if isinstance(base, Frozen) else Frozen(base)
         self.base.check(env_spec)
         self._samples = Candidates(self.base.sampler, candidates)
@@ -114,7 +115,8 @@ class EditedPolicy:
         chosen, arm = chunks[:, 0], np.full(batch, BASE, dtype=np.uint8)
         if reinforced.any():
             explored = self.noise * drawn.clamp(-2.0, 2.0) if context.explore else torch.zeros_like(drawn)
-            every, index = self._preferred(networks.features(seen), proposals, explored)
+            sure = 0.0 if context.explore or self.arms.forced else self.deviations
+            every, index = self._preferred(networks.features(seen), proposals, explored, sure)
             index = torch.where(torch.from_numpy(reinforced), index.cpu(), 0)
             row, sample = torch.arange(batch), index % self.candidates
             chosen = torch.cat((every[row, index], chunks[row, sample, execute:]), dim=1)
@@ -139,13 +141,15 @@ class EditedPolicy:
             chunks[:, 0] = self.base.sampler.sample(own, torch.from_numpy(noise[:, 0])).cpu()
         return chunks, noise
 
-    def _preferred(self, features: Tensor, proposals: Tensor, explored: Tensor) -> tuple[Tensor, Tensor]:
+    def _preferred(
+        self, features: Tensor, proposals: Tensor, explored: Tensor, deviations: float
+    ) -> tuple[Tensor, Tensor]:
         """All candidates [B, 2K, h, A], the base's [B, K, h, A] and their edits, and the index [B] of the best."""
         networks = self.networks
         edited = networks.edited(networks.actor, features, proposals, explored.to(networks.device))
         every = torch.cat((proposals.to(networks.device), edited), dim=1)
         values = networks.values(networks.critic, features, every)
-        return every.cpu(), best_candidate(values, self.deviations)
+        return every.cpu(), best_candidate(values, deviations)
 
     # --- what learners and sessions use
 

@@ -37,7 +37,7 @@ class ResidualPolicy:
         hidden: widths of the residual network's hidden layers.
         fraction, least: the largest residual, see Tangent.
         noise: standard deviation of what exploring adds, as a share of the largest residual.
-        deviations: of the critics' lower bound by which the gate opens.
+        deviations: of the critics' lower bound by which the gate opens; exploring goes by their mean.
         forced_open: every episode gets the residual, whatever hand-over and gate say.
         device: ``cpu``, ``cuda`` or ``auto``.
         seed: of the initial weights, of the exploration and of chance in choosing arms.
@@ -64,7 +64,7 @@ class ResidualPolicy:
     ) -> None:
         if noise < 0.0 or deviations < 0.0:
             raise ConfigError(f"noise={noise}, deviations={deviations}", limit="0 or more")
-        self.env_spec, self.noise, self.deviations, self.forced_open = env_spec, noise, deviations, forced_open
+        self.env_spec, self.noise, self.deviations = env_spec, noise, deviations
         self.base = base if isinstance(base, Frozen) else Frozen(base)
         self.base.check(env_spec)
         self.networks = CorrectionNetworks(
@@ -108,7 +108,8 @@ class ResidualPolicy:
         if reinforced.any():
             seen = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in networks.reads.observation}
             acts = torch.from_numpy(reinforced).to(networks.device)
-            by, opened = self._residual(networks.features(seen), proposed)
+            deviations = 0.0 if context.explore else self.deviations
+            by, opened = self._residual(networks.features(seen), proposed, deviations)
             if context.explore:
                 by = (by + self.noise * drawn.clamp(-2.0, 2.0)).clamp(-1.0, 1.0)
             by = torch.where(acts[:, None], by, 0.0)
@@ -117,16 +118,16 @@ class ResidualPolicy:
         record = {"base_action": base, "arm": arm[:, None]}
         return ActionChunk(actions, 1, record=record, decision=self._steps.decision(batch))
 
-    def _residual(self, features: Tensor, proposed: Tensor) -> tuple[Tensor, Tensor]:
+    def _residual(self, features: Tensor, proposed: Tensor, deviations: float) -> tuple[Tensor, Tensor]:
         """Residuals [B, R] of proposals [B, 1, A], 0 where the gate is closed, and where it is open [B]."""
         networks = self.networks
         proposal = networks.seen(proposed)
         by = networks.actor(features, proposal)
-        if self.forced_open:
+        if self.arms.forced:
             return by, torch.ones(len(by), dtype=torch.bool, device=by.device)
         outcome = networks.seen(networks.corrected(proposed, by))
         values, base_values = networks.critic(features, outcome), networks.critic(features, proposal)
-        opened = gate(values, base_values, self.deviations)
+        opened = gate(values, base_values, deviations)
         return torch.where(opened[:, None], by, 0.0), opened
 
     # --- what learners and sessions use

@@ -148,7 +148,14 @@ def _evaluation(config: Any, env: Any, policy: Any) -> Any:
     def score(state: Mapping[str, Any]) -> dict[str, float]:
         policy.load_state_dict(state)
         report = evaluate(env, policy, seeds)
+        arms = getattr(policy, "arms", None)  # of a policy that shares its episodes with a base
+        opened = {}
+        if arms is not None:
+            arms.forced = True
+            opened["success_open"] = evaluate(env, policy, seeds).success_rate
+            arms.forced = False
         return {
+            **opened,
             "score": report.success_rate,
             "success": report.success_rate,
             "episodes": len(report.episodes),
