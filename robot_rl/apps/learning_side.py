@@ -84,16 +84,16 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     if run.resumable:
         check_resumed(config, run.folder, made)
     else:
-        policy.fit_normalizer(_rows(demos, policy.spec))
+        policy.fit_normalizer(commanded_rows(demos, policy.spec))
         _take_encoders(config, policy)
     learner = instantiate(config.algorithm)(policy)
     replay = OnlineReplay(
         learner.views,
         store,
-        _with_base_actions(config, demos, learner, made),
+        with_base_actions(config, demos, learner, made),
         batch=config.batch,
         seed=config.seed,
-        images=_images(policy),
+        images=images_of(policy),
         corrections_only=not config.draw_demos,
         successes=config.draw_successes,
     )
@@ -103,7 +103,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
     return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)
 
 
-def _with_base_actions(config: Any, demos: Any, learner: Any, made: Mapping[str, Any]) -> Any:
+def with_base_actions(config: Any, demos: Any, learner: Any, made: Mapping[str, Any]) -> Any:
     """The demonstrations, with what the base would have done beside what was done where the learner asks for it."""
     from robot_rl.learning.checkpoint import read_config
     from robot_rl.learning.targets import build
@@ -116,7 +116,7 @@ def _with_base_actions(config: Any, demos: Any, learner: Any, made: Mapping[str,
     of["config"] = read_config(Path(made["base"]["checkpoint"]))
     key = hashlib.sha256(json.dumps([names, of], sort_keys=True).encode()).hexdigest()
     policy = build(made, env_spec=demos.spec)  # one of its own: it remembers what it was asked last
-    policy.fit_normalizer(_rows(demos, policy.spec))
+    policy.fit_normalizer(commanded_rows(demos, policy.spec))
     return Shadowed(demos, policy, names, demos.root / "shadows" / key[:16])
 
 
@@ -168,7 +168,7 @@ def plain(node: Any) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items() if key != "_partial_"}
 
 
-def _rows(demos: Any, spec: Any) -> dict[str, Any]:
+def commanded_rows(demos: Any, spec: Any) -> dict[str, Any]:
     """Rows of the demonstrations for the normaliser, the steps that act."""
     from robot_rl.data.tables import EpisodeTable
 
@@ -179,7 +179,8 @@ def _rows(demos: Any, spec: Any) -> dict[str, Any]:
     return {key: table[key][table["action_valid"]] for key in keys}
 
 
-def _images(policy: Any) -> Any:
+def images_of(policy: Any) -> Any:
+    """How stored frames are brought to what ``policy`` sees; None without cameras."""
     from robot_rl.data.frames import ImageOptions
 
     return ImageOptions(size=policy.image_size, threads=1) if policy.image_size else None

@@ -51,6 +51,11 @@ def run(config: Any) -> None:
 
         train_value(config, store, _plain(config.value))
         return
+    if "base" in config.policy:  # and a policy that acts around it
+        from robot_rl.apps.steering_training import train as train_around
+
+        train_around(config, store, _evaluation, _about, _report)
+        return
     judges = config.get("judge")  # the algorithm trains one instead of a policy
     learner_config = _plain(judges or config.policy)
     first, second = (build(learner_config, env_spec=store.spec) for _ in range(2))
