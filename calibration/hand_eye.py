@@ -80,7 +80,7 @@ def calibrate_hand_eye(
     _raise(error)
     if len(outliers) > _OUTLIER_SHARE * len(captures):
         raise _contradiction(f"{len(outliers)} of {len(captures)} captures contradict the others")
-    held_out_mm, held_out_deg = _held_out(used, rig, eye[kept], refined.transforms)
+    held_out_mm, held_out_deg = _held_out(used, rig, eye[kept], refined)
     if held_out_mm > max_residual_mm or held_out_deg > max_residual_deg:
         raise _contradiction(
             f"captures that were held out are missed by {held_out_mm:.1f} mm and {held_out_deg:.2f} deg",
@@ -199,14 +199,15 @@ def _residuals(
     return differences(np.array([transforms[capture.view.board] for capture in captures]), loops)
 
 
-def _held_out(captures: Sequence[Capture], rig: Rig, eye: Array, start: Mapping[str, Array]) -> Spread:
+def _held_out(captures: Sequence[Capture], rig: Rig, eye: Array, whole: Refined) -> Spread:
     """RMS closed loop [mm, deg] of every fifth capture in a solution on the others, in turns."""
     errors = []
     for fold in range(_FOLDS):
         test = np.arange(len(captures)) % _FOLDS == fold
         train = [capture for capture, out in zip(captures, test, strict=True) if not out]
         tested = [capture for capture, out in zip(captures, test, strict=True) if out]
-        errors.append(np.stack(_residuals(tested, rig, eye[test], refine(train, rig, start).transforms)))
+        solved = refine(train, rig, whole.transforms, noise=whole.noise)
+        errors.append(np.stack(_residuals(tested, rig, eye[test], solved.transforms)))
     rms = np.sqrt(np.mean(np.concatenate(errors, axis=1) ** 2, axis=1))
     return float(1e3 * rms[0]), float(np.degrees(rms[1]))
 

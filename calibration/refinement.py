@@ -39,18 +39,25 @@ class Refined:
 
 
 def refine(
-    captures: Sequence[Capture], rig: Rig, start: Mapping[str, Array], *, free_scale: Sequence[str] = ()
+    captures: Sequence[Capture],
+    rig: Rig,
+    start: Mapping[str, Array],
+    *,
+    free_scale: Sequence[str] = (),
+    noise: Mapping[str, float] | None = None,
 ) -> Refined:
-    """Maximum likelihood from a near ``start`` {body: T_mount_body}; boards named ``free_scale`` get a size, too."""
+    """Maximum likelihood from a near ``start`` {body: T_mount_body}, of given ``noise`` or of the noise that is seen;
+    boards named ``free_scale`` get a size, too."""
     problem = _Problem(captures, rig, start, free_scale)
-    unknowns, noise = np.zeros(problem.size), dict(_PRIOR)
-    for _ in range(_ROUNDS):
+    unknowns, known = np.zeros(problem.size), noise is not None
+    noise = dict(noise or _PRIOR)
+    for _ in range(1 if known else _ROUNDS):
         solution = least_squares(
             problem.residuals(noise), unknowns, loss="huber", f_scale=_HUBER, x_scale="jac",
             xtol=1e-10, ftol=1e-10, max_nfev=_STEPS,
         )  # fmt: skip
         unknowns = solution.x
-        noise = problem.noise(unknowns)
+        noise = noise if known else problem.noise(unknowns)
     residuals = problem.residuals(noise)
     jacobian, value = _jacobian(residuals, unknowns), residuals(unknowns)
     information = jacobian.T @ jacobian
