@@ -1,4 +1,4 @@
-"""Who commands the arm and when it brakes, tick by tick: times in ms after step 0 began, steps of 50 ms, ticks of 10."""
+"""Who commands the arm and when it brakes, tick by tick: steps of 50 ms from step 0 on, ticks of 10 ms."""
 
 from __future__ import annotations
 

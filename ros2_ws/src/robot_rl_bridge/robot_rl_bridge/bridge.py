@@ -250,7 +250,7 @@ class Bridge(LifecycleNode):
             ("~/reset_home", self._reset_home),
         ):
             self._trigger(name, act)
-        for event in (EpisodeEvent.START, EpisodeEvent.SUCCESS, EpisodeEvent.FAILURE, EpisodeEvent.DISCARD):
+        for event in [event for event in EpisodeEvent if event != "stop"]:  # which ~/stop is
             self._trigger(f"episode/{event}", lambda event=event: self._tell_event(event))
         self._switch("~/set_enabled", self._set_enabled)
         self._switch("~/pause", self._pause)

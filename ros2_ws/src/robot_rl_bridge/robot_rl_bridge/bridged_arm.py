@@ -17,20 +17,19 @@ import numpy as np
 
 from robot_rl.errors import CommandRefusedError, ResetError, StaleObservationError
 from robot_rl.runtime.clock import WallClock
-from robot_rl.types import Array, EnvSpec, Observation, Phase, ResetRequest, TargetChunk
+from robot_rl.types import EnvSpec, Observation, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_control import ArmControl
-from robot_rl_bridge.arm_description import GRIPPER, JOINTS, ArmDescription
+from robot_rl_bridge.arm_description import GRIPPER, ArmDescription
+from robot_rl_bridge.arm_reset import ArmReset
 from robot_rl_bridge.arm_state import Measured, SetPoint
 from robot_rl_bridge.modes import Listener, Mode
 from robot_rl_bridge.pace import Pace
-from robot_rl_bridge.reset_routine import goal, joint_way, tcp_way, verify
 from robot_rl_bridge.sensors import Sensors
 
 _WATCH_S = 0.02
 _DEAD_S = 0.5  # without a cycle the control thread counts as dead
 _SOON_NS = 3_000_000  # a read that comes so early waits for its step
 _POLL_S = 0.002
-_STILL = (0.02, 0.05)  # m/s, rad/s of an arm at rest
 
 
 class Port(Protocol):
@@ -81,11 +80,11 @@ class BridgedArm:
         self.operator_s = arm.reset.confirm_timeout_s if self.confirm else 0.0
         self.warm = False
         self._on_death, self._clock = on_death, WallClock()
-        self._lock = threading.RLock()
-        self._ticked = threading.Condition(self._lock)
+        self.lock = threading.RLock()
+        self._ticked = threading.Condition(self.lock)
         self._reading, self._resetting = threading.Lock(), threading.Lock()
         self._observation: Observation | None = None
-        self._confirmed = threading.Event()
+        self.operator = threading.Event()  # has said that the arm may move to the start
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -128,14 +127,14 @@ class BridgedArm:
         """Hold the arm where it is. Raises CommandRefusedError that lists what is missing."""
         if missing := self.unready():
             raise CommandRefusedError("cannot be activated: " + "; ".join(missing))
-        with self._lock:
-            self.control.activate(self._measured(), self._clock.now_ns())
+        with self.lock:
+            self.control.activate(self.measured(), self._clock.now_ns())
 
     def deactivate(self) -> None:
         """Brake, then send nothing."""
         self.stop("deactivated")
         self._wait(lambda: self.control.at_rest, 1.0)
-        with self._lock:
+        with self.lock:
             self.control.deactivate()
 
     # --- Robot --------------------------------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ class BridgedArm:
     def command(self, chunk: TargetChunk) -> None:
         """Replace the plan of the chunk's source. Raises CommandRefusedError."""
         now_ns = self._clock.now_ns()
-        with self._lock:
+        with self.lock:
             self.control.heartbeat(now_ns)
             self.control.submit(chunk, now_ns)
 
@@ -175,26 +174,41 @@ class BridgedArm:
         if not self._resetting.acquire(blocking=False):
             raise ResetError("a reset is under way", remedy="Wait for its end, or stop it")
         try:
-            if request.simulator_state and self.arm.reset.by != "simulator":
-                raise ResetError(
-                    f"'{next(iter(request.simulator_state))}' is placed by a simulator only",
-                    remedy="On hardware a person arranges the objects: operator_text",
-                )
-            return self._reset(request)
+            ArmReset(self, request).run()
+            return self.begin_episode()
         except BaseException:
             self.stop("the reset failed")
             raise
         finally:
             self._resetting.release()
 
+    def begin_episode(self) -> Observation:
+        """Step 0 begins with what is measured now, of an arm at rest. Raises ResetError when it was stopped."""
+        with self._reading:
+            aligned = self.sensors.now()
+            with self.lock:
+                self.check_resetting()
+                self.control.end_reset(self.measured(), aligned.stamp_ns, self._clock.now_ns())
+                report, mode = self.control.report(-1), self.control.modes.text
+            state = self.sensors.observed(aligned)
+            self._observation = Observation(0, aligned.stamp_ns, state, aligned.frames, report, mode)
+            return self._observation
+
+    def check_resetting(self) -> None:
+        """Raise ResetError when the reset was ended by something else."""
+        if self.control.modes.mode is not Mode.RESETTING:
+            raise ResetError(
+                f"the reset was ended: {self.control.modes.text}", remedy="Reset again when the arm may move"
+            )
+
     def stop(self, cause: str = "stopped by a client") -> None:
         """Brake to hold; commands are refused until the next reset. From any thread, in every mode."""
-        with self._lock:
+        with self.lock:
             self.control.stop(cause)
 
     def hold(self, cause: str) -> None:
         """Brake to hold; a plan that starts near the arm goes on."""
-        with self._lock:
+        with self.lock:
             self.control.hold(cause, self._clock.now_ns())
 
     def heartbeat(self) -> None:
@@ -203,7 +217,7 @@ class BridgedArm:
 
     def fail(self, cause: str) -> None:
         """Brake to hold until the fault is cleared."""
-        with self._lock:
+        with self.lock:
             self.control.fail(cause)
 
     def clear_fault(self) -> None:
@@ -212,18 +226,18 @@ class BridgedArm:
         if still := self.port.fault():
             raise CommandRefusedError(f"the arm still says '{still}'", remedy="Clear it at the arm")
         self.sensors.require(self._clock.now_ns())
-        with self._lock:
-            self.control.clear_fault(self._measured(), self._clock.now_ns())
+        with self.lock:
+            self.control.clear_fault(self.measured(), self._clock.now_ns())
 
     def enable(self, cause: str = "enabled") -> None:
         """Take plans from where the arm is, without a reset. Raises CommandRefusedError."""
         self.sensors.require(self._clock.now_ns())
-        with self._lock:
-            self.control.enable(self._measured(), self._clock.now_ns(), cause)
+        with self.lock:
+            self.control.enable(self.measured(), self._clock.now_ns(), cause)
 
     def confirmed(self) -> None:
         """The operator says that the arm may move to the start."""
-        self._confirmed.set()
+        self.operator.set()
 
     def close(self) -> None:
         """Brake, then end both threads; idempotent."""
@@ -251,131 +265,16 @@ class BridgedArm:
         if aligned is None:
             self.sensors.counts["observations without agreement of all streams"] += 1
             aligned = self.sensors.now()
-        with self._lock:
+        with self.lock:
             report = self.control.report(step - 1)
         return Observation(step, aligned.stamp_ns, self.sensors.observed(aligned), aligned.frames, report)
 
-    def _measured(self) -> Measured:
+    def measured(self) -> Measured:
+        """The newest of joints and gripper. Raises StaleObservationError before both were heard."""
         measured = self.sensors.measured()
         if measured is None:
             raise StaleObservationError("the arm has not been heard yet", remedy="Are its topics as described?")
         return measured
-
-    # --- resetting ----------------------------------------------------------------------------------------------------
-
-    def _reset(self, request: ResetRequest) -> Observation:
-        pose, joints = goal(self.arm, request)
-        self.sensors.require(self._clock.now_ns())
-        with self._lock:
-            self.control.begin_reset(self._measured(), self._clock.now_ns(), "waiting for the operator")
-        dead_man = self._confirm(request)
-        until_s = time.monotonic() + request.timeout_s
-        with self._lock:
-            self._check_resetting()
-            self.control.modes.enter(Mode.RESETTING, "moving to the start")
-        if self.arm.reset.by == "simulator":
-            self._reset_simulator(request, until_s)
-        else:
-            self._travel(pose, joints, request.gripper_opening, until_s, dead_man)
-        self._settle(until_s)
-        verify(self.arm, self.arm.chain, self._measured(), pose, joints)
-        with self._reading:
-            aligned = self.sensors.now()
-            with self._lock:
-                self._check_resetting()
-                self.control.end_reset(self._measured(), aligned.stamp_ns, self._clock.now_ns())
-                report, mode = self.control.report(-1), self.control.modes.text
-            state = self.sensors.observed(aligned)
-            self._observation = Observation(0, aligned.stamp_ns, state, aligned.frames, report, mode)
-            return self._observation
-
-    def _confirm(self, request: ResetRequest) -> bool:
-        """Wait for the operator's word or dead-man; whether it was the dead-man. Raises ResetError."""
-        if not self.confirm:
-            return False
-        self._confirmed.clear()
-        until_s = time.monotonic() + self.arm.reset.confirm_timeout_s
-        while not self._confirmed.wait(_POLL_S):
-            self._check_resetting()
-            if self._pressed():
-                return True
-            if time.monotonic() > until_s:
-                raise ResetError(
-                    "no operator has confirmed the reset",
-                    limit=f"{self.arm.reset.confirm_timeout_s} s",
-                    remedy="Call ~/confirm_reset or hold the dead-man when the way is clear",
-                )
-        return False
-
-    def _pressed(self) -> bool:
-        return self.control.human.alive(self._clock.now_ns())
-
-    def _reset_simulator(self, request: ResetRequest, until_s: float) -> None:
-        with self._lock:
-            self.control.mute()
-        self.port.reset_simulator(request, max(until_s - time.monotonic(), 0.1))
-        self.sensors.restart()
-        self._await(
-            lambda: not self.sensors.silent(self._clock.now_ns()) and self._known(), until_s, "was not measured"
-        )
-
-    def _known(self) -> bool:
-        """Whether every stream has something."""
-        try:
-            self.sensors.now()
-        except StaleObservationError:
-            return False
-        return True
-
-    def _travel(self, pose: Array, joints: Array | None, opening: float, until_s: float, dead_man: bool) -> None:
-        """Feed the arbiter's reset channel with the way, step by step."""
-        control, step_s = self.control, self.control.period_ns * 1e-9
-        start = control.servo.reference
-        if control.part == JOINTS:
-            if joints is None:
-                raise ResetError("the arm is commanded by joints", remedy="Give joint_position in the reset request")
-            rows = joint_way(start, joints, self.arm.reset, step_s)
-        else:
-            ceiling_m = self.arm.safety_limits.box_upper_m[2]
-            rows = tcp_way(start, pose, self.arm.reset, step_s, ceiling_m)
-        targets = {control.part: rows, GRIPPER: np.full((len(rows), 1), opening)}
-        with self._lock:
-            chunk = TargetChunk(targets, control.step_at(self._clock.now_ns()) + 1, self._clock.now_ns(), Phase.RESET)
-        last = chunk.first_step + chunk.length
-        while (step := control.step_at(self._clock.now_ns())) < last:
-            self.sensors.require(self._clock.now_ns())
-            if dead_man and not self._pressed():
-                raise ResetError("the dead-man was let go", remedy="Reset again and hold it until the arm is there")
-            if time.monotonic() > until_s:
-                raise ResetError("the way to the start takes too long", remedy="Allow a longer timeout_s")
-            with self._lock:
-                self._check_resetting()
-                left = chunk.remaining(max(step, chunk.first_step))
-                control.submit(replace(left, stamp_ns=self._clock.now_ns()), self._clock.now_ns())
-            self._clock.wait_until(self._clock.now_ns() + self.control.period_ns // 2)
-
-    def _settle(self, until_s: float) -> None:
-        self._await(self._at_rest, until_s, "did not come to rest")
-
-    def _at_rest(self) -> bool:
-        measured = self._measured()
-        speed = np.abs(self.arm.chain.jacobian(measured.position) @ measured.velocity)
-        return bool(speed[:3].max() < _STILL[0] and speed[3:].max() < _STILL[1]) and (
-            self.control._muted or self.control.at_rest
-        )
-
-    def _await(self, condition: Callable[[], bool], until_s: float, what: str) -> None:
-        while not condition():
-            self._check_resetting()
-            if time.monotonic() > until_s:
-                raise ResetError(f"the arm {what} at the start of the episode", remedy="See its topics and its state")
-            time.sleep(_POLL_S)
-
-    def _check_resetting(self) -> None:
-        if self.control.modes.mode is not Mode.RESETTING:
-            raise ResetError(
-                f"the reset was ended: {self.control.modes.text}", remedy="Reset again when the arm may move"
-            )
 
     # --- threads ------------------------------------------------------------------------------------------------------
 
@@ -399,7 +298,7 @@ class BridgedArm:
 
     def _cycle(self, now_ns: int) -> None:
         measured, silent = self.sensors.measured(), self.sensors.silent(now_ns)
-        with self._lock:
+        with self.lock:
             point = None if measured is None else self.control.tick(now_ns, measured, silent)
             if point is not None:
                 self.port.send(point)

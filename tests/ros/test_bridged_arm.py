@@ -1,0 +1,274 @@
+"""The bridge without ROS: its threads in real time, served over ZMQ, on an arm that is at once where it is sent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robot_rl.errors import CommandRefusedError, ResetError, RobotError, StaleObservationError
+from robot_rl.robots.bridge import BridgeRobot
+from robot_rl.robots.server import RobotServer
+from robot_rl.types import Observation, Phase, ResetRequest, TargetChunk
+from robot_rl_bridge.arm_description import GRIPPER, TCP, ResetRoutine
+from robot_rl_bridge.bridged_arm import BridgedArm
+from robot_rl_bridge.modes import Mode
+from robot_rl_bridge.reset_routine import joint_way, tcp_way
+from robot_rl_bridge.sensors import Sensors
+from tests.ros.driven_arm import ExactPort, described, wait_for
+
+pytestmark = pytest.mark.robot
+
+
+@contextmanager
+def bridged(**changes: Any) -> Iterator[tuple[BridgedArm, ExactPort]]:
+    """An active arm whose streams come 200 times a second."""
+    arm = described("sim_panda", **changes)
+    sensors = Sensors(arm, [], [])
+    port = ExactPort(arm, sensors)
+    ended = threading.Event()
+
+    def speak() -> None:
+        while not ended.wait(0.005):
+            port.speak()
+
+    with BridgedArm(arm, arm.env_spec(TCP, [], []), sensors, port) as robot:
+        thread = threading.Thread(target=speak)
+        thread.start()
+        try:
+            robot.warm_up()
+            wait_for(lambda: not robot.unready())
+            robot.activate()
+            yield robot, port
+        finally:
+            robot.close()
+            ended.set()
+            thread.join()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[BridgedArm, ExactPort]]:
+    with bridged() as pair:
+        yield pair
+
+
+def plan(robot: Any, seen: Observation, offsets_m: list[float]) -> TargetChunk:
+    rows = np.tile(seen.state["arm0/tcp_pose"].astype(np.float64), (len(offsets_m), 1))
+    rows[:, 0] += offsets_m
+    return TargetChunk({TCP: rows, GRIPPER: np.ones((len(offsets_m), 1))}, seen.step, seen.stamp_ns, frame="base")
+
+
+def test_activation_lists_everything_that_is_missing() -> None:
+    arm = described("sim_panda")
+    sensors = Sensors(arm, ["front"], ["cube_pose"])
+    port = ExactPort(arm, sensors)
+    port.lacks = ["nobody listens on 'target_pose'"]
+    with (
+        BridgedArm(arm, arm.env_spec(TCP, ["front"], ["cube_pose"]), sensors, port) as robot,
+        pytest.raises(CommandRefusedError) as refused,
+    ):
+        robot.activate()
+    for missing in ("kernels are being compiled", "'joint_states'", "'gripper'", "'front'", "'cube_pose'", "listens"):
+        assert missing in str(refused.value)
+    assert port.sent == []
+
+
+def test_the_loop_must_hold_its_rate_for_a_second_before_activation() -> None:
+    arm = described("sim_panda")
+    sensors = Sensors(arm, [], [])
+    port = ExactPort(arm, sensors)
+    with BridgedArm(arm, arm.env_spec(TCP, [], []), sensors, port) as robot:
+        robot.warm_up()
+        port.speak()
+        assert "has not held its rate" in "; ".join(robot.unready())
+
+
+def test_steps_follow_one_another_and_tell_what_became_of_commands(pair: tuple[BridgedArm, ExactPort]) -> None:
+    robot, _ = pair
+    seen = robot.reset(ResetRequest(gripper_opening=1.0))
+    assert (seen.step, seen.mode) == (0, "tracking")
+    assert seen.report is not None and seen.report.source is Phase.RESET
+    start, steps = seen, []
+    for _ in range(10):
+        robot.command(replace(plan(robot, start, [0.002] * 8), first_step=seen.step, stamp_ns=seen.stamp_ns))
+        before = seen
+        robot.clock.wait_until(seen.stamp_ns + robot.spec.step_period_ns)
+        while (seen := robot.read()).step == before.step:
+            pass
+        steps.append(seen.step - before.step)
+        assert seen.stamp_ns > before.stamp_ns
+    assert steps.count(1) >= 5  # a machine under load may miss some
+    assert seen.report is not None
+    assert seen.report.source is Phase.POLICY
+    assert seen.report.executed[TCP][0] - start.state["arm0/tcp_pose"][0] == pytest.approx(0.002, abs=2e-4)
+
+
+def test_a_client_over_zmq_that_falls_silent_is_held_and_goes_on(pair: tuple[BridgedArm, ExactPort]) -> None:
+    robot, _ = pair
+    with RobotServer(robot) as server, BridgeRobot(server.address) as client:
+        seen = client.reset(ResetRequest())
+        client.command(plan(client, seen, [0.001 * i for i in range(40)]))
+        wait_for(lambda: robot.control.modes.text == "holding: client silent")
+        reached, braked = robot.control.halted_ns
+        assert reached and braked >= reached
+        seen = client.read()
+        client.command(plan(client, seen, [0.0, 0.0]))
+        wait_for(lambda: robot.control.modes.mode in (Mode.TRACKING, Mode.HOLDING))
+
+
+def test_others_read_while_the_arm_is_reset() -> None:
+    routine = ResetRoutine(by="motion", confirm=True)
+    with (
+        bridged(reset=routine) as (robot, _),
+        RobotServer(robot) as server,
+        BridgeRobot(server.address) as client,
+        BridgeRobot(server.address) as watcher,
+    ):
+        thread = threading.Thread(target=lambda: client.reset(ResetRequest()))
+        thread.start()
+        wait_for(lambda: watcher.read().mode == "resetting: waiting for the operator")
+        robot.confirmed()
+        thread.join(timeout=20)
+        assert watcher.read().mode.startswith(("tracking", "holding"))
+
+
+# --- resets -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_reset_routine_moves_up_over_and_down_and_ends_verified() -> None:
+    with bridged(reset=ResetRoutine(by="motion", confirm=False, lift_m=0.05, speed_m_s=0.3)) as (robot, port):
+        start, goal = robot.arm.chain.pose(port.joints), robot.arm.chain.pose(port.joints)
+        goal[:3] += [0.06, 0.05, -0.03]
+        port.sent.clear()
+        seen = robot.reset(ResetRequest(tcp_pose=goal, gripper_opening=0.5))
+        np.testing.assert_allclose(seen.state["arm0/tcp_pose"][:3], goal[:3], atol=5e-3)
+        assert seen.state["arm0/gripper_opening"][0] == pytest.approx(0.5, abs=0.02)
+        heights = np.array([point.pose[2] for _, point in port.sent])
+        assert heights.max() == pytest.approx(start[2] + 0.05, abs=5e-3)
+        speeds = np.linalg.norm(np.diff([p.pose[:3] for _, p in port.sent], axis=0), axis=1) / 0.01
+        assert speeds.max() < 0.4  # far below what plans may do
+
+
+def test_without_the_operators_word_nothing_moves() -> None:
+    with bridged(reset=ResetRoutine(by="motion", confirm=True, confirm_timeout_s=0.3)) as (robot, port):
+        before = port.joints.copy()
+        goal = robot.arm.chain.pose(before) + np.array([0.05, 0, 0, 0, 0, 0, 0])
+        with pytest.raises(ResetError, match="no operator has confirmed"):
+            robot.reset(ResetRequest(tcp_pose=goal))
+        np.testing.assert_allclose(port.joints, before, atol=1e-6)
+        assert robot.control.modes.text == "stopped: the reset failed"
+
+
+def test_letting_go_of_the_dead_man_ends_the_reset() -> None:
+    with bridged(reset=ResetRoutine(by="motion", confirm=True, speed_m_s=0.05)) as (robot, port):
+        goal = robot.arm.chain.pose(port.joints) + np.array([0.1, 0, 0, 0, 0, 0, 0])
+        human = robot.control.human
+        failed: list[BaseException] = []
+
+        def reset() -> None:
+            try:
+                robot.reset(ResetRequest(tcp_pose=goal))
+            except ResetError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=reset)
+        thread.start()
+        until = time.monotonic() + 0.8
+        while time.monotonic() < until:
+            human.hear(np.zeros(6), "base", time.monotonic_ns())
+            time.sleep(0.02)
+        assert robot.control.modes.mode is Mode.RESETTING
+        thread.join(timeout=10)
+        assert "dead-man was let go" in str(failed[0])
+        wait_for(lambda: robot.control.at_rest)
+        assert port.sent[-1][1].pose[0] < goal[0] - 0.03
+
+
+def test_stop_ends_a_reset(pair: tuple[BridgedArm, ExactPort]) -> None:
+    with bridged(reset=ResetRoutine(by="motion", confirm=True)) as (robot, _):
+        thread = threading.Timer(0.1, robot.stop)
+        thread.start()
+        with pytest.raises(ResetError, match="ended: stopped"):
+            robot.reset(ResetRequest())
+        thread.join()
+
+
+def test_an_arm_that_does_not_arrive_is_a_failed_reset() -> None:
+    with bridged(reset=ResetRoutine(by="simulator", confirm=False)) as (robot, _):
+        with pytest.raises(ResetError, match=r"TCP is 50\.0 mm"):  # the port goes home, whatever it is told
+            robot.reset(ResetRequest(tcp_pose=robot.arm.chain.pose(robot.arm.home) + np.eye(7)[0] * 0.05))
+        assert robot.control.modes.mode is Mode.STOPPED
+
+
+def test_objects_are_placed_by_simulators_only() -> None:
+    with (
+        bridged(reset=ResetRoutine(by="motion", confirm=False)) as (robot, _),
+        pytest.raises(ResetError, match="place"),
+    ):
+        robot.reset(ResetRequest(simulator_state={"object/cube_pose": np.zeros(7)}))
+
+
+def test_ways_begin_and_end_gently() -> None:
+    routine = ResetRoutine(speed_m_s=0.1, lift_m=0.05)
+    start, end = np.array([0.4, 0, 0.2, 1, 0, 0, 0.0]), np.array([0.5, 0, 0.1, 1, 0, 0, 0.0])
+    way = tcp_way(start, end, routine, 0.05, ceiling_m=0.5)
+    np.testing.assert_allclose(way[-1], end, atol=1e-12)
+    assert way[:, 2].max() == pytest.approx(0.25)
+    speed = np.linalg.norm(np.diff(way[:, :3], axis=0), axis=1) / 0.05
+    assert speed.max() <= 0.1001 and speed[0] < 0.03 and speed[-1] < 0.03
+    capped = tcp_way(start, end, routine, 0.05, ceiling_m=0.22)
+    assert capped[:, 2].max() == pytest.approx(0.22)
+    joints = joint_way(np.zeros(2), np.array([0.4, -0.2]), routine, 0.05)
+    assert np.abs(np.diff(joints, axis=0)).max() / 0.05 <= 0.4001
+    np.testing.assert_allclose(joints[-1], [0.4, -0.2])
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_arm_is_held_and_cannot_be_read(pair: tuple[BridgedArm, ExactPort]) -> None:
+    robot, port = pair
+    robot.reset(ResetRequest())
+    port.quiet = True
+    wait_for(lambda: robot.control.modes.text == "holding: joint_states silent")
+    with pytest.raises(StaleObservationError, match="'joint_states' is silent"):
+        robot.read()
+
+
+def test_a_fault_of_the_arm_is_cleared_by_name_only(pair: tuple[BridgedArm, ExactPort]) -> None:
+    robot, port = pair
+    robot.reset(ResetRequest())
+    port.says = "reflex"
+    wait_for(lambda: robot.control.modes.text == "fault: arm: reflex")
+    with pytest.raises(RobotError, match="fault"):
+        robot.reset(ResetRequest())
+    assert robot.control.modes.mode is Mode.FAULT
+    robot.clear_fault()
+    assert port.recovered == 1
+    assert robot.control.modes.text == "stopped: fault cleared"
+    robot.reset(ResetRequest())
+
+
+def test_control_that_raises_is_told_and_sends_nothing_more() -> None:
+    arm = described("sim_panda")
+    sensors = Sensors(arm, [], [])
+    port, deaths = ExactPort(arm, sensors), list[str]()
+    robot = BridgedArm(arm, arm.env_spec(TCP, [], []), sensors, port, on_death=deaths.append)
+    robot.warm_up()
+    port.speak()
+
+    def broken(point: object) -> None:
+        raise OSError("cable pulled")
+
+    port.send = broken  # type: ignore[method-assign]
+    with robot:
+        robot.control.activate(robot.measured(), robot.clock.now_ns())
+        wait_for(lambda: deaths)
+    assert "cable pulled" in deaths[0]
+    assert robot.control.modes.mode is Mode.FAULT
