@@ -59,8 +59,8 @@ def mjcf_camera(item: FrameTransform, camera: Intrinsics, name: str) -> str:
     draws what an undistorted image shows."""
     x, y, z, qx, qy, qz, qw = pose_from_matrix(item.matrix @ _FLIP).tolist()
     (width, height), matrix = camera.image_size_px, camera.matrix
-    # MuJoCo counts the principal point from the centre of the image; the size of its sensor is arbitrary
-    principal = np.array([matrix[0, 2] - 0.5 * (width - 1), matrix[1, 2] - 0.5 * (height - 1)])
+    # MuJoCo counts it from the centre of the image, to the left and upwards; the size of its sensor is arbitrary
+    principal = np.array([0.5 * (width - 1) - matrix[0, 2], 0.5 * (height - 1) - matrix[1, 2]])
     return (
         f'<camera name={quoteattr(name)} pos="{_words([x, y, z])}" quat="{_words([qw, qx, qy, qz])}" '
         f'resolution="{width} {height}" sensorsize="{_words([1e-5 * width, 1e-5 * height])}" '
