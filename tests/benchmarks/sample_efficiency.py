@@ -1,7 +1,8 @@
 """How many control steps a task takes to learn (learning.md, section 7). Resumable: finished seeds are kept.
 
     python -m tests.benchmarks.sample_efficiency task=lift|peg_insert|reach_image [root=.] [arms=rlpd,scratch,bc]
-        [seeds=3] [demos=20] [steps=20000|60000|8000] [episodes=100] [evaluate_every=1000|2500|1000] [choosing=50|100|50]
+        [seeds=3] [demos=20] [episodes=100] and, by task, [steps=20000|60000|8000] [evaluate_every=1000|2500|1000]
+        [choosing=50|100|50]
 
 Arms, all with the statistics of observations of ``demos`` scripted demonstrations and the same updates per step:
     rlpd            the demonstrations make half of every batch
