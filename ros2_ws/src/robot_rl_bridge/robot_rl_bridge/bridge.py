@@ -22,7 +22,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool, Trigger
@@ -50,6 +50,7 @@ from robot_rl_bridge.spinning import (
 )
 
 STATE = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # fits every publisher
+MODES = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # none is lost in a quick succession
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5600"
 PARAMETERS = (
     Declared("arm", "sim_panda", "description of the arm: a name in $ROBOT_RL_SITE or robot_rl_bringup, or a file"),
@@ -81,7 +82,7 @@ class Bridge(LifecycleNode):
         spec = self.description.env_spec(TCP if values["part"] == "tcp" else JOINTS, cameras, objects)
         self.sensors = Sensors(self.description, cameras, objects)
         self.port = RosPort(self, self.description)
-        self._mode = self.create_publisher(DiagnosticStatus, "mode", LATCHED)
+        self._mode = self.create_publisher(DiagnosticStatus, "mode", MODES)
         self._safety = self.create_publisher(DiagnosticStatus, "safety/state", LATCHED)
         self._events = self.create_publisher(String, "episode/event", EVENTS)
         self._spec = self.create_publisher(String, "~/spec", LATCHED)

@@ -27,7 +27,7 @@ from robot_rl_bridge.pace import Pace
 from robot_rl_bridge.sensors import Sensors
 
 _WATCH_S = 0.02
-_DEAD_S = 0.5  # without a cycle the control thread counts as dead
+_DEAD_LOOKS = 25  # of the watchdog without a cycle of the control thread, which then counts as dead
 _SOON_NS = 3_000_000  # a read that comes so early waits for its step
 _POLL_S = 0.002
 
@@ -305,7 +305,8 @@ class BridgedArm:
             self._ticked.notify_all()
 
     def _watch(self) -> None:
-        """The watchdog thread: faults of the arm itself, and a control thread that stands still."""
+        """The watchdog thread: faults of the arm itself, and a control thread that stands still while this one runs."""
+        last_ns, looks = 0, 0
         while not self._closing.wait(_WATCH_S):
             try:
                 fault = self.port.fault()
@@ -313,7 +314,9 @@ class BridgedArm:
                 fault = f"the arm's state cannot be told: {error!r}"
             if fault and self.control.modes.mode not in (Mode.IDLE, Mode.FAULT):
                 self.fail(f"arm: {fault}")
-            if time.monotonic_ns() - self.pace.last_ns > _DEAD_S * 1e9 and self.pace.last_ns:
+            looks = looks + 1 if last_ns == self.pace.last_ns else 0
+            last_ns = self.pace.last_ns
+            if looks > _DEAD_LOOKS:
                 self._on_death("the control thread stands still")
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
