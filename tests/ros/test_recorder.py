@@ -21,7 +21,8 @@ from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 
 from robot_rl.errors import ConfigError
-from robot_rl_bridge.mcap_file import ABOUT, END, McapFile, definition
+from robot_rl_bridge.mcap_file import McapFile, definition
+from robot_rl_bridge.mcap_messages import ABOUT, END
 from tests.ros.graph import Graph, Process, node_command, own_domain
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

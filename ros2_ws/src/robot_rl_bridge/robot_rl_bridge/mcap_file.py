@@ -22,8 +22,8 @@ from pathlib import Path
 from mcap.writer import CompressionType, Writer
 
 from robot_rl.errors import ConfigError, DiskFullError
+from robot_rl_bridge.mcap_messages import ABOUT, END
 
-ABOUT, END = "robot_rl", "robot_rl_end"  # names of the metadata at the beginning and at the end
 CHUNK_BYTES = 1 << 18  # what a crash costs at most
 PRIMITIVES = ("bool", "byte", "char", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32",
               "int64", "uint64", "string", "wstring")  # fmt: skip
