@@ -30,15 +30,15 @@ class Stillness:
 class ArmStream:
     """Reads a connected robot step by step and keeps every sample.
 
-    ``told`` hears each observation; raising in it ends what is being done. Raises RobotError for a robot that lacks
+    ``listener`` hears each observation; raising in it ends what is being done. Raises RobotError for a robot that lacks
     joint positions or the TCP's pose, or whose arm has a fault.
     """
 
-    def __init__(self, robot: Robot, spec: EnvSpec, told: Callable[[Observation], None] | None = None) -> None:
+    def __init__(self, robot: Robot, spec: EnvSpec, listener: Callable[[Observation], None] | None = None) -> None:
         for name in (JOINTS, TCP):
             if name not in spec.observation:
                 raise RobotError(f"robot '{spec.robot}' does not measure '{name}'", limit="needed for calibration")
-        self.robot, self.spec, self._told = robot, spec, told
+        self.robot, self.spec, self.listener = robot, spec, listener
         self.samples: list[ArmSample] = []
         self._grid = StepGrid(robot.clock, spec.step_period_ns)
         self.latest = robot.read()
@@ -90,8 +90,8 @@ class ArmStream:
         if not self.samples or observation.stamp_ns > self.samples[-1].stamp_ns:
             self.samples.append(arm_sample(observation))
         self.latest = observation
-        if self._told is not None:
-            self._told(observation)
+        if self.listener is not None:
+            self.listener(observation)
 
 
 def arm_sample(observation: Observation) -> ArmSample:

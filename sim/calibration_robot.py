@@ -64,7 +64,7 @@ class CalibrationRobot:
                 )
                 for name, c in self.cell.cameras.items()
             }
-            self._spec = replace(self._robot.connect(), cameras=cameras)
+            self._spec = replace(self._robot.connect(), robot="sim_calibration", cameras=cameras)
         return self._spec
 
     def read(self) -> Observation:

@@ -34,6 +34,7 @@ COMMANDS = {
     "compare": "two policies, or all ways to act with one, on the same seeds",
     "warm_start": "find the fewest network calls per plan that keep a checkpoint's score",
     "serve": "a policy as a process that gives chunks for noise and nothing else",
+    "calibrate": "cameras, hand and eye, time, joints or tool of a robot",
     "replay": "play the actions of a stored episode back",
     "view": "watch a task, or write a video where there is no display",
     "keys": "make, list or revoke the keys for connections beyond this machine",
@@ -91,8 +92,9 @@ def run_command(command: str, words: Sequence[str]) -> None:
         print(OmegaConf.to_yaml(compose(command, [])))
         return
     app = importlib.import_module(f"robot_rl.apps.{command}")
-    if words and "subcommand" in app.Config.__dataclass_fields__ and re.fullmatch(r"\w+", words[0]):
-        words[0] = f"subcommand={words[0]}"
+    first = getattr(app, "SUBCOMMAND", "subcommand")  # the key or group that a first bare word sets
+    if words and (first != "subcommand" or first in app.Config.__dataclass_fields__) and re.fullmatch(r"\w+", words[0]):
+        words[0] = f"{first}={words[0]}"
     for word in words:
         if "=" not in word and not word.startswith("~"):
             raise ConfigError(f"'{word}' is not key=value", remedy=f"See: robot-rl {command} --help")
