@@ -52,7 +52,8 @@ class Rlpd:
             the state that follows, and is learnt at those of the first (DrQ: Kostrikov et al. 2021, K = M).
         demonstrations: draw half of every batch from the view of that name; False learns from scratch.
         imitation: weight, at the start, of the mean action's squared distance (in units of [-1, 1]) from what is shown
-            by demonstrations; it halves every ``imitation_half_life`` critic steps. 0 is RLPD.
+            by demonstrations; after n times ``imitation_steps`` critic steps it is 0.5^(n^2) of that: demonstrations
+            lead first, and then let go. 0 is RLPD.
         averaging: what acts is an average of the actor's weights that keeps at most this share of the past per actor
             step; 0 acts with the newest.
         gripper_penalty: what a change between open and closed costs the grasp critic; see GraspCritic.
@@ -79,7 +80,7 @@ class Rlpd:
         augmentations: int = 1,
         demonstrations: bool = True,
         imitation: float = 0.0,
-        imitation_half_life: float = 20_000.0,
+        imitation_steps: float = 20_000.0,
         averaging: float = 0.0,
         gripper_penalty: float = 0.02,
         precision: str = "float32",
@@ -94,7 +95,7 @@ class Rlpd:
             raise ConfigError(f"imitation={imitation} needs demonstrations", remedy="Set demonstrations=true")
         if augmentations < 1:
             raise ConfigError(f"augmentations={augmentations}", limit="at least 1")
-        self._imitation, self._half_life = imitation, imitation_half_life
+        self._imitation, self._imitation_steps = imitation, imitation_steps
         bounds = attainable_returns(reward_scale, reward_shift, discount)
         view = transition_view(policy.spec, n_step, discount, reward_scale, reward_shift)
         self._views: dict[str, ReplayView | WindowSpec] = {ONLINE: view}
@@ -226,7 +227,7 @@ class Rlpd:
         """The demonstrations' half of ``taken``, and how much it counts by now; nothing where they are not imitated."""
         if not self._imitation:
             return ()
-        weight = self._imitation * 0.5 ** (self.step / self._half_life)
+        weight = self._imitation * 0.5 ** (self.step / self._imitation_steps) ** 2
         return taken[len(taken) // 2 :], torch.tensor(weight, device=self.device)
 
     def _observed(self, batch: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -61,8 +61,8 @@ def test_the_target_is_reward_plus_discounted_least_of_the_chosen_critics() -> N
 
 
 def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() -> None:
-    """Mean actions 0.3 and 0.5 beside shown 0.1: (0.04 + 0.16) / 2, times 5, halved once after ten steps."""
-    learner = make(demonstrations=True, imitation=5.0, imitation_half_life=10.0)
+    """Mean actions 0.3 and 0.5 beside shown 0.1: (0.04 + 0.16) / 2, times 5, half of it after ten steps, a sixteenth after twenty."""
+    learner = make(demonstrations=True, imitation=5.0, imitation_steps=10.0)
     losses = SoftLosses(
         Sure(),  # type: ignore[arg-type]
         Indifferent(),
@@ -75,7 +75,7 @@ def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() 
     )
     features, noise = torch.tensor([[0.9], [0.8], [0.3], [0.5]]), torch.zeros(4, 1)
     taken = torch.tensor([[0.0], [0.0], [0.1], [0.1]])
-    for steps, expected in ((0, 0.5), (10, 0.25)):
+    for steps, expected in ((0, 0.5), (10, 0.25), (20, 0.03125)):
         learner.step = steps
         shown = learner._shown(taken)
         loss, means = losses.actor_objective(features, noise, torch.tensor(0.0), *shown)
