@@ -27,7 +27,8 @@ from controllers.scratch import scratch
 from controllers.servo_arm import ServoArm, fault, new_servo_arm, rest_servo_arm
 from robot_rl.types import ActionKind, Array, Arrays
 
-_MOST_SPREAD_S = 0.15
+_JOIN = (0.25, 1.0)  # m/s and rad/s of the TCP, or rad/s of the joints: how fast a stream is joined after braking
+_JOIN_GROWTH = 1.05  # with each set point, so that one that runs away is caught up with
 
 
 class Stream(NamedTuple):
@@ -194,7 +195,7 @@ class StreamedServo:
         brake: float = 3.5,
     ) -> None:
         self.chain, self._posture = chain, posture
-        self._spread_s = spread_s
+        self._spread_s, self._joining = spread_s, 0.0  # of the speeds of joining
         self._joints = gains.takes is ActionKind.JOINT_POSITION
         n = chain.dof
         size, rates, kind = (n, n, JointStreamArrays) if self._joints else (7, 6, TcpStreamArrays)
@@ -217,24 +218,31 @@ class StreamedServo:
         rest_servo_arm(a.arm, state)
         a.law.latch(q, q if self._joints else self._posture)
 
-    def follow(self, target: Array, after_s: float = 0.0) -> None:
-        """A set point has arrived, ``after_s`` later than the last; it is finite, a quaternion of unit length. What
-        comes late is further away, and is given more time. Once a reflex stopped the arm, nothing is followed."""
-        a = self.arrays
+    def follow(self, target: Array) -> None:
+        """A set point has arrived; it is finite, a quaternion of unit length. After braking the arm comes to the stream
+        with a bounded speed, however far it has run on. Once a reflex stopped the arm, nothing is followed."""
+        a, spread_s = self.arrays, self._spread_s
         if a.arm.stopped[0]:
             return
         if a.stream.left[0] < 0.0:  # it was braking
             (aim_joints if self._joints else aim_tcp)(a.stream, a.reference, a.velocity, float(a.stream.most[0]))
-        a.stream.target[:], a.stream.left[0] = target, max(self._spread_s, min(1.5 * after_s, _MOST_SPREAD_S))
+            self._joining = 1.0
+        if self._joining:
+            far = self._apart(a.stream.input, target)
+            spread_s = max(spread_s, max(far[0] / _JOIN[0], far[1] / _JOIN[1]) / self._joining)
+            self._joining = self._joining * _JOIN_GROWTH if spread_s > self._spread_s else 0.0
+        a.stream.target[:], a.stream.left[0] = target, spread_s
 
     def apart(self, target: Array) -> tuple[float, float]:
         """Distance of a set point from the reference: m and rad of the TCP, or 0 and rad of the furthest joint."""
-        reference = self.arrays.reference
+        return self._apart(self.arrays.reference, target)
+
+    def _apart(self, place: Array, target: Array) -> tuple[float, float]:
         if self._joints:
-            return 0.0, float(np.abs(target - reference).max())
+            return 0.0, float(np.abs(target - place).max())
         turn = np.empty(3)
-        rotation.difference(reference[3:], target[3:], turn)
-        return math.dist(target[:3], reference[:3]), _length(turn)
+        rotation.difference(place[3:], target[3:], turn)
+        return math.dist(target[:3], place[:3]), _length(turn)
 
     def hold(self) -> None:
         """Come to rest, whatever was streamed; also from an input that is far away."""

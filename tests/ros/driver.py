@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 
 import numpy as np
 
@@ -40,6 +41,14 @@ def advance(robot: BridgeRobot, spec: EnvSpec, seen: Observation) -> Observation
     return now
 
 
+def reread(robot: BridgeRobot, spec: EnvSpec, seen: Observation) -> Observation:
+    """What is seen a step later; what was seen last where a stream is silent, or nobody is there."""
+    robot.clock.wait_until(robot.clock.now_ns() + spec.step_period_ns)
+    with suppress(RobotRlError):
+        return robot.read()
+    return seen
+
+
 def main(address: str) -> None:
     said = ""
     with BridgeRobot(address) as robot:
@@ -53,8 +62,7 @@ def main(address: str) -> None:
                 seen = advance(robot, spec, seen)
             except RobotRlError as error:
                 refused = str(error)
-                robot.clock.wait_until(robot.clock.now_ns() + spec.step_period_ns)
-                seen = robot.read()
+                seen = reread(robot, spec, seen)
             now = refused or ("moving" if seen.step > 20 else "")
             if now and now != said:
                 said = now

@@ -32,7 +32,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 from std_srvs.srv import Trigger
 
-from robot_rl.errors import CommandRefusedError, RobotRlError
+from robot_rl.errors import CommandRefusedError, StaleObservationError
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.types import EnvSpec, Observation, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_description import load_arm
@@ -81,9 +81,10 @@ class Pair:
                 getattr(self, name).kill()
                 setattr(self, name, getattr(self, f"start_{name}")())
         self.sim.wait_for("ready")
-        self.bridge.wait_for("ready")
         self.inject("")
         assert self.graph.set_parameter("sim_robot", "clock_offset_s", 0.0)
+        assert self.graph.call(Trigger, "sim_robot/recover").success
+        self.bridge.wait_for("ready", 30.0)
         self.extremes.clear()
         self.graph.wait(lambda: len(self.modes) > 0, "the mode")
 
@@ -161,7 +162,21 @@ def client(pair: Pair) -> Iterator[tuple[BridgeRobot, EnvSpec, Observation]]:
     """A policy in this process, at the start of an episode."""
     with BridgeRobot(pair.address, timeout_s=5.0) as robot:
         spec = robot.connect()
-        yield robot, spec, robot.reset(ResetRequest())
+        first: list[Observation] = []
+
+        def free() -> bool:
+            """Whether who moved the arm before has lost the lease."""
+            try:
+                first.append(robot.reset(ResetRequest()))
+            except StaleObservationError:  # a node that was started anew has not been discovered yet
+                return False
+            except CommandRefusedError as error:
+                if "lease" not in str(error):
+                    raise
+            return bool(first)
+
+        pair.graph.poll(free, "the lease is free")
+        yield robot, spec, first[0]
 
 
 def drive(robot: BridgeRobot, spec: EnvSpec, seen: Observation, steps: int) -> Observation:
@@ -326,10 +341,8 @@ def test_a_fault_of_the_arm_is_one_of_the_bridge_until_it_is_cleared(pair: Pair)
         pair.inject("arm_fault")
         pair.wait_mode("fault", "reflex")
         pair.rest()
-    with BridgeRobot(pair.address, timeout_s=5.0) as robot:
-        robot.connect()
-        with pytest.raises(RobotRlError, match="fault"):
-            robot.reset(ResetRequest())
+    with pytest.raises(CommandRefusedError, match="fault"), client(pair):
+        pass
     refused = pair.graph.call(Trigger, "bridge/clear_fault")
     assert not refused.success
     assert "reflex" in refused.message
@@ -423,7 +436,7 @@ def test_a_signal_ends_a_node_cleanly_while_the_arm_moves(pair: Pair, name: str,
     assert not left
     if name == "bridge":
         pair.check()
-    pair.modes.clear()
+        pair.modes.clear()
 
 
 def test_environment_is_left_alone() -> None:

@@ -52,7 +52,7 @@ def follow(world: World, path: Callable[[float], Array], seconds: float, since: 
     """Stream; the reference's positions after each set point."""
     seen = []
     for step in range(round(seconds / PERIOD_S)):
-        world.servo.follow(path(since + step * PERIOD_S), PERIOD_S)  # type: ignore[union-attr]
+        world.servo.follow(path(since + step * PERIOD_S))  # type: ignore[union-attr]
         world.advance(TICKS)
         seen.append(world.servo.arrays.reference[:3].copy())
     return np.array(seen)
@@ -108,9 +108,9 @@ def test_a_set_point_that_comes_late_is_not_caught_up_with_at_once(world: World)
     path = along_y(world, 0.2)
     follow(world, path, 1.0)
     world.advance(30)  # 60 ms of silence
-    world.servo.follow(path(1.07), 0.07)  # type: ignore[union-attr]
-    _, velocities = coast(world, 0.1)
-    assert velocities[:, 1].max() < 0.3
+    velocities = np.diff(follow(world, path, 0.3, since=1.06)[:, 1]) / PERIOD_S
+    assert velocities.max() < 0.3
+    assert velocities[-1] == pytest.approx(0.2, rel=0.05)
 
 
 def test_going_on_after_braking_does_not_jump(world: World) -> None:
@@ -118,10 +118,20 @@ def test_going_on_after_braking_does_not_jump(world: World) -> None:
     follow(world, path, 1.0)
     _, before = coast(world, 0.08)
     here = world.servo.arrays.reference.copy()
-    world.servo.follow(here, 0.08)  # type: ignore[union-attr]
+    world.servo.follow(here)  # type: ignore[union-attr]
     _, after = coast(world, 0.02)
     velocities = np.concatenate((before[-1:], after))[:, 1]
     assert np.abs(np.diff(velocities) / TIMESTEP_S).max() < 2.0 * BRAKE
+
+
+def test_a_stream_that_begins_elsewhere_is_joined_with_a_bounded_speed(world: World) -> None:
+    start = world.servo.arrays.reference.copy()
+    elsewhere = start + np.array([0.0, 0.04, 0.0, 0.0, 0.0, 0.0, 0.0])
+    seen = follow(world, lambda t: elsewhere, 0.6)
+    velocities = np.diff(seen[:, 1]) / PERIOD_S
+    assert velocities.max() < 0.35
+    assert np.abs(np.diff(velocities)).max() / PERIOD_S < 8.0
+    np.testing.assert_allclose(seen[-1], elsewhere[:3], atol=1e-3)
 
 
 def test_a_turn_is_followed(world: World) -> None:
@@ -153,7 +163,7 @@ def test_joints_are_followed_and_braked_alike() -> None:
     turn = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     for step in range(120):
         t = step * PERIOD_S
-        world.servo.follow(start + 0.5 * (t * t if t < 0.5 else t - 0.25) * turn, PERIOD_S)  # type: ignore[union-attr]
+        world.servo.follow(start + 0.5 * (t * t if t < 0.5 else t - 0.25) * turn)  # type: ignore[union-attr]
         world.advance(TICKS)
     assert world.servo.arrays.velocity[0] == pytest.approx(0.5, rel=0.02)
     speeds = []

@@ -31,13 +31,12 @@ from robot_rl.apps.main import compose, instantiate
 from robot_rl.errors import ConfigError, RobotRlError, valid_choices
 from robot_rl.types import Array, ResetRequest
 from robot_rl_bridge.parameters import Declared, declare
-from robot_rl_bridge.simulated_arm import SLICE_TICKS, Measured, SimulatedArm, stream_gains
+from robot_rl_bridge.simulated_arm import Measured, SimulatedArm, stream_gains
 from robot_rl_bridge.simulated_cameras import SimulatedCameras, pinhole
 from robot_rl_bridge.spinning import EVENTS, IMAGES, LATCHED, NEWEST, Diagnostics, Spinning, run, stamped, status
 from sim.arms.arm import Arm
-from sim.scene import TIMESTEP_S
 
-SLICES_PER_S = round(1.0 / (SLICE_TICKS * TIMESTEP_S))
+SLOW_HZ = 31.25  # of what is not the arm's joints
 INTERFACES = {"tcp": "target_pose", "joints": "forward_position_controller/commands"}
 INJECTIONS = ("", "arm_fault", "joint_states_silent", "camera_frozen", "camera_silent", "callback_raises")
 PARAMETERS = (
@@ -76,8 +75,8 @@ class SimRobot(Node):
             values["image_px"],
             values["image_noise"],
         )
-        self._every = max(round(SLICES_PER_S / values["state_rate_hz"]), 1)
-        self._slices, self._silent, self._offset_ns, self._raises = 0, False, 0, False
+        self._periods_ns = (round(1e9 / values["state_rate_hz"]), round(1e9 / SLOW_HZ))
+        self._due_ns, self._silent, self._offset_ns, self._raises = [0, 0], False, 0, False
         self._publish_topics(list(self.arm.world.things))
         self._subscribe(joints)
         self._threads: list[threading.Thread] = []
@@ -91,6 +90,8 @@ class SimRobot(Node):
     def begin(self) -> None:
         """Physics runs from here on."""
         spinning, ending = self._spinning, self._spinning.wait
+        if self.cameras.rig.cameras:
+            self.cameras.open()
         self._start("physics", lambda: self.arm.run(lambda: spinning.ending, self._publish_state))
         if self.cameras.rig.cameras:
             self._start("cameras", lambda: self.cameras.run(ending, self.arm.view, self._publish_images))
@@ -199,8 +200,8 @@ class SimRobot(Node):
         return self.get_clock().now().nanoseconds - (time.monotonic_ns() - time_ns) + self._offset_ns
 
     def _publish_state(self, seen: Measured) -> None:
-        self._slices += 1
-        if self._slices % self._every == 0 and not self._silent:
+        states, slow = (self._due(which, seen.time_ns) for which in range(2))
+        if states and not self._silent:
             state, stamp_ns = seen.state, self._stamp(seen.time_ns)
             message = JointState(
                 name=self._arm_model.joints,
@@ -209,8 +210,15 @@ class SimRobot(Node):
                 effort=self.arm.servo.arrays.arm.torque.tolist(),
             )
             self._joints.publish(stamped(message, stamp_ns, "base"))
-        if self._slices % 8 == 0:
+        if slow:
             self._publish_slowly(seen.state, self._stamp(seen.time_ns))
+
+    def _due(self, which: int, now_ns: int) -> bool:
+        """Whether one of the two rates has something to be published now."""
+        due = now_ns >= self._due_ns[which]
+        if due:
+            self._due_ns[which] = max(self._due_ns[which] + self._periods_ns[which], now_ns - self._periods_ns[which])
+        return due
 
     def _publish_slowly(self, state: Mapping[str, Array], stamp_ns: int) -> None:
         gripper = JointState(name=["gripper"], position=state["arm0/gripper_opening"].tolist())

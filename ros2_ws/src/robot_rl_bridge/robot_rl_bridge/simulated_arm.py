@@ -30,8 +30,9 @@ from sim.world import JOINTS, World
 PRECISE = CartesianImpedanceGains(4000.0, 150.0, 0.03, 0.2)
 SLICE_TICKS = 2  # of physics between looks at the mailbox
 _SLICE_NS = round(SLICE_TICKS * TIMESTEP_S * 1e9)
+_MOST_SLICES = 5  # at once, where this thread comes late
 _BEHIND_NS = 100_000_000  # time that the machine was busy elsewhere for longer is left out, not caught up with
-_OVER = 5  # slices over which acceleration is measured: 20 ms
+_OVER_TICKS = 10  # over which acceleration is measured: 20 ms
 
 
 def stream_gains(joints: bool) -> Gains:
@@ -90,12 +91,13 @@ class SimulatedArm:
         self._target: Array | None = None
         self._opening, self._fault = 1.0, ""
         self._resets: deque[tuple[ResetRequest, bool, Callable[[str], None]]] = deque()
-        self._heard_ns, self._followed_ns, self._holding = 0, 0, True
-        self._extremes, self._past = Extremes(), deque[tuple[Array, Array]](maxlen=_OVER + 1)
+        self._heard_ns, self._holding = 0, True
+        self._extremes, self._ticks = Extremes(), 0
+        self._past = deque[tuple[int, Array, Array]]()  # tick, twist, joint speeds
         self._state: dict[str, Array] | None = None
         self._physics = threading.Lock()  # of the coordinates
         self._view_ns = time.monotonic_ns()
-        arrange(self.world, ResetRequest())
+        arrange(self.world, ResetRequest())  # compiles what is not compiled yet
 
     # --- mailbox, any thread ----------------------------------------------------------------------------------------
 
@@ -155,22 +157,22 @@ class SimulatedArm:
 
     def run(self, ending: Callable[[], bool], publish: Callable[[Measured], None]) -> None:
         """Advance in real time until ``ending``; ``publish`` is told of each slice."""
-        self.world.advance(SLICE_TICKS)  # compiles
         due_ns = time.monotonic_ns()
         while not ending():
-            due_ns += _SLICE_NS
             late_ns = time.monotonic_ns() - due_ns
             if late_ns > _BEHIND_NS:
                 self.counts["left_out_ms"] += late_ns // 1_000_000
                 due_ns += late_ns
-            elif late_ns < 0:
-                time.sleep(-1e-9 * late_ns)
-            self._take_up(due_ns)
-            publish(self._slice(due_ns))
+            slices = min(max(late_ns // _SLICE_NS, 1), _MOST_SLICES)
+            due_ns += slices * _SLICE_NS
+            if (early_ns := due_ns - time.monotonic_ns()) > 0:
+                time.sleep(1e-9 * early_ns)
+            self._take_up()
+            publish(self._run_slices(slices, due_ns))
             while self._resets:
                 self._arrange(*self._resets.popleft())
 
-    def _take_up(self, now_ns: int) -> None:
+    def _take_up(self) -> None:
         with self._lock:
             target, self._target = self._target, None
             silent = time.monotonic_ns() - self._heard_ns > self._timeout_ns
@@ -186,15 +188,16 @@ class SimulatedArm:
                     self.counts["refused"] += 1
                     return
                 self._holding = False
-            self.servo.follow(target, 1e-9 * (now_ns - self._followed_ns))
-            self._followed_ns = now_ns
+            self.servo.follow(target)
 
-    def _slice(self, time_ns: int) -> Measured:
+    def _run_slices(self, count: int, time_ns: int) -> Measured:
         world = self.world
-        world.drive_gripper(self._opening)
+        for _ in range(count):
+            world.drive_gripper(self._opening)
         with self._physics:
-            world.advance(SLICE_TICKS)
+            world.advance(count * SLICE_TICKS)
             self._view_ns = time_ns
+        self._ticks += count * SLICE_TICKS
         if not world.physics.finite():
             raise RobotRlError("physics is not finite", remedy="Restart the simulated arm")
         self._state = world.measure(self._state)
@@ -203,16 +206,18 @@ class SimulatedArm:
 
     def _watch(self, state: Arrays) -> None:
         twist, rate = state["arm0/tcp_velocity"], state["arm0/joint_velocity"]
-        self._past.append((twist, rate))
-        old_twist, old_rate = self._past[0]
-        over_s = max(len(self._past) - 1, 1) * SLICE_TICKS * TIMESTEP_S
+        self._past.append((self._ticks, twist, rate))
+        while len(self._past) > 1 and self._ticks - self._past[1][0] >= _OVER_TICKS:
+            self._past.popleft()
+        before, old_twist, old_rate = self._past[0]
+        over_s = (self._ticks - before) * TIMESTEP_S
         position = state["arm0/tcp_pose"][:3].tolist()
         with self._lock:
             e = self._extremes
             e.speed_m_s = max(e.speed_m_s, _length(twist[:3]))
             e.speed_rad_s = max(e.speed_rad_s, _length(twist[3:]))
             e.joint_speed_rad_s = max(e.joint_speed_rad_s, float(np.abs(rate).max()))
-            if len(self._past) > _OVER:
+            if self._ticks - before >= _OVER_TICKS:
                 e.acceleration_m_s2 = max(e.acceleration_m_s2, _length(twist[:3] - old_twist[:3]) / over_s)
                 change = float(np.abs(rate - old_rate).max()) / over_s
                 e.joint_acceleration_rad_s2 = max(e.joint_acceleration_rad_s2, change)

@@ -1,5 +1,8 @@
 """Cameras of a simulated scene, drawn in a thread of their own from what physics was at that moment."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco ships no type information)
+
 from __future__ import annotations
 
 import math
@@ -8,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from robot_rl.types import Array
@@ -29,15 +33,23 @@ class SimulatedCameras:
         self.rig = replace(rig, cameras=cameras, codec="jpeg")
         self._scene, self._arm, self._period_ns = scene, arm, round(1e9 / rate_hz)
         self._noise, self._random = noise, np.random.default_rng(0)
+        self._renderer: SceneRenderer | None = None
         self.frozen = self.silent = False  # faults for tests: the same image for ever; none at all
+
+    def open(self) -> None:
+        """Make what draws, which holds the whole process up: not while physics runs."""
+        dressed = build_scene(self._scene, self._arm, self.rig.cameras, look=self.rig.profile)
+        self._renderer = SceneRenderer(dressed.model, self.rig)
+        for image in self._renderer.pixels(mujoco.MjData(dressed.model)).values():
+            self._encoded(image)
 
     def run(
         self, ending: Callable[[float], bool], view: Callable[[], View],
         publish: Callable[[int, Mapping[str, bytes]], None],
     ) -> None:  # fmt: skip
         """Until ``ending``, which waits as long as it is told."""
-        dressed = build_scene(self._scene, self._arm, self.rig.cameras, look=self.rig.profile)
-        renderer = SceneRenderer(dressed.model, self.rig)
+        renderer = self._renderer
+        assert renderer is not None, "open comes first"
         try:
             due_ns, images = time.monotonic_ns(), {}
             while not ending(1e-9 * max(due_ns - time.monotonic_ns(), 0)):
