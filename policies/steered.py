@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policies.arms import BASE, OPEN, RECORD, Arms
+from policies.arms import BASE, CLOSED, OPEN, RECORD, Arms, gate
 from policies.chosen import in_limits
 from policies.chunk_critic import ACTION, COMMANDED, OBSERVATION
 from policies.device import chosen_device
@@ -37,8 +37,11 @@ class Steered:
     Args:
         env_spec: what is observed and commanded; kept in checkpoints.
         base: a Frozen, or a policy that makes chunks from noise.
+        critic: constructor of the ensembles (QEnsemble), called with feature_size, action_size; that of noise acts too.
         observation, features, cameras: of the network, as for DiffusionPolicy; T_o is the base's.
         hidden, log_std: of the network, see LatentGaussian.
+        deviations: the preferred noise acts where it gains over the base's own draw by the critics' mean less so many
+            of their standard deviations; exploring by the mean alone.
         spread: share of the learnt standard deviation that acts when it does not explore; 0 is the mean.
         forced_open: steer every episode, whatever the hand-over (policies.arms) says.
         device: ``cpu``, ``cuda`` or ``auto``.
@@ -49,12 +52,14 @@ class Steered:
         self,
         env_spec: EnvSpec,
         base: Any,
+        critic: Callable[..., nn.Module],
         *,
         observation: Mapping[str, str] | None = None,
         features: Sequence[Feature] = (),
         cameras: Mapping[str, Callable[[], ImageEncoder]] | None = None,
         hidden: Sequence[int] = (256, 256),
         log_std: Sequence[float] = (-4.0, 1.0),
+        deviations: float = 1.0,
         spread: float = 1.0,
         forced_open: bool = False,
         device: str = "cpu",
@@ -65,7 +70,8 @@ class Steered:
             chosen = every_feature(env_spec.observation, privileged=not cameras)
         self.base = base if isinstance(base, Frozen) else Frozen(base)
         self.base.check(env_spec)
-        self.env_spec, self.device, self.spread = env_spec, chosen_device(device), spread
+        self.env_spec, self.device = env_spec, chosen_device(device)
+        self.spread, self.deviations = spread, deviations
         inner = self.base.sampler.spec
         self.noise_shape, self.horizon = inner.noise_shape, inner.execute
         self.latent_size = math.prod(inner.noise_shape)
@@ -73,9 +79,11 @@ class Steered:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = ObservationEncoder(env_spec, inner.history, chosen, cameras or {})
-            actor = LatentGaussian(encoder.size, self.latent_size, hidden=hidden, log_std=log_std)
-        self.encoder, self.actor = encoder, actor
-        self.module = nn.ModuleDict({"encoder": encoder, "actor": actor}).to(self.device)
+            self.actor = LatentGaussian(encoder.size, self.latent_size, hidden=hidden, log_std=log_std)
+            self.critic = critic(feature_size=encoder.size, action_size=self.latent_size)
+        self.encoder, self._make_critic = encoder, critic
+        parts = {"encoder": encoder, "actor": self.actor, "critic": self.critic}
+        self.module = nn.ModuleDict(parts).to(self.device)
         self.normalizer = Normalizer({}, {})
         observed = {**inner.observation, **encoder.inputs}
         self.spec = PolicySpec(observed, env_spec.action, inner.history, inner.horizon, inner.execute, RECORD)
@@ -98,18 +106,26 @@ class Steered:
         drawn = torch.from_numpy(self._noise.draw(rows, self.noise_shape))
         seen = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in self.spec.observation}
         reinforced = self.arms.reinforced(rows, context.explore)
-        noise = drawn.clone()
+        noise, arm = drawn, np.full(rows, BASE, dtype=np.uint8)
         if reinforced.any():  # on the whole batch, so that a row's numbers do not depend on the others' arms
-            steered = self.steer(seen, drawn if context.explore else self.spread * drawn)
-            noise[reinforced] = steered[reinforced]
+            spread, deviations = (1.0, 0.0) if context.explore else (self.spread, self.deviations)
+            noise, opened = self.steer(seen, drawn, spread, deviations)
+            noise[~reinforced] = drawn[~reinforced]
+            arm = np.where(reinforced, np.where(opened, OPEN, CLOSED), BASE).astype(np.uint8)
         chunks = self.base.sampler.sample(seen, noise).cpu().numpy()
-        arm = np.repeat(np.where(reinforced, OPEN, BASE).astype(np.uint8)[:, None], chunks.shape[1], axis=1)
-        return ActionChunk(chunks, self.spec.execute, {"arm": arm}, {"noise": noise.numpy()})
+        record = {"arm": np.repeat(arm[:, None], chunks.shape[1], axis=1)}
+        return ActionChunk(chunks, self.spec.execute, record, {"noise": noise.numpy()})
 
-    def steer(self, obs: Mapping[str, Tensor], drawn: Tensor) -> Tensor:
-        """Observations {key: [B, T_o, ...]} and N(0, I) draws [B, *noise_shape] -> the base's noise, as large."""
-        noise = self.actor(self.features(obs), drawn.flatten(1).to(self.device))
-        return noise.view(drawn.shape).cpu()
+    @torch.no_grad()
+    def steer(self, obs: Mapping[str, Tensor], drawn: Tensor, spread: float, deviations: float) -> tuple[Tensor, Array]:
+        """Observations {key: [B, T_o, ...]} and N(0, I) draws [B, *noise_shape] -> the base's noise, as large, and
+        where it is not the draw itself, bool [B]."""
+        features, own = self.features(obs), drawn.flatten(1).to(self.device)
+        preferred = self.actor(features, spread * own)
+        if self.arms.forced:
+            return preferred.view(drawn.shape).cpu(), np.ones(len(drawn), dtype=bool)
+        opened = gate(self.critic(features, preferred), self.critic(features, own), deviations)
+        return torch.where(opened[:, None], preferred, own).view(drawn.shape).cpu(), opened.cpu().numpy()
 
     @property
     def sampler(self) -> ChunkSampler:
@@ -146,6 +162,10 @@ class Steered:
         """Observations {key: [B, T_o, ...]} -> normalised features [B, F]; ``generator`` draws random crops."""
         placed = {key: obs[key].to(self.device) for key in self.encoder.inputs}
         return self.encoder(placed, self.normalizer, generator)
+
+    def new_critic(self, action_size: int) -> nn.Module:
+        """Untrained critics of the same make, of chunks as critics see them or of noise."""
+        return self._make_critic(feature_size=self.feature_size, action_size=action_size).to(self.device)
 
     def density(self, features: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features [B, F] and draws [B, L] -> noise [B, L], its log-density [B] and its KL from the prior [B]."""
@@ -198,6 +218,7 @@ class SteeredSampler:
     @torch.no_grad()
     def sample(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         """[B, T_o, ...] observations and [B, *noise_shape] draws -> chunks [B, T_p, A] in physical units."""
-        policy = self._policy
-        steers = policy.arms.handed or policy.arms.forced
-        return policy.base.sampler.sample(obs, policy.steer(obs, noise.cpu()) if steers else noise)
+        policy, noise = self._policy, noise.cpu()
+        if policy.arms.handed or policy.arms.forced:
+            noise, _ = policy.steer(obs, noise, policy.spread, policy.deviations)
+        return policy.base.sampler.sample(obs, noise)

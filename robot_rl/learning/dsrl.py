@@ -7,13 +7,13 @@ chunks that noise leads to is distilled into critics of noise, which the actor c
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from robot_rl.errors import ConfigError
 from robot_rl.learning.batches import check_batches, place, transition_view
@@ -35,8 +35,7 @@ class Dsrl:
     distillation step for every ``distil_every`` of them.
 
     Args:
-        policy: acts by noise; its base is asked for chunks, here or in another process.
-        critic: constructor of the ensembles, called with feature_size, action_size.
+        policy: acts by noise, and has the critics of it; its base is asked for chunks, here or in another process.
         subset: M target critics that make a target.
         discount: per control step; a chunk counts the steps that were executed of it.
         n_step: chunks summed before the bootstrap.
@@ -53,7 +52,6 @@ class Dsrl:
     def __init__(
         self,
         policy: SteeringActor,
-        critic: Callable[..., nn.Module],
         *,
         subset: int = 2,
         discount: float = 0.99,
@@ -83,12 +81,8 @@ class Dsrl:
         self._views = {ONLINE: replace(view, extras=("policy/arm",))} | (
             {DEMONSTRATIONS: view} if demonstrations else {}
         )
-        make = functools.partial(critic, feature_size=policy.feature_size)
-        judge = functools.partial(make, action_size=policy.chunk_size)
+        judge = functools.partial(policy.new_critic, policy.chunk_size)
         self._critics = FollowedCritics(judge, subset=subset, polyak=polyak, device=policy.device, seed=seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 1)
-            self.noise_critic = make(action_size=policy.latent_size).to(policy.device)
         self.steering = LatentSteps(
             policy,
             regulariser=regulariser,
@@ -100,7 +94,7 @@ class Dsrl:
             learning_rate=learning_rate,
         )
         self._critic_optimizer = critic_optimizer(policy, self._critics.critic, learning_rate)
-        self._distiller = adam("moments.noise_critic", self.noise_critic.named_parameters(), learning_rate)
+        self._distiller = adam("moments.noise_critic", self.policy.critic.named_parameters(), learning_rate)
 
     # --- Learner
 
@@ -129,7 +123,7 @@ class Dsrl:
             if self.step % self._distil_every == 0:
                 metrics |= self._distil(batch, features, generator)
             if self.step > self._actor_start:
-                metrics |= self.steering.step(self.noise_critic, features, generator)
+                metrics |= self.steering.step(self.policy.critic, features, generator)
         return finite_numbers(metrics, self.step)
 
     def acting_state(self) -> dict[str, Tensor]:
@@ -167,7 +161,7 @@ class Dsrl:
             order = torch.randperm(rows, generator=generator).to(policy.device)  # of both halves of the batch alike
             noise = torch.where(mine[order, None], policy.actor(features, noise), noise)
             target = self._critics.critic(features, policy.chunks(observed(policy, batch), noise))
-        values = self.noise_critic(features, noise)
+        values = self.policy.critic(features, noise)
         loss = F.mse_loss(values, target)
         loss.backward()
         self._distiller.step()
@@ -193,9 +187,8 @@ class Dsrl:
         self.step = int(state["step"])
 
     def _networks(self) -> dict[str, Tensor]:
-        """Both critics, by name."""
-        distilled = {f"noise_critic.{name}": value for name, value in self.noise_critic.state_dict().items()}
-        return self._critics.networks() | distilled
+        """Critics of chunks and their targets, by name; those of noise are the policy's."""
+        return self._critics.networks()
 
 
 def chunk_view(policy: SteeringActor, n_step: int, discount: float, scale: float, shift: float) -> ReplayView:

@@ -7,13 +7,13 @@ asked in learning: it may be far away. What a person took part in is left out; d
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from robot_rl.learning.batches import check_batches, place, transition_view
 from robot_rl.learning.followed_critics import FollowedCritics
@@ -32,7 +32,6 @@ class DsrlSac:
 
     Args:
         policy: acts by noise.
-        critic: constructor of the ensemble, called with feature_size, action_size.
         subset, discount, learning_rate, polyak, reward_scale, reward_shift, actor_start, seed: as for Dsrl.
         regulariser, target, initial_price, deviations, averaging: see LatentSteps.
         hand_over: as for Dsrl.
@@ -41,7 +40,6 @@ class DsrlSac:
     def __init__(
         self,
         policy: SteeringActor,
-        critic: Callable[..., nn.Module],
         *,
         subset: int = 2,
         discount: float = 0.99,
@@ -63,7 +61,7 @@ class DsrlSac:
         self._bounds = attainable_returns(reward_scale, reward_shift, discount)
         view = transition_view(policy.spec, 1, discount, reward_scale, reward_shift)
         self._views = {ONLINE: replace(view, action="decision/noise", extras=("policy/arm",), cut=Cut.DROP_HUMAN)}
-        make = functools.partial(critic, feature_size=policy.feature_size, action_size=policy.latent_size)
+        make = functools.partial(policy.new_critic, policy.latent_size)
         self._critics = FollowedCritics(make, subset=subset, polyak=polyak, device=policy.device, seed=seed)
         self.steering = LatentSteps(
             policy,
@@ -100,8 +98,10 @@ class DsrlSac:
         return finite_numbers(metrics, self.step)
 
     def acting_state(self) -> dict[str, Tensor]:
-        """What proposes noise and who has the next episode, copied; the base is where it is."""
-        return self.steering.acting_state() | (self.hand_over.state() if self.hand_over else {})
+        """What proposes and judges noise and who has the next episode, copied; the base is where it is."""
+        judge = self._critics.critic.state_dict()
+        state = self.steering.acting_state() | {f"module.critic.{key}": value.clone() for key, value in judge.items()}
+        return state | (self.hand_over.state() if self.hand_over else {})
 
     def _critic_step(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Towards reward and what the noise is worth that the actor draws next; metrics, features [B, F]."""

@@ -32,7 +32,8 @@ class SteeringActor(Protocol):
     latent_size: int  # L
     chunk_size: int  # h * A
     encoder: nn.Module
-    actor: nn.Module  # moments(features), and noise for draws
+    actor: nn.Module  # noise of features and draws
+    critic: nn.Module  # of noise
     device: torch.device
 
     @property
@@ -47,6 +48,8 @@ class SteeringActor(Protocol):
     def feature_size(self) -> int: ...
 
     def features(self, obs: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor: ...
+
+    def new_critic(self, action_size: int) -> nn.Module: ...
 
     def chunks(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor: ...
 
@@ -67,8 +70,8 @@ class LatentSteps:
     Args:
         regulariser: ``divergence``: KL from the prior, at most ``target`` nats per dimension; ``entropy``: the paper's,
             at least ``target`` nats in all.
-        initial_price: of a nat, in units of value; scaled with ``span``, the width of attainable returns. A low one lets the
-            actor run to where critics of noise know nothing yet.
+        initial_price: of a nat, in units of value; scaled with ``span``, the width of attainable returns. With a low
+            one the actor runs to where critics of noise know nothing yet.
         deviations: a noise is worth its critics' mean minus so many of their standard deviations.
         averaging: what acts is an average of the actor that keeps at most this share of the past per step; 0: newest.
     """

@@ -12,6 +12,7 @@ from robot_rl.learning.checkpoint import save_checkpoint
 from robot_rl.learning.targets import build
 from robot_rl.types import EnvSpec
 
+CRITIC = {"_target_": "policies.q_ensemble.QEnsemble", "_partial_": True, "hidden": [16]}
 NETWORK = {"_target_": "policies.chunk_mlp.ChunkMlp", "_partial_": True, "width": 16, "blocks": 1, "condition_width": 8}
 CONFIG: dict[str, Any] = {
     "_target_": "policies.diffusion.DiffusionPolicy",
@@ -42,7 +43,7 @@ def pusht_checkpoint(root: Path, name: str = "tiny", seed: int = 0, spec: EnvSpe
 def steered_checkpoint(root: Path, base: Path) -> Path:
     """A checkpoint of an untrained policy around the run ``base``, as 700 control steps of a session leave it."""
     frozen = {"_target_": "policies.frozen.Frozen", "checkpoint": str(base)}
-    config = {"_target_": "policies.steered.Steered", "base": frozen, "hidden": [16]}
+    config = {"_target_": "policies.steered.Steered", "base": frozen, "critic": CRITIC, "hidden": [16]}
     spec = pusht_spec()
     policy = build(config, env_spec=spec)
     rows = {f"obs/{key}": array.shape for key, array in spec.observation.items()}

@@ -24,7 +24,7 @@ from robot_rl.types import ActContext
 from tests.contracts.trained_base import save_base
 
 ARM = ["task=lift", "robot=fake", "robot.objects=[cube]", "env.max_steps=20"]
-SMALL = ["policy.hidden=[16]", "algorithm.critic.hidden=[16]", "algorithm.actor_start=0", "batch=16", "seed=3"]
+SMALL = ["policy.hidden=[16]", "policy.critic.hidden=[16]", "algorithm.actor_start=0", "batch=16", "seed=3"]
 SESSION = ["session", *ARM, *SMALL, "demos=lift", "steps=60", "start=10", "group=10", "update_ratio=2.5"]
 OFTEN = ["log_every=20", "diagnose_every=0", "evaluate_every=30", "evaluate_episodes=2", "checkpoint_every=20"]
 

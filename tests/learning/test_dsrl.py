@@ -43,7 +43,8 @@ class Own:
 
 
 def steered(base: Any) -> Steered:
-    policy = Steered(SPEC, base, hidden=(32, 32), seed=1)
+    critic = functools.partial(QEnsemble, members=2, hidden=(32, 32))
+    policy = Steered(SPEC, base, critic, hidden=(32, 32), seed=1)
     rng = np.random.default_rng(0)
     rows = {"obs/bead/place": (64, 2), "action/commanded": (64, 1)}
     policy.fit_normalizer({key: rng.normal(size=shape).astype(np.float32) for key, shape in rows.items()})
@@ -51,10 +52,9 @@ def steered(base: Any) -> Steered:
 
 
 def make(kind: type[Learner], base: Any = None, **options: Any) -> Learner:
-    critic = functools.partial(QEnsemble, members=2, hidden=(32, 32))
     online = {} if kind is DsrlSac else {"demonstrations": False}
     given: dict[str, Any] = {"actor_start": 0, "learning_rate": 3e-3, **online, **options}
-    return kind(steered(base or Own()), critic, **given)
+    return kind(steered(base or Own()), **given)
 
 
 def bandit(
@@ -89,6 +89,7 @@ def test_a_bandits_optimum_is_found(kind: type[Learner]) -> None:
     learner = make(kind, target=2.0)
     best = torch.tensor([1.0, -0.5])
     learner.update(bandit(learner, lambda chunk: (-(chunk[..., 0] - best).square().sum(-1) / 2.0).exp(), groups=250))
+    learner.policy.load_state_dict(learner.acting_state())
     learner.policy.spread = 0.0
     learner.policy.reset(np.arange(64), np.arange(64))
     place = np.random.default_rng(3).normal(size=(64, 1, 2)).astype(np.float32)
@@ -154,6 +155,7 @@ def test_the_good_one_of_two_modes_is_steered_to(kind: type[Learner], two_modes:
     untrained = pushes(learner.policy)
     assert 0.3 < (untrained > 0.5).mean() < 0.7 and 0.3 < (untrained < -0.5).mean() < 0.7
     learner.update(bandit(learner, lambda chunk: (chunk[..., 0].mean(-1) > 0).float(), groups=150))
+    learner.policy.load_state_dict(learner.acting_state())
     trained = pushes(learner.policy)
     assert ((trained > 0.5) & (trained < 1.5)).mean() > 0.9
     assert two_modes.sha256() == before and learner.policy.base.unchanged

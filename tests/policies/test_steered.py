@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from policies.arms import BASE, OPEN
+from policies.arms import BASE, CLOSED, OPEN
 from policies.black_box import BlackBox, as_sampler
 from policies.diffusion import DiffusionPolicy
 from policies.frozen import Frozen
+from policies.q_ensemble import QEnsemble
 from policies.remote import RemotePolicy
 from policies.row_noise import RowNoise
 from policies.scaled_noise import ScaledNoise
@@ -31,7 +33,8 @@ def base() -> DiffusionPolicy:
 
 def make(base: object, learnt: bool = False, **options: object) -> Steered:
     """As if it had ``learnt`` something."""
-    policy = Steered(SPEC, base, hidden=(16,), **options)  # type: ignore[arg-type]
+    critic = functools.partial(QEnsemble, hidden=(16,))
+    policy = Steered(SPEC, base, critic, hidden=(16,), **{"deviations": 0.0, **options})  # type: ignore[arg-type]
     policy.fit_normalizer(make_rows())
     if learnt:
         with torch.no_grad():
@@ -68,14 +71,30 @@ def test_exploring_rows_go_to_both_arms_and_a_row_of_the_base_is_the_bases(base:
     for one in (policy, base):
         one.reset(np.arange(batch), np.arange(batch))
     ours, own = policy.act(make_window(batch), context), base.act(make_window(batch), context)
-    mine = ours.record["arm"][:, 0] == OPEN
-    assert 8 <= mine.sum() <= 24
+    arm = ours.record["arm"][:, 0]
+    assert {BASE, CLOSED, OPEN} == set(arm.tolist()) and 8 <= (arm != BASE).sum() <= 24
     equal = (ours.actions == own.actions).all(axis=(1, 2))
-    np.testing.assert_array_equal(equal, ~mine)
+    np.testing.assert_array_equal(equal, arm != OPEN)
+
+
+def test_the_gate_opens_where_critics_prefer_the_preferred_noise_by_their_lower_bound(base: DiffusionPolicy) -> None:
+    policy = make(base, learnt=True)
+    window = make_window(32)
+    seen = {key: torch.from_numpy(value) for key, value in window.items()}
+    drawn = torch.from_numpy(RowNoise(4).draw(32, policy.noise_shape))
+    with torch.no_grad():
+        features, own = policy.features(seen), drawn.flatten(1)
+        gain = policy.critic(features, policy.actor(features, own)) - policy.critic(features, own)
+    for deviations in (0.0, 0.5):
+        noise, opened = policy.steer(seen, drawn, 1.0, deviations)
+        expected = gain.mean(dim=0) - deviations * gain.std(dim=0, unbiased=False) > 0
+        np.testing.assert_array_equal(opened, expected.numpy())
+        assert 0 < opened.sum() < 32 or deviations
+        np.testing.assert_array_equal((noise == drawn).flatten(1).all(dim=1).numpy(), ~opened)
 
 
 def test_without_spread_it_acts_by_the_mean(base: DiffusionPolicy) -> None:
-    policy = make(base, learnt=True, spread=0.0)
+    policy = make(base, learnt=True, spread=0.0, forced_open=True)
     first, second = (policy.act(make_window(2), ActContext.start(2)) for _ in range(2))
     np.testing.assert_array_equal(first.actions, second.actions)
     policy.reset(np.arange(2), np.arange(2))
@@ -85,11 +104,11 @@ def test_without_spread_it_acts_by_the_mean(base: DiffusionPolicy) -> None:
 
 def test_it_is_a_generator_for_what_acts_around_it(base: DiffusionPolicy) -> None:
     """The same steering: whoever draws as the base does reproduces it, and noise of zero is the learnt mean."""
-    policy = make(base, learnt=True)
+    policy = make(base, learnt=True, forced_open=True)
     around = ScaledNoise(policy, 1.0)
     for ours, own in zip(decisions(around), decisions(policy), strict=True):
         np.testing.assert_array_equal(ours.actions, own.actions)
-    still, mean = ScaledNoise(policy, 0.0), make(base, learnt=True, spread=0.0)
+    still, mean = ScaledNoise(policy, 0.0), make(base, learnt=True, forced_open=True, spread=0.0)
     np.testing.assert_array_equal(decisions(still)[0].actions, decisions(mean)[0].actions)
     assert as_sampler(policy).spec.sha256 not in (base.sha256(), make(base).sha256())
 
@@ -98,12 +117,20 @@ def test_a_checkpoint_names_its_base_and_holds_none_of_its_weights(base: Diffusi
     held = save_checkpoint(tmp_path / "base", weights=base.state_dict(), config={**CONFIG, "seed": 4}, env_spec=SPEC)
     policy = make(Frozen(str(held)), learnt=True)
     named = {"_target_": "policies.frozen.Frozen", "checkpoint": str(held), "sha256": policy.base.sha256}
-    config = {"_target_": "policies.steered.Steered", "hidden": [16], "base": named}
+    critic = {"_target_": "policies.q_ensemble.QEnsemble", "_partial_": True, "hidden": [16]}
+    config = {
+        "_target_": "policies.steered.Steered",
+        "hidden": [16],
+        "base": named,
+        "critic": critic,
+        "deviations": 0.0,
+    }
     saved = save_checkpoint(tmp_path / "steered", weights=policy.state_dict(), config=config, env_spec=SPEC)
     parts = {name.partition(".")[0] + "." + name.split(".")[1] for name in policy.state_dict()}
     assert parts == {
         "module.encoder",
         "module.actor",
+        "module.critic",
         "normalizer.action",
         "normalizer.features",
         "arms.share",
