@@ -22,6 +22,7 @@ import numpy as np
 
 from robot_rl.data.file_lock import locked
 from robot_rl.data.line_log import append_lines, read_lines, rewrite_lines
+from robot_rl.data.row_copy import take_rows
 from robot_rl.errors import DiskFullError
 from robot_rl.types import Array
 
@@ -90,9 +91,13 @@ class FrameCache:
         self._place = np.concatenate([np.zeros(0, dtype=np.int64), *places])
         return len(missing)
 
-    def read(self, frames: Array, out: Array) -> None:
-        """Gather frames with these numbers [M] into ``out`` [M, h, w, c]."""
-        np.take(self._frames, self._place[frames], axis=0, out=out, mode="clip")
+    def read(self, frames: Array, out: Array, *, streaming: bool = False) -> None:
+        """Gather frames with these numbers [M] into ``out`` [M, h, w, c]; ``streaming`` past the processor's caches,
+        for batches that they would not hold anyway."""
+        if streaming:
+            take_rows(self._frames, self._place[frames], out)
+        else:
+            np.take(self._frames, self._place[frames], axis=0, out=out, mode="clip")
 
     def will_need(self, frames: Array) -> None:
         """Ask the kernel to read these frames [M] from disk in the background; runs without the interpreter lock."""

@@ -39,6 +39,7 @@ TIERS = ("auto", "cache", "decode")
 _CODECS = ("jpeg", "png", DEPTH_CODEC, "webp", jpegxl.CODEC)  # what can be decoded; raw needs no decoder
 _DECODED_AT_ONCE = 8  # frames; fewer are not worth a hand-over to another thread when decoding,
 _COPIED_AT_ONCE = 4 << 20  # bytes; less when copying
+_STREAMED = 32 << 20  # bytes of a batch: more than the caches of most processors hold
 _SHARE = 0.7  # of the free memory (page cache), or of the free disk, that decoded frames may take
 
 
@@ -147,13 +148,15 @@ class Images:
 
         All that a batch needs in one call: the threads then share it evenly, whatever the sizes.
         """
-        with self._sharing([piece for camera, frames, out in wanted for piece in self._pieces(camera, frames, out)]):
+        streaming = sum(out.nbytes for _, _, out in wanted) > _STREAMED
+        with self._sharing([piece for request in wanted for piece in self._pieces(*request, streaming)]):
             yield
 
-    def _pieces(self, camera: str, frames: Array, out: Array) -> list[Piece]:
+    def _pieces(self, camera: str, frames: Array, out: Array, streaming: bool) -> list[Piece]:
         flat, target = frames.reshape(-1), out.reshape(-1, *self._shapes[camera])
         if self.tier == "cache":
-            return _cut(self._caches[camera].read, flat, target, 1 + _COPIED_AT_ONCE // max(target[:1].nbytes, 1))
+            read = partial(self._caches[camera].read, streaming=streaming)
+            return _cut(read, flat, target, 1 + _COPIED_AT_ONCE // max(target[:1].nbytes, 1))
         return _cut(partial(self._decode, camera), flat, target, _DECODED_AT_ONCE)
 
     @contextmanager

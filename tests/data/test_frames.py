@@ -191,6 +191,17 @@ def test_announced_batches_are_read_as_others(tmp_path: Path, tier: str) -> None
             np.testing.assert_array_equal(next(batches)["images/front"], images)
 
 
+def test_batches_beyond_the_processors_caches_are_gathered_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    episodes = [filmed(f"e{i}", list(range(12)), first=i) for i in range(4)]
+    sampler = WindowSampler(episodes, SPEC, batch=8, images=ImageOptions(cache=tmp_path, tier="cache"))
+    expected = [sampler.batch(step)["images/front"] for step in range(3)]
+    monkeypatch.setattr("robot_rl.data.frames._STREAMED", 0)
+    for step, images in enumerate(expected):
+        np.testing.assert_array_equal(sampler.batch(step)["images/front"], images)
+
+
 def test_bad_frames_are_named(tmp_path: Path) -> None:
     good = filmed("bad", [0, 1])
     track = good.cameras["front"]
