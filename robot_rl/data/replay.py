@@ -162,13 +162,16 @@ class ReplaySampler:
         snapshot = self._snapshot
         if snapshot is None or not len(snapshot.index.start):
             raise self._nothing()
-        return self.gather(snapshot.stream.draw(first, count), out)
+        return self._gather(snapshot, snapshot.stream.draw(first, count), out)
 
     def gather(self, chosen: Array, out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Transitions with the numbers ``chosen`` [M], below ``len``, into ``out`` when given."""
-        snapshot = self._snapshot
-        if snapshot is None:
+        if self._snapshot is None:
             raise self._nothing()
+        return self._gather(self._snapshot, chosen, out)
+
+    def _gather(self, snapshot: _Snapshot, chosen: Array, out: Mapping[str, Array] | None) -> dict[str, Array]:
+        """Of one snapshot from the draw to the last array: a prefetch thread goes on while another refreshes."""
         filled = self.allocate(len(chosen)) if out is None else dict(out)
         start, end = snapshot.index.start[chosen], snapshot.index.end[chosen]
         decision, episode = snapshot.index.decision[chosen], snapshot.steps.episode[start]
@@ -216,21 +219,21 @@ class ReplaySampler:
     def _take_state(self, prefix: str, history: Array, decision: Array, out: Mapping[str, Array]) -> None:
         for key in self.view.observation:
             if not key.startswith("images/"):
-                self._gather(key, history, out[prefix + key])
+                self._take(key, history, out[prefix + key])
         for key in self.view.extras:
             if key.startswith(DECISION_PREFIX):
                 if not prefix:
-                    self._gather(key, decision, out[key])
+                    self._take(key, decision, out[key])
             elif not key.startswith("images/"):
-                self._gather(key, history[:, -1], out[prefix + key])
+                self._take(key, history[:, -1], out[prefix + key])
 
     def _take_action(self, start: Array, end: Array, decision: Array, out: Mapping[str, Array]) -> None:
         if self._decides:
-            self._gather(self.view.action, decision, out["action"])
+            self._take(self.view.action, decision, out["action"])
             return
         rows = start[:, None] + np.arange(self.view.horizon)
         np.less(rows, end[:, None], out=out["action_mask"])
-        self._gather(self.view.action, np.minimum(rows, end[:, None] - 1), out["action"])
+        self._take(self.view.action, np.minimum(rows, end[:, None] - 1), out["action"])
 
     def _take_return(self, snapshot: _Snapshot, start: Array, end: Array, out: Mapping[str, Array]) -> None:
         """Discounted sum over the real k and gamma^k, with gamma per control step."""
@@ -244,7 +247,7 @@ class ReplaySampler:
         out["reward"][:] = np.where(ahead < length[:, None], rewards, 0.0).sum(axis=1)
         out["bootstrap"][:] = discount**length * ~snapshot.steps.terminated[end - 1]
 
-    def _gather(self, key: str, rows: Array, out: Array) -> None:
+    def _take(self, key: str, rows: Array, out: Array) -> None:
         np.take(self.table[key], rows, axis=0, out=out, mode="clip")
 
     def _nothing(self) -> StoreError:

@@ -483,6 +483,27 @@ def test_views_that_make_no_sense_are_refused() -> None:
         ReplaySampler([episode(3)], replace(STEP, extras=("policy/base_actoin",)), batch=2)
 
 
+def test_a_batch_is_of_one_snapshot_though_labels_change_while_it_is_made() -> None:
+    source = MemoryEpisodes([episode(9, success=[1], reward=[0, 1]), episode(5, id="b")], labels={"a": True})
+    sampler = ReplaySampler(source, STEP, batch=7)
+    expected = sampler.batch(0)
+    assert sampler._snapshot is not None
+    stream = sampler._snapshot.stream
+    draw = stream.draw
+
+    def drawn_before_a_refresh(first: int, count: int) -> Array:
+        chosen = draw(first, count)
+        source.labels["a"] = False  # episode a goes on after step 1: the numbers of b's transitions move
+        sampler.refresh()
+        return chosen
+
+    stream.draw = drawn_before_a_refresh  # type: ignore[method-assign]
+    found = sampler.batch(0)
+    assert len(sampler) == 14
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+
+
 def test_labels_of_a_store_reach_the_transitions(tmp_path: Any) -> None:
     store = EpisodeStore.create(tmp_path / "data")
     recorded = episode(3, id="", reward=(0, 0, 1), success=[2], terminated=True, decisions=[0, 2], judged=True)
