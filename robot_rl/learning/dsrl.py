@@ -44,7 +44,7 @@ class Dsrl:
         actor_start: critic steps before the actor's first.
         demonstrations: draw half of every batch from the view of that name.
         learning_rate, polyak, reward_scale, reward_shift: as for Rlpd.
-        regulariser, target, initial_price, deviations, averaging: see LatentSteps.
+        regulariser, target, initial_price, price_rate, deviations, averaging: see LatentSteps.
         hand_over: who has how many of the episodes; None: the policy has all of them.
         seed: of weights, noise and subsets, by counter.
     """
@@ -67,6 +67,7 @@ class Dsrl:
         regulariser: str = "divergence",
         target: float = 1.0,
         initial_price: float = 0.05,
+        price_rate: float = 3e-3,
         deviations: float = 0.0,
         averaging: float = 0.0,
         hand_over: HandOver | None = None,
@@ -88,6 +89,7 @@ class Dsrl:
             regulariser=regulariser,
             target=target,
             initial_price=initial_price,
+            price_rate=price_rate,
             span=self._bounds[1] - self._bounds[0],
             deviations=deviations,
             averaging=averaging,

@@ -33,7 +33,7 @@ class DsrlSac:
     Args:
         policy: acts by noise.
         subset, discount, learning_rate, polyak, reward_scale, reward_shift, actor_start, seed: as for Dsrl.
-        regulariser, target, initial_price, deviations, averaging: see LatentSteps.
+        regulariser, target, initial_price, price_rate, deviations, averaging: see LatentSteps.
         hand_over: as for Dsrl.
     """
 
@@ -51,6 +51,7 @@ class DsrlSac:
         regulariser: str = "divergence",
         target: float = 1.0,
         initial_price: float = 0.05,
+        price_rate: float = 3e-3,
         deviations: float = 0.0,
         averaging: float = 0.0,
         hand_over: HandOver | None = None,
@@ -68,6 +69,7 @@ class DsrlSac:
             regulariser=regulariser,
             target=target,
             initial_price=initial_price,
+            price_rate=price_rate,
             span=self._bounds[1] - self._bounds[0],
             deviations=deviations,
             averaging=averaging,

@@ -72,6 +72,7 @@ class LatentSteps:
             at least ``target`` nats in all.
         initial_price: of a nat, in units of value; scaled with ``span``, the width of attainable returns. With a low
             one the actor runs to where critics of noise know nothing yet.
+        price_rate: learning rate of its logarithm: it soon falls to what differences of value are worth.
         deviations: a noise is worth its critics' mean minus so many of their standard deviations.
         averaging: what acts is an average of the actor that keeps at most this share of the past per step; 0: newest.
     """
@@ -83,6 +84,7 @@ class LatentSteps:
         regulariser: str,
         target: float,
         initial_price: float,
+        price_rate: float,
         span: float,
         deviations: float,
         averaging: float,
@@ -94,7 +96,7 @@ class LatentSteps:
         self._target = target * policy.latent_size if self._divergence else target
         self.log_price = torch.tensor(math.log(initial_price * span), device=policy.device, requires_grad=True)
         self.actor = adam("moments.actor", policy.actor.named_parameters(prefix="actor"), learning_rate)
-        self._price = adam("moments.price", [("price", self.log_price)], learning_rate)
+        self._price = adam("moments.price", [("price", self.log_price)], price_rate)
         self.average = ExponentialMovingAverage(self.actor.named, maximum=averaging) if averaging else None
 
     def step(self, critics: nn.Module, features: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -107,7 +107,7 @@ class Rightwards(torch.nn.Module):
 @pytest.mark.parametrize(("regulariser", "target"), [("divergence", 0.3), ("entropy", 1.0)])
 def test_the_price_holds_the_distance_from_the_prior(regulariser: str, target: float) -> None:
     """Per dimension at most 0.3 nats, which a mean of sqrt(0.6) is; or in all at least 1 nat of entropy."""
-    learner = make(DsrlSac, regulariser=regulariser, target=target, initial_price=0.05, learning_rate=0.01)
+    learner = make(DsrlSac, regulariser=regulariser, target=target, price_rate=0.01, learning_rate=0.01)
     places, found = torch.randn((128, 2), generator=torch.Generator().manual_seed(0)), []
     for step in range(500):
         generator = torch.Generator().manual_seed(step)
