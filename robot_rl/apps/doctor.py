@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from robot_rl.errors import ConfigError, RobotRlError, valid_choices
+from robot_rl.apps.findings import Finding, report
+from robot_rl.errors import ConfigError, valid_choices
 
 EXTRAS = {
     "learn": ("torch", "zarr", "hydra-core", "gymnasium", "safetensors", "opencv-python", "av"),
@@ -45,34 +46,12 @@ class Config:
     subcommand: str = "all"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``level`` is ok, warn or fail, ``remedy`` what to do about it."""
-
-    check: str
-    level: str
-    told: str
-    remedy: str = ""
-
-
 def run(config: Any) -> None:
     """Run all checks, or the one named, print a table and raise RobotRlError when one failed."""
-    from rich.console import Console
-    from rich.table import Table
-
     if config.subcommand != "all" and config.subcommand not in CHECKS:
         raise ConfigError(f"no check '{config.subcommand}'", remedy=valid_choices(config.subcommand, ["all", *CHECKS]))
     names = list(CHECKS) if config.subcommand == "all" else [config.subcommand]
-    table = Table("check", "", "found", "remedy", title="robot-rl doctor")
-    colour = {"ok": "green", "warn": "yellow", "fail": "red"}
-    failed = 0
-    for name in names:
-        for finding in _safely(name, Path(config.root)):
-            table.add_row(finding.check, f"[{colour[finding.level]}]{finding.level}", finding.told, finding.remedy)
-            failed += finding.level == "fail"
-    Console().print(table)
-    if failed:
-        raise RobotRlError(f"{failed} check(s) failed", remedy="The table above says what to do")
+    report("robot-rl doctor", (finding for name in names for finding in _safely(name, Path(config.root))))
 
 
 def _safely(name: str, root: Path) -> list[Finding]:

@@ -31,6 +31,7 @@ COMMANDS = {
     "learner": "learn from what actors ship, give them weights",
     "actor": "act with a learner's newest weights, ship what happens",
     "evaluate": "roll out a checkpoint on fixed seeds, with intervals",
+    "deploy": "run a checkpoint on an arm: preflight, dry run, a slowed first episode, latency log",
     "compare": "two policies, or all ways to act with one, on the same seeds",
     "warm_start": "find the fewest network calls per plan that keep a checkpoint's score",
     "serve": "a policy as a process that gives chunks for noise and nothing else",

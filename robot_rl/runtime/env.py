@@ -17,6 +17,7 @@ from robot_rl.errors import (
 )
 from robot_rl.interfaces import Clock, Robot, Task
 from robot_rl.runtime.action_targets import express, integrate
+from robot_rl.runtime.calibration_in_use import calibration_in_use
 from robot_rl.runtime.clock import StepGrid
 from robot_rl.runtime.confirmation import Confirm
 from robot_rl.runtime.frame_codec import compressed
@@ -68,15 +69,17 @@ class RobotEnv:
     ) -> None:
         if max_steps < 1 or (step_rate_hz is not None and step_rate_hz <= 0):
             raise ConfigError(f"max_steps={max_steps}, step_rate_hz={step_rate_hz}", limit="at least 1, above 0")
-        self._robot, self._task, self._max_steps, self._reflex = robot, task, max_steps, reflex
+        self._robot, self._task, self._reflex = robot, task, reflex
+        self.max_steps = max_steps  # a longer limit counts from the next step on
         self.confirm, self._observe_set_points, self.judges = confirm, observe_set_points, rule
         self._set_points = SetPoints(action, max_lead_m)
         try:
             offered = robot.connect()
             _check_action(action, offered.action)
             self._spec = replace(
-                offered, action=action, task=name or task.name, step_rate_hz=step_rate_hz or offered.step_rate_hz
-            )
+                offered, action=action, task=name or task.name, step_rate_hz=step_rate_hz or offered.step_rate_hz,
+                calibration_sha256=offered.calibration_sha256 or calibration_in_use(offered.robot).sha256,
+            )  # fmt: skip
             if observe_set_points:
                 seen = self._set_points.specs(offered.action)
                 self._spec = replace(self._spec, observation={**self._spec.observation, **seen})
@@ -93,10 +96,6 @@ class RobotEnv:
     @property
     def spec(self) -> EnvSpec:
         return self._spec
-
-    @property
-    def max_steps(self) -> int:
-        return self._max_steps
 
     @property
     def clock(self) -> Clock:
@@ -173,7 +172,7 @@ class RobotEnv:
         if fault:
             self._robot.stop()
             info["fault"] = str(diverged or after.mode.removeprefix("fault").lstrip(": ") or "unknown")
-        truncated = not verdict.terminated and (fault or after.step >= self._max_steps)
+        truncated = not verdict.terminated and (fault or after.step >= self.max_steps)
         return StepResult(after, action, verdict.reward, verdict.terminated, truncated, verdict.success, info)
 
     def stop(self) -> None:
