@@ -59,7 +59,7 @@ def _collect(config: Any, calibrator: Any, samples: Path) -> str:
 
 def _known(config: Any, robot: str) -> Path:
     """Folder of the robot's calibrations: the site's, else one below the root."""
-    return calibration_folder(robot) or Path(config.root) / "calibration" / robot
+    return calibration_folder(robot) or Path(config.root) / "calibrations" / robot
 
 
 def _ask(what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ from robot_rl.apps.main import compose, instantiate
 from robot_rl.apps.recorded_env import rebuilt
 from robot_rl.errors import ConfigError, StoreError, valid_choices
 from robot_rl.interfaces import Env, Listener, Policy
+from robot_rl.runtime.calibration_in_use import calibration_in_use, max_age_days
 from robot_rl.runtime.confirmation import KeyDevice, OnKey, on_terminal
 from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.handover import Handover
@@ -54,9 +56,12 @@ def given_env(config: Any, command: str) -> Any:
 def make_env(node: Any, **arguments: Any) -> Env:
     """The env of a configuration, which stays as it is: building would resolve what its parts share.
 
-    A real arm moves to a start once somebody at the terminal has agreed (``confirm_resets``).
+    A real arm moves to a start once somebody at the terminal has agreed (``confirm_resets``). A calibration that is
+    old, or that a look at the board (``board_check=``) contradicts, is warned of.
     """
-    env = instantiate(copy.deepcopy(node._get_root()).env, **arguments)
+    root = copy.deepcopy(node._get_root())
+    env = instantiate(root.env, **arguments)
+    _warn_of_calibration(env, root.get("board_check"))
     if isinstance(env, RobotEnv) and not env.spec.simulated and env.confirm is None:
         env.confirm = on_terminal
     return env
@@ -79,6 +84,14 @@ def confirm_resets(config: Any, env: Env, human: Handover | None) -> None:
         env.confirm = OnKey(device, _screen(device)) if isinstance(device, KeyDevice) else on_terminal
     else:
         env.confirm = None
+
+
+def _warn_of_calibration(env: Env, board_check: Any) -> None:
+    warnings = calibration_in_use(env.spec.robot).warnings(max_age_days())
+    if board_check and isinstance(env, RobotEnv):
+        warnings += instantiate(board_check)(env.robot, env.spec)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def side_by_side(env: Env) -> int:

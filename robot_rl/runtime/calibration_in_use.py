@@ -10,15 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from robot_rl.errors import CalibrationError
+from robot_rl.types import EnvSpec
 
-MAX_AGE_DAYS = 30.0
+MAX_AGE = "ROBOT_RL_CALIBRATION_DAYS"
+_MAX_AGE_DAYS = 30.0
 _SITE = "ROBOT_RL_SITE"
 
 
@@ -54,19 +56,19 @@ class CalibrationInUse:
                 )
         return parsed
 
-    def metadata(self) -> dict[str, Any]:
-        """What every episode embeds: hash and contents; empty without files."""
-        return {"calibration": {"sha256": self.sha256, "files": self.contents}} if self.files else {}
+    def ages_days(self, now: datetime | None = None) -> dict[str, float]:
+        """Of each file, by the date in it. Raises CalibrationError for a file without."""
+        now = now or datetime.now(UTC)
+        return {name: (now - _date(name, content)).total_seconds() / 86400.0 for name, content in self.contents.items()}
 
-    def warnings(self, max_age_days: float = MAX_AGE_DAYS, now: datetime | None = None) -> list[str]:
-        """What is wrong with using it now, in sentences: files older than ``max_age_days``, or with weaknesses."""
-        now, found = now or datetime.now(UTC), []
-        for name, content in self.contents.items():
-            age_days = (now - _date(name, content)).total_seconds() / 86400.0
+    def warnings(self, max_age_days: float, now: datetime | None = None) -> list[str]:
+        """What is wrong with using it now, in sentences: files older than ``max_age_days``."""
+        found = []
+        for name, age_days in self.ages_days(now).items():
             if age_days > max_age_days:
                 found.append(
                     f"calibration '{name}' of robot '{self.robot}' is {age_days:.0f} days old "
-                    f"(limit: {max_age_days:g}). Calibrate anew: robot-rl calibrate"
+                    f"(limit: {max_age_days:g}). Calibrate anew: robot-rl calibrate, or set {MAX_AGE}"
                 )
         return found
 
@@ -82,6 +84,30 @@ def calibration_in_use(robot: str) -> CalibrationInUse:
     folder = calibration_folder(robot)
     paths = sorted(folder.glob("*.yaml")) if folder is not None and folder.is_dir() else []
     return CalibrationInUse(robot, {path.stem: path.read_text() for path in paths})
+
+
+def max_age_days() -> float:
+    """How old a calibration may be before its use is warned of. Raises CalibrationError for no number."""
+    given = os.environ.get(MAX_AGE, str(_MAX_AGE_DAYS))
+    try:
+        return float(given)
+    except ValueError as error:
+        raise CalibrationError(f"{MAX_AGE}={given}", limit="a number of days") from error
+
+
+def embedded_calibration(spec: EnvSpec) -> dict[str, Any]:
+    """What an episode holds of the calibration that its spec names: its contents, where the site (still) has them;
+    empty where none is in use."""
+    if not spec.calibration_sha256:
+        return {}
+    return {"calibration": {"sha256": spec.calibration_sha256, "files": _contents(spec.robot, spec.calibration_sha256)}}
+
+
+@lru_cache(maxsize=4)
+def _contents(robot: str, sha256: str) -> dict[str, Any] | None:
+    """Read once: episodes begin often."""
+    in_use = calibration_in_use(robot)
+    return in_use.contents if in_use.sha256 == sha256 else None
 
 
 def _date(name: str, content: Mapping[str, Any]) -> datetime:

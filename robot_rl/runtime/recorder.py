@@ -10,6 +10,7 @@ from robot_rl.data.index import EpisodeInfo
 from robot_rl.data.store import EpisodeStore
 from robot_rl.data.writer import EpisodeWriter
 from robot_rl.errors import RecordingOverflowError
+from robot_rl.runtime.calibration_in_use import embedded_calibration
 from robot_rl.runtime.tally import VOID
 from robot_rl.types import EMPTY, ArraySpec, Decision, EnvSpec, EpisodeEnd, Observation, StepRow
 
@@ -48,7 +49,8 @@ class EpisodeRecorder:
 
     def on_reset(self, observation: Observation, spec: EnvSpec, seed: int) -> None:
         self._discard, self._refused, self.kept = "", False, None
-        self._writer = self._store.begin(spec, {**self._metadata, "seed": seed}, extras=self._extras)
+        metadata = {**self._metadata, **embedded_calibration(spec), "seed": seed}
+        self._writer = self._store.begin(spec, metadata, extras=self._extras)
 
     def on_decision(self, decision: Decision) -> None:
         self._put(lambda writer: writer.append_decision(decision))
