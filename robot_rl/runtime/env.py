@@ -18,7 +18,6 @@ from robot_rl.errors import (
 from robot_rl.interfaces import Clock, Robot, Task
 from robot_rl.runtime.action_targets import express, integrate
 from robot_rl.runtime.calibration_in_use import calibration_in_use
-from robot_rl.runtime.calibration_in_use import calibration_in_use
 from robot_rl.runtime.clock import StepGrid
 from robot_rl.runtime.confirmation import Confirm
 from robot_rl.runtime.frame_codec import compressed
