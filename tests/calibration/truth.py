@@ -61,13 +61,14 @@ MOUNTINGS = {"eye_in_hand": IN_HAND, "eye_to_hand": TO_HAND}
 
 
 def arm_poses(truth: Truth, count: int, seed: int = 0, *, tilt_rad: Sequence[float] = (0.6, 0.6, 0.8)) -> list[Array]:
-    """T_base_tcp [4, 4] from which the board's centre is seen near the image's, 0.35 to 0.7 m away, turned by up to
-    ``tilt_rad`` about each axis."""
+    """T_base_tcp [4, 4] from which the board's centre is seen anywhere in the middle of the image, 0.35 to 0.8 m away,
+    turned by up to ``tilt_rad`` about each axis."""
     rng = np.random.default_rng(seed)
     centre = np.array([*BOARD.size_m, 0.0]) / 2.0
     poses = []
     for _ in range(count):
-        seen = pose(*rng.uniform([-0.12, -0.09, 0.35], [0.12, 0.09, 0.7]), *(rng.uniform(-1.0, 1.0, 3) * tilt_rad))
+        x, y, z = rng.uniform([-0.3, -0.2, 0.35], [0.3, 0.2, 0.8])
+        seen = pose(x * z, y * z, z, *(rng.uniform(-1.0, 1.0, 3) * tilt_rad))
         seen[:3, 3] -= seen[:3, :3] @ centre
         poses.append(truth.T_base_tcp(seen))
     return poses
