@@ -21,15 +21,23 @@ class Frozen:
         checkpoint: run or checkpoint of the base, one of a served policy included; or the policy itself.
         sha256: of the parameters that it must have; '' takes whatever is there.
         around: constructor of what acts around it, called with ``base``, such as a warm start.
+        learning_precision: of the chunks that learners ask for by the thousand, where it has a precision to choose:
+            ``bfloat16`` takes little more than half the time on a CPU that has it. None: the one that acts.
     """
 
-    def __init__(self, checkpoint: str | Any, sha256: str = "", around: Callable[..., Policy] | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: str | Any,
+        sha256: str = "",
+        around: Callable[..., Policy] | None = None,
+        learning_precision: str | None = None,
+    ) -> None:
         if not checkpoint:
             raise ConfigError("there is no base", remedy="Name it: base=runs/<run of the base>")
         inner: Any = load_checkpoint(Path(checkpoint)) if isinstance(checkpoint, str) else checkpoint
         if not hasattr(inner, "sha256"):
             raise ConfigError(f"a {type(inner).__name__} has no hash to know it by", remedy="Give a trained policy")
-        self._inner = inner
+        self._inner, self._checkpoint, self._learning_precision = inner, checkpoint, learning_precision
         self.sha256: str = inner.sha256()
         if sha256 and sha256 != self.sha256:
             raise CheckpointError(
@@ -43,6 +51,14 @@ class Frozen:
     def sampler(self) -> ChunkSampler:
         """What makes its chunks from noise. Raises ConfigError where nothing does."""
         return as_sampler(self.policy)
+
+    @cached_property
+    def teacher(self) -> ChunkSampler:
+        """As ``sampler``, in the precision of learning. Raises as that, and CheckpointError where there is none to
+        choose."""
+        if self._learning_precision is None or not isinstance(self._checkpoint, str):
+            return self.sampler
+        return as_sampler(load_checkpoint(Path(self._checkpoint), changes={"precision": self._learning_precision}))
 
     @property
     def unchanged(self) -> bool:

@@ -175,7 +175,7 @@ class Steered:
     @torch.no_grad()
     def chunks(self, obs: Mapping[str, Tensor], noise: Tensor) -> Tensor:
         """What the base makes of noise [B, L] -> executed part [B, h * A] as critics see it."""
-        made = self.base.sampler.sample(obs, noise.view(len(noise), *self.noise_shape).cpu())
+        made = self.base.teacher.sample(obs, noise.view(len(noise), *self.noise_shape).cpu())
         return self.chunk(made.cpu()).to(self.device)
 
     def chunk(self, actions: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ METHODS = {  # what is special in the session of each
     "rlpd": ["algorithm=rlpd", "algorithm.critic.members=4"],
     "residual": ["algorithm=residual", "policy.critic.members=4"],
     "expo": ["algorithm=expo", "policy.critic.members=4"],
-    "dsrl": ["algorithm=dsrl"],
+    "dsrl": ["algorithm=dsrl", "policy.base.learning_precision=bfloat16"],
     "dsrl_sac": ["algorithm=dsrl_sac"],
 }
 POINTS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # of the steps

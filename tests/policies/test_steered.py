@@ -140,6 +140,15 @@ def test_a_checkpoint_names_its_base_and_holds_none_of_its_weights(base: Diffusi
     for ours, own in zip(decisions(loaded), decisions(policy), strict=True):
         np.testing.assert_array_equal(ours.actions, own.actions)
 
+    window = {key: torch.from_numpy(value) for key, value in make_window(8).items()}
+    quick, noise = make(Frozen(str(held), learning_precision="bfloat16")), torch.zeros(8, policy.latent_size)
+    exact = policy.chunks(window, noise)
+    torch.testing.assert_close(quick.chunks(window, noise), exact, atol=0.1, rtol=0.0)
+    assert not torch.equal(quick.chunks(window, noise), exact)  # what acts is exact all the same
+    np.testing.assert_array_equal(
+        quick.base.sampler.sample(window, noise.view(8, 8, 2)), base.sample(window, noise.view(8, 8, 2))
+    )
+
     other = make_acting(seed=5)
     swapped = save_checkpoint(tmp_path / "other", weights=other.state_dict(), config=CONFIG, env_spec=SPEC)
     with pytest.raises(CheckpointError, match="holds policy"):
