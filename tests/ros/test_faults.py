@@ -98,8 +98,11 @@ class Pair:
             causes = [value.value for value in self.modes[-1].values if value.key == "cause"]
             return self.modes[-1].message == mode and cause in " ".join(causes)
 
-        shown = [(m.message, [v.value for v in m.values]) for m in list(self.modes)[-3:]]
-        self.graph.wait(there, f"mode {mode}: {cause}; the last were {shown}")
+        try:
+            self.graph.wait(there, f"mode {mode}: {cause}")
+        except AssertionError as error:
+            shown = [(m.message, [v.value for v in m.values]) for m in list(self.modes)[-5:]]
+            raise AssertionError(f"{error}; the last were {shown}; {self.bridge.output[-2000:]}") from error
 
     def rest(self) -> None:
         """Wait until the arm stands."""

@@ -240,6 +240,8 @@ class SimulatedArm:
             problem = str(error)
         self._opening = min(max(float(request.gripper_opening), 0.0), 1.0)
         self._holding, self._state = True, None
+        with self._lock:
+            self._target = None  # of before the reset
         self._past.clear()
         self.counts["resets"] += 1
         done(problem)

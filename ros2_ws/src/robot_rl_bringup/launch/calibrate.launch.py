@@ -1,6 +1,6 @@
-"""Calibrate a camera of an arm, moving it to see a board from many sides.
+"""Calibrate an arm and its cameras, the arm moving itself to see a board from many sides.
 
-ros2 launch robot_rl_bringup calibrate.launch.py what:=hand_eye camera:=wrist python:=.venv/bin/python
+ros2 launch robot_rl_bringup calibrate.launch.py what:=hand_eye python:=.venv/bin/python
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
@@ -15,14 +15,12 @@ from robot_rl_bringup.actions import Values, arm, bridged, command, described
 from robot_rl_bringup.arguments import OPTIONS, PYTHON, SERVED, Argument
 
 FOLDER = Path(__file__).resolve().parents[1]
-WHAT = Argument("what", "hand_eye", "what is found out", ("intrinsics", "hand_eye", "time_offset"))
-CAMERA = Argument("camera", "wrist", "which camera of the arm's description")
+WHAT = Argument("what", "hand_eye", "what is found out", ("camera", "hand_eye", "time", "joints", "tool"))
 
 
 def start(values: Values) -> list[Any]:
-    words = [values["what"], *bridged(values), f"camera={values['camera']}"]
-    return [*arm(values, FOLDER), command(values, "calibrate", *words)]
+    return [*arm(values, FOLDER), command(values, "calibrate", values["what"], *bridged(values))]
 
 
 def generate_launch_description() -> LaunchDescription:
-    return described((*SERVED, WHAT, CAMERA, PYTHON, OPTIONS), start)
+    return described((*SERVED, WHAT, PYTHON, OPTIONS), start)

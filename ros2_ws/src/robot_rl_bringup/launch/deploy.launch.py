@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 
 def start(values: Values) -> list[Any]:
     words = [f"checkpoint={values['checkpoint']}", f"episodes={values['episodes']}"]
-    actions = [*arm(values, FOLDER), command(values, "deploy", *bridged(values), *words)]
+    actions = [*arm(values, FOLDER), command(values, "deploy", f"task={values['task']}", *bridged(values), *words)]
     if values["mcap"]:
         actions.append(node(values, "recorder", folder=values["mcap"]))
     return actions

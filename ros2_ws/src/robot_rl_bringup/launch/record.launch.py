@@ -12,18 +12,18 @@ from typing import Any
 from launch import LaunchDescription
 
 from robot_rl_bringup.actions import Values, arm, bridged, command, described, node
-from robot_rl_bringup.arguments import DEVICE, EPISODES, MCAP, NAME, OPTIONS, PYTHON, SERVED
+from robot_rl_bringup.arguments import EPISODES, MCAP, NAME, OPTIONS, PYTHON, SERVED, TELEOP
 
 FOLDER = Path(__file__).resolve().parents[1]
 
 
 def start(values: Values) -> list[Any]:
     words = [f"teleop={values['device']}", f"name={values['name']}", f"episodes={values['episodes']}"]
-    actions = [*arm(values, FOLDER), command(values, "record", *bridged(values), *words)]
+    actions = [*arm(values, FOLDER), command(values, "record", f"task={values['task']}", *bridged(values), *words)]
     if values["mcap"]:
         actions.append(node(values, "recorder", folder=values["mcap"]))
     return actions
 
 
 def generate_launch_description() -> LaunchDescription:
-    return described((*SERVED, NAME, EPISODES, DEVICE, MCAP, PYTHON, OPTIONS), start)
+    return described((*SERVED, NAME, EPISODES, TELEOP, MCAP, PYTHON, OPTIONS), start)

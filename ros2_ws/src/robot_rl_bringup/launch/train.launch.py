@@ -13,19 +13,24 @@ from typing import Any
 from launch import LaunchDescription
 
 from robot_rl_bringup.actions import Values, arm, bridged, command, described
-from robot_rl_bringup.arguments import DEVICE, OPTIONS, PYTHON, SERVED, Argument
+from robot_rl_bringup.arguments import OPTIONS, PYTHON, SERVED, TELEOP, Argument
 
 FOLDER = Path(__file__).resolve().parents[1]
 DEMOS = Argument("demos", "", "dataset of demonstrations to start from; empty: none")
 STEPS = Argument("steps", "6000", "control steps of the session")
-HELPED = replace(DEVICE, default="none", choices=("none", *DEVICE.choices))
+HELPED = replace(
+    TELEOP,
+    default="none",
+    description="who helps",
+    choices=("none", "keyboard", "gamepad", "spacemouse", "scripted_human"),
+)
 
 
 def start(values: Values) -> list[Any]:
     words = ["mode=processes", f"steps={values['steps']}"]
     words += [f"demos={values['demos']}"] if values["demos"] else []
     words += [f"teleop={values['device']}"] if values["device"] != "none" else []
-    return [*arm(values, FOLDER), command(values, "session", *bridged(values), *words)]
+    return [*arm(values, FOLDER), command(values, "session", f"task={values['task']}", *bridged(values), *words)]
 
 
 def generate_launch_description() -> LaunchDescription:

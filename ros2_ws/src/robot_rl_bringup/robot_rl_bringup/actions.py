@@ -64,13 +64,13 @@ def arm(values: Values, folder: Path) -> list[Any]:
     return actions
 
 
-def node(values: Values, executable: str, prefix: str = "", **parameters: Any) -> Any:
+def node(values: Values, executable: str, **parameters: Any) -> Any:
     """A node of robot_rl_bridge in the arm's namespace."""
     # without its type launch would read a word as YAML: a name such as 007 or no would be none
     given = {name: ParameterValue(value, value_type=type(value)) for name, value in parameters.items()}
     return Node(
         package="robot_rl_bridge", executable=executable, name=executable, namespace=values["namespace"],
-        parameters=[given], output="screen", emulate_tty=True, prefix=prefix or None, sigterm_timeout=GRACE_S,
+        parameters=[given], output="screen", emulate_tty=True, sigterm_timeout=GRACE_S,
         on_exit=Shutdown(reason=f"{executable} has ended"),
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def command(values: Values, name: str, *words: str) -> Any:
 
 def bridged(values: Values) -> list[str]:
     """The words that connect a command to the bridge."""
-    return [f"task={values['task']}", "robot=bridge", f"robot.address={values['address']}"]
+    return ["robot=bridge", f"robot.address={values['address']}"]
 
 
 def _declared(entry: Argument) -> Any:

@@ -51,9 +51,15 @@ PYTHON = Argument(
 )
 OPTIONS = Argument("options", "", "further key=value of the command, by blanks")
 DEVICE = Argument(
-    "device", "gamepad", "what a person steers with", ("keyboard", "gamepad", "spacemouse", "joy", "scripted")
+    "device",
+    "gamepad",
+    "what a person steers with; joy: any sensor_msgs/Joy",
+    ("keyboard", "gamepad", "spacemouse", "joy"),
 )
-TERMINAL = Argument("terminal", "", "opens a terminal for device:=keyboard, which must be typed into: 'xterm -e', say")
+TELEOP = Argument(
+    "device", "gamepad", "who demonstrates; scripted: an expert", ("keyboard", "gamepad", "spacemouse", "scripted")
+)
+PATH = Argument("path", "", "terminal of the keyboard (as the command tty says in it), or joystick of the gamepad")
 NAME = Argument("name", None, "of the dataset that the episodes go to")
 EPISODES = Argument("episodes", "10", "how many")
 CHECKPOINT = Argument("checkpoint", None, "folder of a trained policy")
