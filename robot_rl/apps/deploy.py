@@ -23,7 +23,7 @@ from robot_rl.apps.environment import (
 from robot_rl.apps.findings import FAIL, WARN, Finding, report
 from robot_rl.apps.folders import run_folder
 from robot_rl.apps.judging import judged, score_extras, scored, verdicts
-from robot_rl.apps.preflight import Limits, look, waived
+from robot_rl.apps.preflight import look, waived
 from robot_rl.errors import CheckpointError, ConfigError
 
 
@@ -44,7 +44,6 @@ class Config:
     classifier: str | None
     accept: list[str]
     changes: dict[str, Any]
-    oldest_calibration_h: float
     least_disk_gb: float
     threads: int
 
@@ -92,8 +91,7 @@ def _preflight(config: Any, checkpoint: Path, env: Any, policy: Any, folder: Pat
     if robot is None:
         raise ConfigError("this task is a benchmark's own simulator", remedy="Use robot-rl evaluate")
     found = dry_run(env, robot, policy, config.dry_steps)
-    limits = Limits(config.oldest_calibration_h, config.least_disk_gb)
-    findings = [*look(env.spec, read_spec(checkpoint), found, folder, limits)]
+    findings = [*look(env.spec, read_spec(checkpoint), found, folder, config.least_disk_gb)]
     findings += [Finding("waived", WARN, told) for told in waived(config)]
     (folder / "preflight.json").write_text(json.dumps([asdict(each) for each in findings], indent=1))
     report("preflight", findings)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from robot_rl.apps.findings import FAIL, OK, WARN, Finding
-from robot_rl.apps.site import VARIABLE
-from robot_rl.runtime.calibration_in_use import calibration_in_use
+from robot_rl.errors import CalibrationError
+from robot_rl.runtime.calibration_in_use import MAX_AGE, calibration_in_use, max_age_days
 from robot_rl.runtime.dry_run import DryRun
 from robot_rl.types import EnvSpec
 
@@ -23,25 +17,17 @@ JUMP_M, JUMP_RAD = 0.05, 0.2  # beyond these a first command is refused or rampe
 _SHOWN = ("max_speed", "max_jump", "max_contact_force")  # of the limits; all of them are in the spec
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What is asked of calibration and disk."""
-
-    oldest_calibration_h: float
-    least_disk_gb: float
-
-
-def look(spec: EnvSpec, made_for: EnvSpec, found: DryRun, folder: Path, limits: Limits) -> Iterator[Finding]:
+def look(spec: EnvSpec, made_for: EnvSpec, found: DryRun, folder: Path, least_disk_gb: float) -> Iterator[Finding]:
     """Everything, for the arm of ``spec`` and a policy that was made for ``made_for``; ``folder`` is recorded to."""
     yield _spec(spec, made_for)
-    yield calibration(spec, limits.oldest_calibration_h, os.environ.get(VARIABLE))
+    yield calibration(spec)
     yield from _safety(spec, made_for)
     yield from _rates(spec, found)
     yield _decisions(spec, found)
     yield _first_command(found)
     free_gb = shutil.disk_usage(folder).free / 1e9
-    low = free_gb < limits.least_disk_gb
-    remedy = f"Free some: least_disk_gb={limits.least_disk_gb}" if low else ""
+    low = free_gb < least_disk_gb
+    remedy = f"Free some: least_disk_gb={least_disk_gb}" if low else ""
     yield Finding("disk", FAIL if low else OK, f"{free_gb:.1f} GB free under {folder}", remedy)
 
 
@@ -51,38 +37,25 @@ def _spec(spec: EnvSpec, made_for: EnvSpec) -> Finding:
     return Finding("spec", OK if spec.robot == made_for.robot else WARN, told)
 
 
-def calibration(spec: EnvSpec, oldest_h: float, site: str | None) -> Finding:
-    """How old the calibration is that the arm names, by the file of that hash in the ``site`` folder."""
-    name, wanted = "calibration", spec.calibration_sha256
-    in_use = calibration_in_use(spec.robot)
-    if wanted and in_use.sha256 == wanted:
-        file, age_days = max(in_use.ages_days().items(), key=lambda pair: pair[1])
-        return _aged(name, f"{file}.yaml", 24.0 * age_days, oldest_h)
-    if not wanted:
+def calibration(spec: EnvSpec) -> Finding:
+    """How old the calibration is that the arm is used with."""
+    name = "calibration"
+    in_use, limit = calibration_in_use(spec.robot), max_age_days()
+    if not spec.calibration_sha256:
         needed = bool(spec.cameras) and not spec.simulated
         remedy = "Calibrate: robot-rl calibrate" if needed else ""
-        return Finding(name, WARN if needed else OK, "the arm names none", remedy)
-    found = (
-        next((path for path in sorted(Path(site).rglob("*.yaml")) if _digest(path) == wanted), None) if site else None
-    )
-    if found is None:
-        return Finding(name, WARN, f"{wanted[:12]} is not in ${VARIABLE}", "Its age cannot be told; set the variable")
+        return Finding(name, WARN if needed else OK, "none is in use", remedy)
+    if in_use.sha256 != spec.calibration_sha256:
+        told = f"the arm names {spec.calibration_sha256[:12]}, which the site does not have"
+        return Finding(name, WARN, told, "Its age cannot be told; set ROBOT_RL_SITE to where it lies")
     try:
-        made = datetime.fromisoformat(yaml.safe_load(found.read_text())["date"])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError):
-        return Finding(name, WARN, f"{found.name} has no date", "Calibrate anew")
-    made = made if made.tzinfo else made.replace(tzinfo=UTC)
-    return _aged(name, found.name, (datetime.now(UTC) - made).total_seconds() / 3600.0, oldest_h)
-
-
-def _aged(name: str, file: str, age_h: float, oldest_h: float) -> Finding:
-    old = age_h > oldest_h
-    remedy = f"Check or repeat it; oldest_calibration_h={oldest_h:g}" if old else ""
-    return Finding(name, WARN if old else OK, f"{file}, {age_h:.1f} h old", remedy)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        ages = in_use.ages_days()
+    except CalibrationError as error:
+        return Finding(name, FAIL, error.what, error.remedy or "Calibrate anew: robot-rl calibrate")
+    old = max(ages.values()) > limit
+    told = ", ".join(f"{part} {days:.1f} days old" for part, days in ages.items())
+    remedy = f"Calibrate anew: robot-rl calibrate; {MAX_AGE}={limit:g} is the limit" if old else ""
+    return Finding(name, WARN if old else OK, told, remedy)
 
 
 def _safety(spec: EnvSpec, made_for: EnvSpec) -> Iterator[Finding]:

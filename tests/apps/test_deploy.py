@@ -72,7 +72,7 @@ def test_preflight_then_episodes_the_first_at_half_speed_and_a_log_of_every_cycl
     infos = EpisodeStore.open(folder / "store").infos()
     assert [info.length for info in infos] == [12, 6]  # half the speed, twice the time
     assert [info.metadata["seed"] for info in infos] == [100000, 100001]
-    rows = list(csv.DictReader((folder / "cycles.csv").open()))
+    rows = list(csv.DictReader((folder / "cycles.csv").read_text().splitlines()))
     assert [(row["episode"], row["step"]) for row in rows] == [
         *(("0", str(step)) for step in range(12)), *(("1", str(step)) for step in range(6)),
     ]  # fmt: skip
