@@ -84,7 +84,9 @@ class ResidualPolicy:
         inner, own = self.base.policy.spec, self.networks.reads
         record = {"base_action": ArraySpec((env_spec.action.size,)), **RECORD}
         observed = {**inner.observation, **own.observation}
-        self.spec = PolicySpec(observed, env_spec.action, max(inner.history, history), record=record)
+        self.spec = PolicySpec(
+            observed, env_spec.action, max(inner.history, history), inner.execute, execute=1, record=record
+        )
         self.arms = Arms(seed, forced_open)
         self._steps, self._noise = BaseSteps(self.base.policy), RowNoise(seed, _NOISE_STREAM)
 
@@ -98,12 +100,12 @@ class ResidualPolicy:
 
     @torch.no_grad()
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
-        """Windows {key: [B, T_o, ...]} -> actions [B, 1, A]; ``record`` holds the base's action and who acted."""
+        """Windows {key: [B, T_o, ...]} -> the base's plan in force [B, T_a, A], with a residual on what is due now and
+        on what has ``begun``; ``record`` holds the base's own actions and who acted."""
         batch, networks = len(context.step), self.networks
         drawn = torch.from_numpy(self._noise.draw(batch, (networks.size,))).to(networks.device)
         reinforced = self.arms.reinforced(batch, context.explore)
-        base = self._steps.next(window, context)[:, None]
-        proposed = torch.from_numpy(base).to(networks.device)
+        proposed = torch.from_numpy(self._steps.next(window, context)[:, None]).to(networks.device)
         arm, by = np.full(batch, BASE, dtype=np.uint8), torch.zeros_like(drawn)
         if reinforced.any():
             seen = {key: torch.from_numpy(np.ascontiguousarray(window[key])) for key in networks.reads.observation}
@@ -115,8 +117,9 @@ class ResidualPolicy:
             by = torch.where(acts[:, None], by, 0.0)
             arm = np.where(reinforced, np.where(opened.cpu().numpy(), OPEN, CLOSED), BASE).astype(np.uint8)
         actions = unless_zero(by[:, None], networks.corrected(proposed, by), proposed)
-        record = {"base_action": base, "arm": arm[:, None]}
-        return ActionChunk(actions, 1, record=record, decision=self._steps.decision(batch))
+        plans, base_plans, begun = self._steps.changed(actions[:, 0])
+        record = {"base_action": base_plans, "arm": np.repeat(arm[:, None], plans.shape[1], axis=1)}
+        return ActionChunk(plans, 1, record=record, decision=self._steps.decision(batch), begun=begun)
 
     def _residual(self, features: Tensor, proposed: Tensor, deviations: float) -> tuple[Tensor, Tensor]:
         """Residuals [B, R] of proposals [B, 1, A], 0 where the gate is closed, and where it is open [B]."""

@@ -376,7 +376,8 @@ class ActionChunk:
     """A policy's plan in physical units, [B, H, A]; ``execute`` of the H steps are meant to run before replanning.
 
     ``record`` holds per-step extras [B, H, ...] declared in PolicySpec.record; ``decision`` holds per-decision extras
-    [B, ...] (noise, candidates).
+    [B, ...] (noise, candidates). Where ``begun`` is above 0, so many of its first rows have been executed already: it is
+    the plan in force with other actions from here on, and stays anchored where that is.
     """
 
     actions: Array
@@ -384,6 +385,7 @@ class ActionChunk:
     record: Arrays = field(default_factory=dict)
     decision: Arrays = field(default_factory=dict)
     version: int = 0  # of the weights that made it
+    begun: Array | None = None  # [B]; None: it begins here
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from robot_rl.types import ActionChunk, Array, Observation, Phase, TargetChunk
 class ChunkExecution:
     """Which row of which chunk is due at which step.
 
-    A chunk starts at the step it was made for, is anchored once, and is replaced after ``execute`` steps. Both edges
+    A chunk starts at the step it was made for, is anchored once, and is replaced after ``execute`` steps; one that has
+    ``begun`` goes on from where the one before it was anchored, with what is left of that changed. Both edges
     of a human intervention void the plan. While a human commands, the policy's plan is only followed in shadow and the
     env is told to hold, so that nothing stale is in force when control comes back. A human has the arm when the loop
     knows (``observe``) or when the robot reports one of its own, e.g. at the bridge.
@@ -23,6 +24,7 @@ class ChunkExecution:
         self._row = 0  # of the batch the chunk came with
         self._start = self._length = 0
         self._plan: TargetChunk | None = None
+        self._anchor: Observation | None = None
         self._known = False  # the loop gave the last step to a human
         self.human = False
         self.takeover = False  # control just came back from a human
@@ -46,7 +48,11 @@ class ChunkExecution:
     def accept(self, chunk: ActionChunk, observation: Observation, row: int = 0) -> None:
         """Take row ``row`` of the batch ``chunk`` as the plan from ``observation`` on."""
         self._chunk, self._row, self._plan = chunk, row, None
-        self._start, self._length = observation.step, max(1, min(chunk.execute, chunk.actions.shape[1]))
+        begun = 0 if chunk.begun is None else int(chunk.begun[row])
+        if not begun or self._anchor is None:
+            self._anchor = observation
+        self._start = observation.step - begun
+        self._length = max(1, min(begun + chunk.execute, chunk.actions.shape[1]))
 
     def plan(self, observation: Observation) -> TargetChunk:
         """The absolute targets to send at this step; the env sends what remains of them."""
@@ -54,9 +60,14 @@ class ChunkExecution:
             return self._env.hold()
         if self._plan is None:
             chunk = self._current()
-            plan = self._env.anchor(chunk.actions[self._row], observation)
+            plan = self._env.anchor(chunk.actions[self._row], self._anchor or observation)
             self._plan = plan if plan.source is self._source else replace(plan, source=self._source)
         return self._plan
+
+    @property
+    def start(self) -> int:
+        """The control step of the current chunk's first row."""
+        return self._start
 
     def action(self, step: int) -> Array:
         """The policy's own action [A] for ``step``, in physical units."""

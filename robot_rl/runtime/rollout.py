@@ -121,7 +121,7 @@ class _Planner:
         self._decisions += 1
         extras = {name: value[0] for name, value in chunk.decision.items()}
         planned = np.asarray(chunk.actions[0], dtype=np.float32)
-        return Decision(self._decisions - 1, observation.step, planned, extras, latency_s)
+        return Decision(self._decisions - 1, execution.start, planned, extras, latency_s)
 
     def plan(self, observation: Observation, command: Command) -> TargetChunk:
         """What to send at this step: the person's action, else what the policy's plan says."""

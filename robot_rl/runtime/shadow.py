@@ -61,14 +61,14 @@ def shadow(policy: Policy, episode: Episode) -> dict[str, Array]:
     """
     policy.reset(np.array([0]), np.array([int(episode.metadata.get("seed") or 0)]))
     window, found = ObservationWindow(policy.spec), dict[str, list[Array]]()
-    start, chunk = 0, None
+    start, until, chunk = 0, 0, None
     for step in range(episode.rows):
         window.push(_observation(episode, step, policy))
-        if chunk is None or step - start >= chunk.execute:
-            done = np.array([step - start if chunk is not None else 0])
-            none = np.zeros(1, dtype=np.int64)
+        if chunk is None or step >= until:
+            done, none = np.array([step - start if chunk is not None else 0]), np.zeros(1, dtype=np.int64)
             context = ActContext(np.array([step]), done, none, np.zeros(1, dtype=bool))
-            start, chunk = step, policy.act(window.arrays(), context)
+            chunk = policy.act(window.arrays(), context)
+            start, until = step - (0 if chunk.begun is None else int(chunk.begun[0])), step + chunk.execute
         for name, value in chunk.record.items():
             found.setdefault(name, []).append(value[0, step - start])
     return {name: np.stack(values) for name, values in found.items()}

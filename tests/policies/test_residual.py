@@ -18,13 +18,20 @@ from policies.remote import RemotePolicy
 from policies.residual import ResidualPolicy
 from policies.served import SamplerServer
 from policies.warm_started import WarmStarted
+from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import CheckpointError
 from robot_rl.interfaces import Policy
 from robot_rl.learning.checkpoint import load_checkpoint, save_checkpoint
-from robot_rl.types import ActContext, ActionChunk, Array
-from tests.policies.tiny import CONFIG, SPEC, make_acting, make_rows, make_window
+from robot_rl.robots.fake import FakeRobot
+from robot_rl.runtime.env import RobotEnv
+from robot_rl.runtime.recorder import EpisodeRecorder
+from robot_rl.runtime.rollout import run_episode
+from robot_rl.types import ActContext, ActionChunk, ActionKind, ActionPart, ActionSpec, Array
+from tests.contracts.test_policy import Free
+from tests.policies.tiny import CONFIG, SPEC, make_acting, make_policy, make_rows, make_window
 
 BATCH = 3
+DELTA = ActionSpec((ActionPart("arm0/tcp", ActionKind.TCP_POSITION_DELTA, (-0.05,) * 3, (0.05,) * 3, "m", "base"),))
 CRITIC = functools.partial(QEnsemble, members=2, hidden=(16,))
 
 
@@ -49,9 +56,17 @@ def context(step: int, executed: int, *, takeover: bool = False, explore: bool =
 def stepwise(policy: Policy, steps: int, voided: tuple[int, ...] = ()) -> list[ActionChunk]:
     """Decisions of a policy that acts at every step; before the steps ``voided`` somebody else took over or back."""
     policy.reset(np.arange(BATCH), np.arange(BATCH) + 10)
-    return [
-        policy.act(make_window(BATCH, step), context(step, 0 if step in (0, *voided) else 1)) for step in range(steps)
-    ]
+    chunks: list[ActionChunk] = []
+    for step in range(steps):
+        done = 0 if step in (0, *voided) else int(chunks[-1].begun[0]) + 1  # type: ignore[index]
+        chunks.append(policy.act(make_window(BATCH, step), context(step, done)))
+    return chunks
+
+
+def now(chunk: ActionChunk, what: Array | None = None) -> Array:
+    """What a plan has for the step it was made at, [B, ...]."""
+    assert chunk.begun is not None
+    return (chunk.actions if what is None else what)[np.arange(BATCH), chunk.begun]
 
 
 def alone(policy: Policy, steps: int, voided: tuple[int, ...] = ()) -> list[Array]:
@@ -75,23 +90,23 @@ def test_a_residual_of_zero_is_the_base_bit_for_bit(around: Any, voided: tuple[i
     policy = make(Frozen(base, around=around))
     expected = alone(base if around is None else around(base=make_acting()), 11, voided)
     for step, chunk in enumerate(stepwise(policy, 11, voided)):
-        assert chunk.actions[:, 0].tobytes() == expected[step].tobytes(), step
-        np.testing.assert_array_equal(chunk.record["base_action"][:, 0], expected[step])
+        assert now(chunk).tobytes() == expected[step].tobytes(), step
+        np.testing.assert_array_equal(now(chunk, chunk.record["base_action"]), expected[step])
 
 
 def test_a_served_base_is_corrected_like_any_other() -> None:
     with SamplerServer(make_acting()) as server:
         policy = make(Frozen(RemotePolicy(SPEC, server.address)))
         for step, chunk in enumerate(stepwise(policy, 6)):
-            assert chunk.actions[:, 0].tobytes() == alone(make_acting(), 6)[step].tobytes()
+            assert now(chunk).tobytes() == alone(make_acting(), 6)[step].tobytes()
 
 
 def test_a_residual_is_added_in_physical_units_and_the_base_stays_recorded() -> None:
     """tanh(0.5) of a tenth of the half range of 2 m."""
     policy, expected = awake(make(make_acting(), fraction=0.1)), alone(make_acting(), 6)
     for step, chunk in enumerate(stepwise(policy, 6)):
-        np.testing.assert_allclose(chunk.actions[:, 0], expected[step] + 0.2 * np.tanh(0.5), atol=1e-6)
-        np.testing.assert_array_equal(chunk.record["base_action"][:, 0], expected[step])
+        np.testing.assert_allclose(now(chunk), expected[step] + 0.2 * np.tanh(0.5), atol=1e-6)
+        np.testing.assert_array_equal(now(chunk, chunk.record["base_action"]), expected[step])
         assert (chunk.record["arm"] == OPEN).all()
     assert policy.base.unchanged
 
@@ -101,7 +116,7 @@ def test_an_episode_of_the_base_is_the_bases_and_a_closed_gate_too() -> None:
     for handed, arm in ((False, BASE), (True, CLOSED)):
         policy.arms.handed = handed
         for step, chunk in enumerate(stepwise(policy, 5)):
-            assert chunk.actions[:, 0].tobytes() == expected[step].tobytes()
+            assert now(chunk).tobytes() == expected[step].tobytes()
             assert (chunk.record["arm"] == arm).all()
 
 
@@ -130,7 +145,7 @@ def test_exploring_adds_noise_of_the_given_size_to_episodes_that_are_not_the_bas
     for first in range(0, 600, BATCH):
         policy.reset(np.arange(BATCH), np.arange(BATCH) + first)
         chunk = policy.act(make_window(BATCH), context(0, 0, explore=True))
-        by = chunk.actions[:, 0] - chunk.record["base_action"][:, 0]
+        by = now(chunk) - now(chunk, chunk.record["base_action"])
         assert ((by == 0.0).all(axis=1) == (chunk.record["arm"][:, 0] == BASE)).all()
         added.append(by)
     noisy = np.concatenate(added)[(np.concatenate(added) != 0.0).any(axis=1)]
@@ -167,11 +182,43 @@ def test_rows_that_have_ended_do_not_disturb_the_base_of_the_others() -> None:
     policy, expected = make(make_acting()), alone(make_acting(), 9)
     policy.reset(np.arange(BATCH), np.arange(BATCH) + 10)
     for step in range(9):
-        whole = context(step, min(step, 1))
-        stands = ActContext(np.minimum(whole.step, [9, 5, 0]), np.minimum(whole.executed_since_plan, [1, 1, 0]),
-                            whole.delay_steps, whole.takeover)  # fmt: skip
+        whole, behind = context(step, 0), step - 4 * (max(step - 1, 0) // 4)
+        done = [behind, behind if step < 5 else 1, 0]  # the second row ends at step 5, the third is a filler
+        stands = ActContext(np.minimum(whole.step, [9, 5, 0]), np.array(done), whole.delay_steps, whole.takeover)
         chunk = policy.act(make_window(BATCH, step), stands)
-        assert chunk.actions[0, 0].tobytes() == expected[step][0].tobytes(), step
+        assert now(chunk)[0].tobytes() == expected[step][0].tobytes(), step
+
+
+def test_an_episode_under_a_residual_of_zero_is_the_bases_episode_bit_for_bit(tmp_path: Path) -> None:
+    """Through loop, env and recorder, by an arm that lags behind: plans stay anchored where the base's are, though the
+    target in force may lead by no more than a millimetre where a plan begins."""
+    env = RobotEnv(FakeRobot(lag=0.8), Free(), DELTA, max_steps=14, max_lead_m=0.001, observe_set_points=True)
+    base = make_policy(env.spec, observation={"arm0/tcp_pose": "position", "arm0/tcp_set_point": "position"})
+    with torch.no_grad():
+        for value in base.module.parameters():
+            value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(0)), alpha=0.05)
+    rng = np.random.default_rng(0)
+    rows = {f"obs/{name}": rng.normal(size=(64, 7)).astype(np.float32) for name in base.spec.observation}
+    base.fit_normalizer({**rows, "action/commanded": rng.uniform(-0.02, 0.02, (64, 3)).astype(np.float32)})
+
+    def recorded(name: str, policy: Any) -> dict[str, Array]:
+        store = EpisodeStore.create(tmp_path / name)
+        run_episode(env, policy, [EpisodeRecorder(store, extras=policy.spec.record)], seed=3)
+        return dict(store.read(store.ids()[0]).arrays)
+
+    def around() -> ResidualPolicy:
+        policy = ResidualPolicy(env.spec, base, CRITIC, hidden=(16,), fraction=0.1, forced_open=True)
+        policy.fit_normalizer({f"obs/{n}": rng.normal(size=(64, *s.shape)).astype(np.float32)
+                               for n, s in env.spec.observation.items()})  # fmt: skip
+        return policy
+
+    alone_, zero, moved = (recorded(*run) for run in (("alone", base), ("zero", around()), ("moved", awake(around()))))
+    env.close()
+    for key in ("obs/arm0/tcp_pose", "obs/arm0/tcp_set_point", "action/commanded", "action/executed", "action/policy"):
+        assert alone_[key].tobytes() == zero[key].tobytes(), key
+    np.testing.assert_array_equal(zero["policy/base_action"][:-1], zero["action/policy"][:-1])
+    added = moved["action/commanded"][:-1] - moved["policy/base_action"][:-1]
+    np.testing.assert_allclose(added, 0.005 * np.tanh(0.5), atol=1e-6)  # a tenth of 5 cm, at every step
 
 
 def test_the_base_is_a_diffusion_policy_that_was_never_touched() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ def test_it_is_asked_anew_when_its_plan_is_executed_and_sees_what_was_seen() -> 
     said = shadow(policy, episode("a", seed=7))["said"]
     assert said.tolist() == [[10, 10, 0, 7], [10, 10, 1, 7], [11, 12, 0, 7], [11, 12, 1, 7]]
     assert policy.asked == [(0, 0), (2, 2)]
+
+
+class Changing(Planner):
+    """Changes its plan at every step until it is used up."""
+
+    def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+        done = context.executed_since_plan % 2
+        return replace(super().act(window, context), execute=1, begun=done)
+
+
+def test_a_plan_that_goes_on_is_read_where_it_has_got_to() -> None:
+    said = shadow(Changing(), episode("a", seed=7))["said"]
+    assert said[:, 2].tolist() == [0, 1, 0, 1]
+    assert said[:, 1].tolist() == [10, 11, 12, 13]
 
 
 def test_what_it_says_lies_in_files_and_is_not_asked_for_twice(tmp_path: Path) -> None:
