@@ -71,12 +71,11 @@ class Bench:
 
     def lens(self, camera: str) -> Intrinsics | None:
         """The calibrated lens of a camera for the size of image that the robot gives; None without one."""
-        path = None if self.known is None else self.known / f"{camera}_camera.yaml"
-        if path is None or not path.is_file():
-            return None
-        lens = load_calibration(path).cameras[camera]
-        size = image_size(self.spec, camera)
-        return lens if lens.image_size_px == size else lens.scaled(size)
+        for kind in ("camera", "hand_eye"):
+            path = None if self.known is None else self.known / f"{camera}_{kind}.yaml"
+            if path is not None and path.is_file():
+                return load_calibration(path).cameras[camera].scaled(image_size(self.spec, camera))
+        return None
 
 
 @runtime_checkable

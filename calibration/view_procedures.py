@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,7 +91,6 @@ class HandEyeProcedure:
     camera_on: Mount = Mount.TCP
     views: int = 20
     seed: int = 0
-    kind = "hand_eye"
 
     @property
     def subject(self) -> str:
@@ -107,6 +106,8 @@ class HandEyeProcedure:
         captures = pair(recording.views, recording.arm, **stamped_pairs(recording))
         forward = None if kinematics is None else kinematics.pose
         found = calibrate_hand_eye(captures, sight.rig(), forward_kinematics=forward)
+        if not recording.facts.get("lens"):
+            found = replace(found, weak=(*found.weak, "the lens was calibrated from the same views: do camera first"))
         calibration = Calibration.of(found, recording.robot, "")
         camera = found.rig.transform_name(recording.camera)
         item = calibration.transforms[camera]

@@ -140,7 +140,8 @@ class ViewTaker:
         """Keep the view from here, if the arm stands and the board is seen."""
         view, image = self.look()
         if len(view.corner_ids) < _ENOUGH_CORNERS:
-            self.display.tell(f"no view from here: {self.sight.board.why_not(image)}")
+            why = self.sight.board.why_not(image) or f"{len(view.corner_ids)} corners only"
+            self.display.tell(f"no view from here: {why}")
             return False
         if not self.stream.still(self.stillness):
             self.display.tell("no view from here: the arm does not stand still")
