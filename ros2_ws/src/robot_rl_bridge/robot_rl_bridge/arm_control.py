@@ -157,6 +157,14 @@ class ArmControl:
         """The control step that runs at a time."""
         return (now_ns - self._start_ns) // self.period_ns
 
+    def left_ns(self, now_ns: int) -> int:
+        """Of the control step that runs at a time."""
+        return self.period_ns - (now_ns - self._start_ns) % self.period_ns
+
+    def decided(self, step: int) -> bool:
+        """Whether ``step`` has begun, so that the report of the one before is there."""
+        return self._step >= step or self.modes.mode is Mode.IDLE
+
     def heartbeat(self, now_ns: int) -> None:
         """The client that commands was heard."""
         self._heard_ns = now_ns

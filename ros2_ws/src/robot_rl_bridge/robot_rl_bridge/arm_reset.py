@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robot_rl.errors import ResetError, StaleObservationError
+from robot_rl.errors import ResetError
 from robot_rl.types import Array, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, JOINTS
+from robot_rl_bridge.arm_state import distance
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.reset_routine import goal, joint_way, tcp_way, verify
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from robot_rl_bridge.bridged_arm import BridgedArm
 
 _POLL_S = 0.002
+_THERE = 1e-3  # m, rad of the set point from the end of its way
 _STILL = (0.02, 0.05)  # m/s, rad/s of an arm at rest
 
 
@@ -75,34 +77,23 @@ class ArmReset:
         return self._arm.control.human.alive(self._arm.clock.now_ns())
 
     def _simulate(self, until_s: float) -> None:
-        with self._arm.lock:
-            self._arm.control.mute()
-        self._arm.port.reset_simulator(self._request, max(until_s - time.monotonic(), 0.1))
-        self._arm.sensors.restart()
-        self._await(
-            lambda: not self._arm.sensors.silent(self._arm.clock.now_ns()) and self._known(),
-            until_s,
-            "was not measured",
-        )
-
-    def _known(self) -> bool:
-        """Whether every stream is alive and has something."""
-        if self._arm.sensors.silent(self._arm.clock.now_ns()):
-            return False
-        try:
-            self._arm.sensors.now()
-        except StaleObservationError:
-            return False
-        return True
+        arm = self._arm
+        with arm.lock:
+            arm.control.mute()
+        time.sleep(arm.arm.command.timeout_s)  # what was sent before must not be followed afterwards
+        arm.port.reset_simulator(self._request, max(until_s - time.monotonic(), 0.1))
+        answered_ns = arm.clock.now_ns()
+        arm.sensors.restart()  # what is still on its way was measured before
+        self._await(lambda: arm.sensors.all_after(answered_ns), until_s, "was not measured")
 
     def _travel(self, pose: Array, joints: Array | None, until_s: float, dead_man: bool) -> None:
         """Feed the arbiter's reset channel with the way, step by step."""
         arm, control, clock = self._arm, self._arm.control, self._arm.clock
         rows = self._way(pose, joints)
         targets = {control.part: rows, GRIPPER: np.full((len(rows), 1), self._request.gripper_opening)}
-        first = control.step_at(clock.now_ns()) + 1
-        chunk = TargetChunk(targets, first, clock.now_ns(), Phase.RESET)
-        while (step := control.step_at(clock.now_ns())) < first + chunk.length:
+        chunk = TargetChunk(targets, control.step_at(clock.now_ns()) + 1, clock.now_ns(), Phase.RESET)
+        end, there = chunk.first_step + chunk.length, False
+        while not there:
             arm.sensors.require(clock.now_ns())
             if dead_man and not self._pressed():
                 raise ResetError("the dead-man was let go", remedy="Reset again and hold it until the arm is there")
@@ -110,8 +101,11 @@ class ArmReset:
                 raise ResetError("the way to the start takes too long", remedy="Allow a longer timeout_s")
             with arm.lock:
                 arm.check_resetting()
-                left = chunk.remaining(max(step, first))
-                control.submit(replace(left, stamp_ns=clock.now_ns()), clock.now_ns())
+                now_ns = clock.now_ns()
+                step = max(control.step_at(now_ns), chunk.first_step)
+                left = chunk.remaining(min(step, end - 1))  # its last row until it is reached
+                control.submit(replace(left, first_step=step, stamp_ns=now_ns), now_ns)
+                there = step >= end and max(distance(control.part, rows[-1], control.servo.reference)) < _THERE
             clock.wait_until(clock.now_ns() + control.period_ns // 2)
 
     def _way(self, pose: Array, joints: Array | None) -> Array:

@@ -148,18 +148,21 @@ class BridgedArm:
         return self.spec
 
     def read(self) -> Observation:
-        """The observation that opens the running step. Raises StaleObservationError for a stream that is silent."""
+        """The observation that opens the running step; asked for again in the second half of a step, that of the next
+        one. Raises StaleObservationError for a stream that is silent."""
         with self._reading:
             now_ns = self._clock.now_ns()
             self.sensors.require(now_ns)
-            into_ns = (now_ns - self.control._start_ns) % self.control.period_ns
-            if self.control.period_ns - into_ns < _SOON_NS:
-                now_ns = self._clock.wait_until(now_ns + self.control.period_ns - into_ns)
-            step = self.control.step_at(now_ns)
-            if self._observation is None or self._observation.step != step:
-                self._wait(lambda: self.control._step >= step or self.control.modes.mode is Mode.IDLE, 0.05)
-                self._observation = self._observe(step)
-            return replace(self._observation, mode=self.control.modes.text)
+            control, seen = self.control, self._observation
+            left_ns = control.left_ns(now_ns)
+            again = seen is not None and seen.step == control.step_at(now_ns)
+            if left_ns < (control.period_ns // 2 if again else _SOON_NS):  # whose clock is a little ahead
+                now_ns = self._clock.wait_until(now_ns + left_ns)
+            step = control.step_at(now_ns)
+            if seen is None or seen.step != step:
+                self._wait(lambda: control.decided(step), 0.05)
+                seen = self._observation = self._observe(step)
+            return replace(seen, mode=control.modes.text)
 
     def command(self, chunk: TargetChunk) -> None:
         """Replace the plan of the chunk's source. Raises CommandRefusedError."""

@@ -104,6 +104,12 @@ class Sensors:
         for stream in (*self.samples.values(), *self.frames.values()):
             stream.clear()
 
+    def all_after(self, stamp_ns: int) -> bool:
+        """Whether every stream holds something that was measured after ``stamp_ns``."""
+        newest = [sample[0] for stream in self.samples.values() if (sample := stream.newest())]
+        newest += [frame.stamp_ns for stream in self.frames.values() if (frame := stream.newest())]
+        return len(newest) == len(self.arrivals) and min(newest) > stamp_ns
+
     def silent(self, now_ns: int) -> str:
         """The first stream that was not heard within its time limit; empty where all are alive."""
         limit_s = self._arm.stream_timeout_s
