@@ -11,7 +11,15 @@ from typing import Any
 from robot_rl.data.episode_id import new_id
 from robot_rl.data.line_log import append_lines, read_lines, rewrite_lines
 
-_OWN = ("schema", "schema_version", "id", "length", "rows", "success")  # fields of their own, or known to all
+_OWN = (
+    "schema",
+    "schema_version",
+    "id",
+    "length",
+    "rows",
+    "success",
+    "success_step",
+)  # fields of their own, or known to all
 _MAX_TEXT = 256
 
 
@@ -27,7 +35,7 @@ class EpisodeInfo:
     rows: int  # length + 1: the final observation included
     success: bool | None
     metadata: Mapping[str, Any] = field(default_factory=dict)  # scalars of the file's attributes: task, source, ...
-    success_step: int | None = None  # relabelled: the control step that succeeded, whatever was recorded
+    success_step: int | None = None  # relabelled, here or before an import: the control step that succeeded
     exclude: bool = False
     split: str = ""
     note: str = ""
@@ -51,6 +59,7 @@ def info_from_attributes(
         rows=attributes["rows"],
         success=attributes.get("success"),
         metadata={**summary, "cameras": dict(cameras)},
+        success_step=attributes.get("success_step"),
     )
 
 
@@ -114,6 +123,7 @@ def _to_record(info: EpisodeInfo) -> dict[str, Any]:
         "length": info.length,
         "rows": info.rows,
         "success": info.success,
+        "success_step": info.success_step,
         "metadata": dict(info.metadata),
     }
 

@@ -6,8 +6,9 @@ Ten episodes of 300 steps, synthetic RGB: two cameras of 128x128, one of 640x480
     windows_per_s_2cam, windows_per_s_3cam   random windows from the decoded cache, batch 64: 2 observed frames of
                                              the small (of all) cameras, 2 states, 16 actions
     windows_per_s_2cam_decode                decoding JPEG on demand instead
-    windows_per_s_2cam_cold, _3cam_cold      the cache out of memory, each batch announced two batches ahead; six
-                                             batches a round, so that about a tenth of the frames were in an earlier one
+    windows_per_s_2cam_cold, _3cam_cold      the cache out of memory (told by mincore), each batch announced two batches
+                                             ahead; six batches a round from the announcement of the first on, so that
+                                             about a tenth of the frames were in an earlier one
     windows_per_s_zarr_2cam, _3cam           the peer: lz4 blosc chunks of 2 MB read through zarr-python, interleaved
     ratio_windows_vs_zarr_concat             ours to the peer, 2 cameras; and ratio_windows_vs_zarr_concat_3cam
     transitions_per_s                        (s, a, r, s') with the 2 small cameras, batch 256
@@ -20,7 +21,7 @@ Ten episodes of 300 steps, synthetic RGB: two cameras of 128x128, one of 640x480
                                              the same by processor time, for machines whose cores are taken by others
     gather_gb_per_s                          bytes of windows_per_s_2cam
     cache_build_s, cache_mb                  decoding all frames once
-Each rate is the median of five rounds.
+Each rate is the median of five rounds, the cold ones of three.
 """
 
 from __future__ import annotations

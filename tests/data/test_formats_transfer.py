@@ -34,6 +34,20 @@ def test_what_is_there_already_is_skipped(tmp_path: Path, foreign: RecordingSet)
     assert reopened.verify() == []
 
 
+def test_the_step_of_a_success_judged_again_survives_export_and_import(tmp_path: Path, foreign: RecordingSet) -> None:
+    store = EpisodeStore.create(tmp_path / "data", spec=foreign.spec)
+    import_recordings(store, foreign)
+    first = store.ids()[0]
+    store.annotate(first, success=True, success_step=1, who="Ada")
+    RobomimicFormat().write(stored_recordings(store), tmp_path / "out.hdf5")
+    back = EpisodeStore.create(tmp_path / "back", spec=foreign.spec)
+    import_recordings(back, RobomimicFormat().read(tmp_path / "out.hdf5"))
+    assert [info.success_step for info in back.infos()] == [1, None, None, None]
+    assert [info.success_step for info in EpisodeStore.open(tmp_path / "back").infos()] == [1, None, None, None]
+    back.annotate(back.ids()[0], success=True, who="Ada")  # a new verdict takes the step back
+    assert back.infos()[0].success_step is None
+
+
 def test_an_excluded_episode_does_not_come_back(tmp_path: Path, foreign: RecordingSet) -> None:
     store = EpisodeStore.create(tmp_path / "data", spec=foreign.spec)
     import_recordings(store, foreign)
