@@ -16,9 +16,9 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def build_robot(robot: str) -> Any:
+def build_robot(robot: str, *overrides: str) -> Any:
     """The robot of an option, in the scene of task reach."""
-    return instantiate(compose("view", ["task=reach", f"robot={robot}"]).robot)
+    return instantiate(compose("view", ["task=reach", f"robot={robot}", *overrides]).robot)
 
 
 def build_env(task: str, *overrides: str) -> Any:

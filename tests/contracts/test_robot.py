@@ -15,8 +15,10 @@ from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.robots.server import RobotServer
 from robot_rl.types import Array, EnvSpec, Observation, Phase, ResetRequest, TargetChunk
+from robot_rl_bridge.arm_description import ResetRoutine
 from tests.contracts.options import build_robot, options
 from tests.contracts.served import ros_robot, zmq_robot
+from tests.ros.driven_arm import bridged
 
 DOWN = (1.0, 0.0, 0.0, 0.0)
 
@@ -33,8 +35,17 @@ def served(robot: Robot) -> Iterator[Robot]:
         yield bridge
 
 
+@contextmanager
+def bridge_option() -> Iterator[Robot]:
+    """The client of a bridge whose arm is at once where it is sent; ROS is left out."""
+    routine = ResetRoutine(by="motion", confirm=False, speed_m_s=0.5, speed_rad_s=2.0, lift_m=0.0)
+    with bridged(reset=routine) as (arm, _), RobotServer(arm) as server:
+        yield build_robot("bridge", f"robot.address={server.address}")
+
+
 ROBOTS = {
-    **{name: lambda name=name: nullcontext(build_robot(name)) for name in options("robot")},
+    **{name: lambda name=name: nullcontext(build_robot(name)) for name in options("robot") if name != "bridge"},
+    "bridge": lambda: bridge_option(),
     "fake in real time": lambda: nullcontext(FakeRobot(clock="wall")),
     "fake over ZMQ": lambda: zmq_robot("simulated"),
     "fake over ZMQ in real time": lambda: zmq_robot("wall"),

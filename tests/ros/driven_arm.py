@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from robot_rl.types import Array, Phase, ResetRequest, TargetChunk
+from robot_rl.types import Array, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_control import ArmControl
-from robot_rl_bridge.arm_description import GRIPPER, JOINTS, TCP, ArmDescription, load_arm
+from robot_rl_bridge.arm_description import GRIPPER, TCP, ArmDescription, load_arm
 from robot_rl_bridge.arm_state import Measured, SetPoint
+from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.sensors import Sensors
 
 MS = 1_000_000
@@ -68,8 +72,6 @@ class Loop:
 
 def described(robot: str, **changes: Any) -> ArmDescription:
     """A description with some things changed."""
-    from dataclasses import replace
-
     return replace(load_arm(robot), **changes)
 
 
@@ -111,6 +113,32 @@ class ExactPort:
         self.joints, self.opening = self.arm.home.copy(), request.gripper_opening
 
 
+@contextmanager
+def bridged(**changes: Any) -> Iterator[tuple[BridgedArm, ExactPort]]:
+    """An active arm whose streams come 200 times a second."""
+    arm = described("sim_panda", **changes)
+    sensors = Sensors(arm, [], [])
+    port = ExactPort(arm, sensors)
+    ended = threading.Event()
+
+    def speak() -> None:
+        while not ended.wait(0.005):
+            port.speak()
+
+    with BridgedArm(arm, arm.env_spec(TCP, [], []), sensors, port) as robot:
+        thread = threading.Thread(target=speak)
+        thread.start()
+        try:
+            robot.warm_up()
+            wait_for(lambda: not robot.unready())
+            robot.activate()
+            yield robot, port
+        finally:
+            robot.close()
+            ended.set()
+            thread.join()
+
+
 def wait_for(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
     until = time.monotonic() + limit_s
     while not condition():
@@ -121,6 +149,3 @@ def wait_for(condition: Callable[[], Any], limit_s: float = 20.0) -> None:
 def speeds(points: list[SetPoint], dt: float = 0.01) -> Array:
     """Of the TCP [m/s], tick by tick."""
     return np.linalg.norm(np.diff([point.pose[:3] for point in points], axis=0), axis=1) / dt
-
-
-__all__ = ["GRIPPER", "JOINTS", "MS", "TCP", "TICK", "ExactPort", "Loop", "Phase", "described", "speeds", "wait_for"]
