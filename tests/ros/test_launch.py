@@ -17,7 +17,7 @@ pytest.importorskip("rclpy", reason="the extra 'ros' is not installed")
 from tests.ros.launch_stand_in import LAUNCH, DeclareLaunchArgument, Started, description, executed, installed
 
 FILES = sorted(path.name for path in LAUNCH.glob("*.launch.py"))
-GIVEN = {"name": "lift_human", "checkpoint": "runs/lift"}  # arguments without a default
+GIVEN = {"name": "lift_human", "demos": "lift_human", "checkpoint": "runs/lift"}  # arguments without a default
 
 
 def declared(file: str) -> dict[str, DeclareLaunchArgument]:

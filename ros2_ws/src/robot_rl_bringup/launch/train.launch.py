@@ -16,7 +16,7 @@ from robot_rl_bringup.actions import Values, arm, bridged, command, described
 from robot_rl_bringup.arguments import OPTIONS, PYTHON, SERVED, TELEOP, Argument
 
 FOLDER = Path(__file__).resolve().parents[1]
-DEMOS = Argument("demos", "", "dataset of demonstrations to start from; empty: none")
+DEMOS = Argument("demos", None, "dataset of demonstrations to start from")
 STEPS = Argument("steps", "6000", "control steps of the session")
 HELPED = replace(
     TELEOP,
@@ -27,8 +27,7 @@ HELPED = replace(
 
 
 def start(values: Values) -> list[Any]:
-    words = ["mode=processes", f"steps={values['steps']}"]
-    words += [f"demos={values['demos']}"] if values["demos"] else []
+    words = ["mode=processes", f"demos={values['demos']}", f"steps={values['steps']}"]
     words += [f"teleop={values['device']}"] if values["device"] != "none" else []
     return [*arm(values, FOLDER), command(values, "session", f"task={values['task']}", *bridged(values), *words)]
 

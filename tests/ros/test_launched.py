@@ -1,0 +1,129 @@
+"""What the launch files start, started for real: every node and every command gets to work beside a simulated arm, ends
+by SIGINT with exit code 0 and leaves nothing behind. One after the other: recorded episodes are what is trained on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="the extra 'ros' is not installed")
+
+from tests.ros.graph import Process, own_domain
+from tests.ros.launch_stand_in import executed
+
+ARM = ("sim_robot", "bridge")
+
+
+@dataclass
+class Launched:
+    """A simulated arm and its bridge, as every launch file starts them, and a root for data and runs."""
+
+    domain: int
+    folder: Path
+    address: str
+
+    @contextmanager
+    def beside(self, file: str, **arguments: str) -> Iterator[dict[str, Process]]:
+        """What ``file`` starts beside the arm."""
+        given = {"address": self.address, "cameras": "none", **arguments}
+        processes = {}
+        try:
+            for started in executed(file, given, self.folder).started:
+                if started.name not in ARM:
+                    environment = {**started.environment, "ROBOT_RL_ROOT": str(self.folder)}
+                    processes[started.name] = Process(started.command, self.domain, started.name, **environment)
+            yield processes
+        finally:
+            for process in processes.values():
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    folder = tmp_path_factory.mktemp("launched")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    with own_domain() as domain:
+        processes = []
+        try:
+            for started in executed("sim.launch.py", {"address": address, "cameras": "none"}, folder).started:
+                processes.append(Process(started.command, domain, started.name, **started.environment))
+            for process in processes:
+                process.wait_for("ready")
+            yield Launched(domain, folder, address)
+            for process in reversed(processes):
+                ends_cleanly(process)
+        finally:
+            for process in processes:
+                process.kill()
+
+
+def ends_cleanly(process: Process) -> None:
+    """By SIGINT, with exit code 0, without a traceback and without an orphan in its session."""
+    session = process.child.pid
+    if process.child.poll() is None:
+        process.child.send_signal(signal.SIGINT)
+    code = process.child.wait(timeout=60)
+    orphans = [pid for pid in running() if session_of(pid) == session]
+    process.kill()
+    assert code == 0, process.output
+    assert not orphans
+    assert "Traceback" not in process.output
+
+
+def running() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1
+
+
+def test_teleop_and_recorder(launched: Launched) -> None:
+    with launched.beside("teleop.launch.py", device="joy", mcap=str(launched.folder / "mcap")) as processes:
+        assert set(processes) == {"teleop", "recorder"}
+        for process in processes.values():
+            process.wait_for("ready")
+        for process in processes.values():
+            ends_cleanly(process)
+    (recording,) = (launched.folder / "mcap").glob("*.mcap")
+    assert recording.stat().st_size > 10_000
+
+
+def test_record_then_train(launched: Launched) -> None:
+    """Two episodes of the scripted expert, and a session that begins with them."""
+    with launched.beside("record.launch.py", name="lift", device="scripted", episodes="2") as processes:
+        process = processes["robot-rl record"]
+        assert process.child.wait(timeout=120) == 0
+        assert "2 episodes recorded" in process.output
+    assert len(list((launched.folder / "data" / "lift" / "episodes").iterdir())) == 2
+    with launched.beside("train.launch.py", demos="lift") as processes:
+        process = processes["robot-rl session"]
+        process.wait_for("episode    1", 120.0)
+        ends_cleanly(process)
+
+
+def test_record_ends_by_a_signal_in_the_middle_of_an_episode(launched: Launched) -> None:
+    with launched.beside("record.launch.py", name="cut", device="scripted", episodes="50") as processes:
+        process = processes["robot-rl record"]
+        process.wait_for("1/50", 120.0)
+        ends_cleanly(process)
+
+
+def test_calibrate_gets_as_far_as_the_board_that_is_not_there(launched: Launched) -> None:
+    with launched.beside("calibrate.launch.py", what="joints") as processes:
+        process = processes["robot-rl calibrate"]
+        assert process.child.wait(timeout=60) == 2
+        assert "has no camera" in process.output  # this bridge passes no images on
+        assert "Traceback" not in process.output
