@@ -35,6 +35,7 @@ FSYNC_LIMIT_MS = 50.0
 FREE_LIMIT_GB = 5.0
 RENDER_LIMIT_FPS = 20.0
 _TRIAL_S = 120
+_FINDING = "finding: "  # what a line of the inspection begins with
 _OTHER_LIBRARY = "Update the graphics driver, or draw in software: install libgl1-mesa-dri, or MUJOCO_GL=osmesa"
 
 
@@ -183,14 +184,50 @@ def check_clock(root: Path) -> list[Finding]:
 
 
 def check_ros(root: Path) -> list[Finding]:
-    """Whether ROS 2 can be imported and how far its discovery reaches."""
+    """Distribution, domain and reach of ROS 2, and what a process of its own finds in the graph."""
     if importlib.util.find_spec("rclpy") is None:
         return [Finding("ROS 2", "warn", "no rclpy", "Source a ROS 2 Jazzy setup, or pip install 'robot-rl[ros]'")]
+    return [_distribution(), _reach(), *_graph()]
+
+
+def _distribution() -> Finding:
+    distribution = os.environ.get("ROS_DISTRO", "")
+    try:
+        told = f"rclpy {version('rclpy')} of {distribution or 'pip wheels'}"
+    except PackageNotFoundError:
+        told = f"rclpy of {distribution or 'an unknown distribution'}"
+    other = distribution not in ("", "jazzy")
+    return Finding("ROS 2", "warn" if other else "ok", told, "It was tested with jazzy alone" if other else "")
+
+
+def _reach() -> Finding:
     reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
-    wide = reach != "LOCALHOST"
-    remedy = "Set ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST unless other hosts take part" if wide else ""
-    return [Finding("ROS 2", "warn" if wide else "ok", f"rclpy found, domain {domain}, range {reach}", remedy)]
+    if not domain.isdigit() or int(domain) > 232:
+        return Finding("ROS domain", "fail", f"ROS_DOMAIN_ID={domain}", "A number from 0 to 232, best below 102")
+    told, remedy = f"domain {domain}, range {reach}", ""
+    if os.environ.get("ROS_LOCALHOST_ONLY"):
+        told, remedy = f"{told}, ROS_LOCALHOST_ONLY", "Unset it: ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST took its place"
+    elif reach == "OFF":
+        remedy = "Nodes do not find each other: set ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST"
+    elif reach != "LOCALHOST":
+        remedy = "Set ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST unless other hosts take part"
+    return Finding("ROS domain", "warn" if remedy else "ok", told, remedy)
+
+
+def _graph() -> list[Finding]:
+    """What ``robot_rl_bridge.inspection`` finds; rclpy is imported there alone."""
+    environment = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **os.environ}
+    command = [sys.executable, "-m", "robot_rl_bridge.inspection"]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TRIAL_S, check=False)
+    except subprocess.TimeoutExpired:
+        return [Finding("ROS graph", "fail", f"no answer within {_TRIAL_S} s", "Is lo up? ip link set lo up")]
+    found = [line.removeprefix(_FINDING) for line in done.stdout.splitlines() if line.startswith(_FINDING)]
+    if done.returncode != 0 or not found:
+        said = (done.stderr.strip() or "nothing said").splitlines()[-1]
+        return [Finding("ROS graph", "fail", f"cannot be looked at: {said}", "See the message; is the setup sourced?")]
+    return [Finding(**json.loads(text)) for text in found]
 
 
 def check_devices(root: Path) -> list[Finding]:
