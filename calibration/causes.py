@@ -27,7 +27,7 @@ def shifted_pairing(captures: Sequence[Capture], eye: Array) -> CalibrationError
     Whatever hand and eye are, the arm turns between two captures by the same angle as the board in the image (screw
     congruence, Chen 1991): the pairing under which these angles agree is found without solving for anything.
     """
-    for camera in {capture.view.camera for capture in captures}:
+    for camera in sorted({capture.view.camera for capture in captures}):
         own = [i for i, capture in enumerate(captures) if capture.view.camera == camera]
         own.sort(key=lambda i: captures[i].view.stamp_ns)
         hand = _angles(np.array([captures[i].arm.T_base_tcp for i in own]))

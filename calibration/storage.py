@@ -1,9 +1,8 @@
-"""Calibrations on disk: a YAML of what was solved, and a JSON of the raw samples from which it can be solved again."""
+"""Calibrations on disk: a YAML of what was solved, from which samples, and how far to trust it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,16 +12,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from calibration.boards import CharucoBoard
 from calibration.camera_model import Distortion, Intrinsics
 from calibration.hand_eye import HandEye
-from calibration.rig import Mount, Rig
-from calibration.samples import ArmSample, BoardPose, BoardView, Capture, transform
+from calibration.samples import transform
 from robot_rl.errors import CalibrationError, RobotRlError
 from robot_rl.geometry import matrix_from_pose, pose_from_matrix, quat_xyzw_normalize
 from robot_rl.types import Array
 
-_CALIBRATION, _SAMPLES, _VERSION = "robot-rl calibration", "robot-rl calibration samples", 1
+_FORMAT, _VERSION = "robot-rl calibration", 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +71,7 @@ class Calibration:
 def save_calibration(path: Path, calibration: Calibration) -> str:
     """Write the YAML; returns the SHA-256 of its bytes, by which episodes name it."""
     document = {
-        "format": _CALIBRATION,
+        "format": _FORMAT,
         "version": _VERSION,
         "robot": calibration.robot,
         "date": calibration.date,
@@ -102,7 +99,7 @@ def save_calibration(path: Path, calibration: Calibration) -> str:
 
 def load_calibration(path: Path) -> Calibration:
     """Inverse of ``save_calibration``. Raises CalibrationError for another file, also for a K of zeros."""
-    document = _document(path, _CALIBRATION, yaml.safe_load, yaml.YAMLError)
+    document = _document(path)
     try:
         transforms = {
             name: FrameTransform(
@@ -127,40 +124,6 @@ def load_calibration(path: Path) -> Calibration:
         raise _malformed(path, error) from error
 
 
-def save_samples(path: Path, captures: Sequence[Capture], rig: Rig, robot: str) -> str:
-    """Write the raw samples; returns the SHA-256 of the file, by which calibrations name it."""
-    document = {
-        "format": _SAMPLES,
-        "version": _VERSION,
-        "robot": robot,
-        "cameras": {name: str(mount) for name, mount in rig.cameras.items()},
-        "boards": {name: str(mount) for name, mount in rig.boards.items()},
-        "intrinsics": {name: _intrinsics_fields(camera) for name, camera in rig.intrinsics.items()},
-        "patterns": {name: board.to_dict() for name, board in rig.patterns.items()},
-        "captures": [_capture_fields(capture) for capture in captures],
-    }
-    text = json.dumps(document, indent=1)
-    _write(path, text)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_samples(path: Path) -> tuple[list[Capture], Rig, str]:
-    """Captures, rig and name of the robot. Raises CalibrationError for another file."""
-    document = _document(path, _SAMPLES, json.loads, ValueError)
-    try:
-        rig = Rig(
-            {name: Mount(mount) for name, mount in document["cameras"].items()},
-            {name: Mount(mount) for name, mount in document["boards"].items()},
-            {name: _intrinsics(fields) for name, fields in document["intrinsics"].items()},
-            {name: CharucoBoard.from_dict(fields) for name, fields in document["patterns"].items()},
-        )
-        return [_capture(fields) for fields in document["captures"]], rig, str(document["robot"])
-    except RobotRlError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _malformed(path, error) from error
-
-
 def sha256(path: Path) -> str:
     """Of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -174,13 +137,13 @@ def _write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _document(path: Path, kind: str, parse: Any, failure: type[Exception]) -> Mapping[str, Any]:
+def _document(path: Path) -> Mapping[str, Any]:
     try:
-        document = parse(path.read_text())
-    except (OSError, UnicodeDecodeError, failure) as error:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CalibrationError(f"{path} cannot be read: {error}") from error
-    if not isinstance(document, Mapping) or document.get("format") != kind:
-        raise CalibrationError(f"{path} is no '{kind}'")
+    if not isinstance(document, Mapping) or document.get("format") != _FORMAT:
+        raise CalibrationError(f"{path} is no '{_FORMAT}'")
     if document.get("version") != _VERSION:
         raise CalibrationError(
             f"{path} has version {document.get('version')}", limit=f"{_VERSION}", remedy="Update this software"
@@ -209,34 +172,3 @@ def _intrinsics(fields: Mapping[str, Any]) -> Intrinsics:
     width, height = fields["image_size_px"]
     matrix = np.reshape(fields["matrix"], (3, 3))
     return Intrinsics(matrix, fields["coefficients"], (width, height), Distortion(fields["distortion_model"]))
-
-
-def _capture_fields(capture: Capture) -> dict[str, Any]:
-    arm, view = capture.arm, capture.view
-    fields: dict[str, Any] = {
-        "arm_stamp_ns": arm.stamp_ns,
-        "joint_position": arm.joint_position.tolist(),
-        "T_base_tcp": arm.T_base_tcp.tolist(),
-        "camera": view.camera,
-        "board": view.board,
-        "image": view.image,
-        "stamp_ns": view.stamp_ns,
-    }
-    if isinstance(view, BoardPose):
-        return fields | {"T_camera_board": view.T_camera_board.tolist()}
-    return fields | {
-        "image_size_px": list(view.image_size_px),
-        "corner_ids": view.corner_ids.tolist(),
-        "corners_px": view.corners_px.tolist(),
-    }
-
-
-def _capture(fields: Mapping[str, Any]) -> Capture:
-    arm = ArmSample(int(fields["arm_stamp_ns"]), fields["joint_position"], fields["T_base_tcp"])
-    seen = (str(fields["camera"]), int(fields["stamp_ns"]))
-    if "T_camera_board" in fields:
-        return Capture(arm, BoardPose(*seen, fields["T_camera_board"], fields["board"], fields["image"]))
-    width, height = fields["image_size_px"]
-    corners = np.reshape(fields["corners_px"], (-1, 2))
-    view = BoardView(*seen, (width, height), fields["corner_ids"], corners, fields["board"], fields["image"])
-    return Capture(arm, view)
