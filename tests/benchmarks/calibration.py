@@ -12,7 +12,7 @@ The last line is one JSON object; errors are [median, 95th percentile] over seed
                           distortion, blur and grey noise, corners with another 0.3 px of noise, 60 images
   hand_eye_mm, hand_eye_deg  of the camera's mount from these images and that lens, both mountings
   held_out_px             of the intrinsics
-  time_offset_ms, tool_mm and others: tests/benchmarks/calibration_joints.py
+  time_offset_ms, tool_mm and others, as tests/benchmarks/calibration_joints.py says
   seeds, rendered, seconds
 """
 
@@ -38,6 +38,7 @@ from calibration.rig import Mount, Rig
 from robot_rl.types import Array
 from sim.calibration_cell import MountedBoard
 from sim.lens import Lens
+from tests.benchmarks.calibration_joints import measure
 from tests.calibration.rendered import BOARD, CAMERA, capture, in_hand_cell, joint_positions, pattern, to_hand_cell
 from tests.calibration.truth import MOUNTINGS, Truth, arm_poses, pose_captures
 
@@ -131,6 +132,7 @@ def main(words: Mapping[str, str]) -> dict[str, Any]:
     runs = [rendered(mounting, seed) for seed in range(images) for mounting in _CELLS]
     if runs:
         result |= {name: _spread([run[name] for run in runs]) for name in runs[0]}
+    result |= measure(seeds, min(images, 2))
     return result | {"seeds": seeds, "rendered": images, "seconds": round(time.monotonic() - began, 1)}
 
 
