@@ -322,7 +322,9 @@ class Bridge(LifecycleNode):
         values = [("lifecycle", self._state), ("force_source", self.arm.spec.force_source), *self.server.counts.items()]
         values += [(f"missing {index}", what) for index, what in enumerate(missing)]
         yield status(name, DiagnosticStatus.WARN if missing and not level else level, modes.text, values)
-        yield status(f"{name}: control", DiagnosticStatus.OK, "", self.arm.pace.statistics().items())
+        reached_ns, braked_ns = self.arm.control.halted_ns
+        pace = {**self.arm.pace.statistics(), "halt_after_limit_ms": max(braked_ns - reached_ns, 0) * 1e-6}
+        yield status(f"{name}: control", DiagnosticStatus.OK, "", pace.items())
         for stream, arrivals in self.sensors.arrivals.items():
             age_s = arrivals.age_s(now_ns)
             silent = age_s > self.description.stream_timeout_s
