@@ -59,17 +59,27 @@ class Replay:
         return self._episode(seen, sent)
 
     def _observe(self, step: int, time_ns: int, after_ns: int) -> Aligned:
-        """As the bridge observes: newer than the last, waited for half a step; where a picture was lost, as it is."""
-        aligned, until_ns = self._sensors.newest(after_ns), time_ns + self._told.period_ns // 2
+        """As the bridge observes: newer than the last, waited for half a step; where a picture was lost, as it is. A
+        gap is waited out as long as a live arm would be trusted."""
+        aligned = self._newest(after_ns, time_ns + self._told.period_ns // 2)
+        until_ns = time_ns + round(self._told.arm.stream_timeout_s * 1e9)
+        try:
+            while aligned is None:
+                aligned = found if (found := self._sensors.now()).stamp_ns > after_ns else None
+                if aligned is None and (self._next is None or self._next.received_ns > until_ns):
+                    raise StaleObservationError("the arm's state is silent")
+                if aligned is None and self._next is not None:
+                    self._feed(self._next.received_ns)
+        except StaleObservationError as error:
+            raise EpisodeError(error.what, episode=self._told.path.name, row=step) from error
+        return aligned
+
+    def _newest(self, after_ns: int, until_ns: int) -> Aligned | None:
+        """The newest time at which all streams agree, of messages received up to ``until_ns`` where it takes them."""
+        aligned = self._sensors.newest(after_ns)
         while aligned is None and self._next is not None and self._next.received_ns <= until_ns:
             self._feed(self._next.received_ns)
             aligned = self._sensors.newest(after_ns)
-        try:
-            aligned = aligned or self._sensors.now()
-        except StaleObservationError as error:
-            raise EpisodeError(error.what, episode=self._told.path.name, row=step) from error
-        if aligned.stamp_ns <= after_ns:
-            raise EpisodeError("the arm's state is silent", episode=self._told.path.name, row=step)
         return aligned
 
     def _feed(self, until_ns: int) -> None:
