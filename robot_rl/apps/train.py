@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, open_dataset, side_by_side
-from robot_rl.apps.folders import run_folder
+from robot_rl.apps.folders import dataset_folder, run_folder
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.recorded_env import env_of_training
 from robot_rl.apps.resume import check_resumed, settings
@@ -58,6 +58,8 @@ def run(config: Any) -> None:
         return
     judges = config.get("judge")  # the algorithm trains one instead of a policy
     learner_config = _plain(judges or config.policy)
+    if config.base and not judges:
+        learner_config = _config_of(config.base)
     first, second = (build(learner_config, env_spec=store.spec) for _ in range(2))
     if judges:
         from robot_rl.apps.classifier_training import train
@@ -79,8 +81,14 @@ def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies
     from robot_rl.learning.training_run import TrainingRun
 
     (policy, acting), spec = policies, store.spec
-    sampler = WindowSampler(store, policy.windows, batch=config.batch, seed=config.seed, images=_images(policy))
-    learner = instantiate(config.algorithm)(policy)
+    sampler = WindowSampler(
+        store,
+        policy.windows,
+        batch=config.batch,
+        seed=config.seed,
+        images=_images(policy),
+        where=(lambda info: bool(info.success)) if config.base else None,  # a session's store holds failures, too
+    )
     folder = run_folder(config.root, config.name or f"{config.data}-seed{config.seed}")
     training_run = TrainingRun(folder, resume=config.resume, keep=config.keep)
     resuming = config.resume and training_run.resumable
@@ -88,8 +96,11 @@ def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies
         saved = load_checkpoint(folder, spec)
         check_resumed(config, folder, policy_config)
         policy.load_state_dict(saved.state_dict())  # its statistics are never fitted again
+    elif config.base:
+        policy.load_state_dict(load_checkpoint(Path(config.base), spec).state_dict())  # and its statistics
     else:
         policy.fit_normalizer(_rows(sampler))
+    learner = instantiate(config.algorithm)(policy)
     evaluate, envs = _evaluation(config, acting) if config.evaluate_every else (None, [])
     training = OfflineTraining(
         learner,
@@ -111,8 +122,20 @@ def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies
     _report(folder, checkpoint)
 
 
+def _config_of(base: str) -> dict[str, Any]:
+    """Of the policy that goes on learning, in a run of its own."""
+    from robot_rl.learning.checkpoint import find_checkpoint, read_config
+
+    return read_config(find_checkpoint(Path(base)))
+
+
 def _store(config: Any) -> Any:
-    store = open_dataset(config.root, config.data)
+    """The dataset, or the store of the session that is called so."""
+    from robot_rl.data.store import EpisodeStore
+
+    session = run_folder(config.root, config.data) / "store"
+    named = dataset_folder(config.root, config.data).exists() or not session.exists()
+    store = open_dataset(config.root, config.data) if named else EpisodeStore.open(session)
     if store.spec is None:
         raise StoreError(f"dataset {store.root} does not describe its arrays", remedy="Record or import it again")
     return store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,13 @@ import torch
 from policies.frozen import Frozen
 from robot_rl.apps.main import main
 from robot_rl.data.store import EpisodeStore
-from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint, load_training_state, read_config
+from robot_rl.learning.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    load_training_state,
+    read_config,
+    read_manifest,
+)
 from robot_rl.learning.training_run import read_rows
 from robot_rl.types import Array
 from tests.contracts.trained_base import save_base
@@ -94,3 +101,19 @@ def test_what_is_learnt_is_evaluated_like_any_checkpoint_and_with_its_gate_force
     words = ["evaluate", *ARM, f"checkpoint={root}/runs/residual_whole", f"root={root}", "episodes=1", "videos=0"]
     assert main(words) == 0
     assert main([*words, "+changes.forced_open=true"]) == 0
+
+
+def test_a_base_goes_on_imitating_the_successes_of_a_session_in_a_run_of_its_own(root: Path) -> None:
+    """Beginning with its weights and statistics; one gradient step of rate 0 leaves them as they were."""
+    session = root / "runs" / "imitated"
+    shutil.copytree(root / "runs" / "residual_whole" / "store", session / "store")
+    store = EpisodeStore.open(session / "store")
+    store.annotate(store.ids()[1], success=True, who="test")
+    words = ["train", "algorithm=diffusion", "data=imitated", f"root={root}", f"base={root}/runs/base", "batch=4"]
+    assert main([*words, "name=still", "steps=1", "algorithm.learning_rate=0.0"]) == 0
+    assert main([*words, "name=further", "steps=3"]) == 0
+    before = load_checkpoint(root / "runs" / "base")
+    assert load_checkpoint(root / "runs" / "still").sha256() == before.sha256()
+    further = load_checkpoint(root / "runs" / "further")
+    assert further.sha256() != before.sha256() and further.normalizer.sha256() == before.normalizer.sha256()
+    assert read_manifest(find_checkpoint(root / "runs" / "further"))["data"]["episodes"] == 1
