@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from calibration.causes import shifted_pairing, wrong_board_size, wrong_effector_frame
-from calibration.closed_form import differences, distances
+from calibration.closed_form import distances
+from calibration.hand_eye_gates import check_expected, check_poses, contradiction
 from calibration.hand_eye_start import closed_loops, hand_eye_start
-from calibration.opencv_solvers import opencv_hand_eye
+from calibration.hand_eye_trust import Spread, deviations, disagreement, held_out, leave_one_out, loop_residuals
 from calibration.refinement import Refined, refine
-from calibration.rig import Mount, Rig
-from calibration.rotation_spread import rotation_spread
+from calibration.rig import Rig
 from calibration.samples import Capture
 from robot_rl.errors import CalibrationError, InvalidArrayError
 from robot_rl.types import Array
 
-_FEWEST, _ENOUGH = 5, 15  # captures of a camera
-_NARROWEST_DEG, _WIDE_DEG = 15.0, 30.0  # turns about the second axis
+_FEWEST = 5  # captures that a solution is left with
 _GOOD_MM, _GOOD_DEG = 1.0, 0.57  # held out; as DROID passes its cameras
 _OUTLIER_SCORE, _OUTLIER_LEAST_M, _OUTLIER_SHARE = 4.0, 0.001, 0.3
-_EXPECTED_M, _EXPECTED_DEG = 0.05, 15.0
 _SCALE_WEAK = 0.003
-_FOLDS = 5
-
-Spread = tuple[float, float]  # mm, deg
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,44 +62,31 @@ def calibrate_hand_eye(
     another effector frame, or contradict each other; single ones that do are left out and listed.
     """
     rig.check(captures)
-    turns, weak = _gates(captures, rig)
+    turns, weak = check_poses(captures, rig)
     if forward_kinematics is not None:
         _raise(wrong_effector_frame(captures, forward_kinematics))
-    captures, eye = list(captures), rig.board_poses(captures)
-    _raise(shifted_pairing(captures, eye))
-    start = hand_eye_start(captures, rig, eye)
-    refined, outliers, corrected = _solve(captures, rig, eye, start)
-    kept = [i for i in range(len(captures)) if i not in outliers]
-    used = [captures[i] for i in kept]
-    error, scales = wrong_board_size(used, rig, refined.transforms)
+    solution = _solve(captures, rig)
+    used, eye = [solution.captures[i] for i in solution.kept], solution.eye[solution.kept]
+    error, scales = wrong_board_size(used, rig, solution.refined.transforms)
     _raise(error)
-    if len(outliers) > _OUTLIER_SHARE * len(captures):
-        raise _contradiction(f"{len(outliers)} of {len(captures)} captures contradict the others")
-    held_out_mm, held_out_deg = _held_out(used, rig, eye[kept], refined)
+    if len(solution.outliers) > _OUTLIER_SHARE * len(captures):
+        raise contradiction(f"{len(solution.outliers)} of {len(captures)} captures contradict the others")
+    held_out_mm, held_out_deg = held_out(used, rig, eye, solution.refined)
     if held_out_mm > max_residual_mm or held_out_deg > max_residual_deg:
-        raise _contradiction(
+        raise contradiction(
             f"captures that were held out are missed by {held_out_mm:.1f} mm and {held_out_deg:.2f} deg",
             f"{max_residual_mm:g} mm, {max_residual_deg:g} deg",
         )
-    transforms = {rig.transform_name(name): value for name, value in refined.transforms.items()}
-    _check_expected(transforms, expected or {})
-    if held_out_mm > _GOOD_MM or held_out_deg > _GOOD_DEG:
-        weak.append(f"{held_out_mm:.1f} mm and {held_out_deg:.2f} deg held out; {_GOOD_MM} and {_GOOD_DEG} are good")
-    weak += [
-        f"board '{name}' seems {100 * (scale - 1.0):+.1f} % of its declared size"
-        for name, scale in scales.items()
-        if abs(scale - 1.0) > _SCALE_WEAK
-    ]
-    residual_m, residual_rad = _residuals(captures, rig, eye, refined.transforms)
-    spread = _spreads(refined.without, rig).max(axis=0)
-    deviation = np.sqrt([_block_sums(np.diag(refined.covariance), rig)])[0]
-    names = [rig.transform_name(name) for name in rig.bodies]
+    transforms = {rig.transform_name(name): value for name, value in solution.refined.transforms.items()}
+    check_expected(transforms, expected or {})
+    weak += _weak(held_out_mm, held_out_deg, scales)
+    residual_m, residual_rad = loop_residuals(solution.captures, rig, solution.eye, solution.refined.transforms)
     return HandEye(
-        rig=rig, transforms=transforms, deviation=_named(names, deviation),
+        rig=rig, transforms=transforms, deviation=deviations(solution.refined, rig),
         residual_mm=1e3 * residual_m, residual_deg=np.degrees(residual_rad),
-        held_out_mm=held_out_mm, held_out_deg=held_out_deg, leave_one_out=_named(names, spread),
-        disagreement=_disagreement(used, rig, eye[kept], refined.transforms),
-        outliers=outliers, corrected=corrected, noise=refined.noise, turns_deg=turns, weak=tuple(weak),
+        held_out_mm=held_out_mm, held_out_deg=held_out_deg, leave_one_out=leave_one_out(solution.refined, rig),
+        disagreement=disagreement(used, rig, eye, solution.refined.transforms), outliers=solution.outliers,
+        corrected=solution.corrected, noise=solution.refined.noise, turns_deg=turns, weak=tuple(weak),
     )  # fmt: skip
 
 
@@ -113,66 +95,57 @@ def _raise(error: CalibrationError | None) -> None:
         raise error
 
 
-def _gates(captures: Sequence[Capture], rig: Rig) -> tuple[dict[str, Sequence[float]], list[str]]:
-    """Turns of each camera against the boards it sees [deg], and what is weak about them."""
-    turns, weak = {}, []
-    for camera in rig.cameras:
-        own = [capture for capture in captures if capture.view.camera == camera]
-        if len(own) < _FEWEST:
-            raise CalibrationError(
-                f"{len(own)} captures of camera '{camera}'", limit=f">= {_FEWEST}", remedy=f"{_ENOUGH} are good"
-            )
-        spread = rotation_spread(np.array([capture.arm.T_base_tcp for capture in own]))
-        turns[camera] = [float(value) for value in spread.spans_deg]
-        first, second = turns[camera][:2]
-        if second < _NARROWEST_DEG:
-            if first >= _NARROWEST_DEG:
-                what = f"the poses turn by {first:.0f} deg about one axis only, {spread.axis_name} of the tcp"
-            else:
-                what = f"the poses turn by {first:.0f} deg at most"
-            raise CalibrationError(
-                f"camera '{camera}': {what} ({second:.0f} deg about a second one)",
-                limit=f"{_NARROWEST_DEG:g} deg about two axes",
-                remedy=f"Tilt the tool about other axes, too; {_WIDE_DEG:g} deg are good",
-            )
-        if len(own) < _ENOUGH:
-            weak.append(f"{len(own)} captures of camera '{camera}'; {_ENOUGH} are good")
-        if second < _WIDE_DEG:
-            weak.append(f"camera '{camera}' turns by {second:.0f} deg about a second axis; {_WIDE_DEG:g} deg are good")
-    return turns, weak
+def _weak(held_out_mm: float, held_out_deg: float, scales: Mapping[str, float]) -> list[str]:
+    weak = []
+    if held_out_mm > _GOOD_MM or held_out_deg > _GOOD_DEG:
+        weak.append(f"{held_out_mm:.1f} mm and {held_out_deg:.2f} deg held out; {_GOOD_MM} and {_GOOD_DEG} are good")
+    for name, scale in scales.items():
+        if abs(scale - 1.0) > _SCALE_WEAK:
+            weak.append(f"board '{name}' seems {100 * (scale - 1.0):+.1f} % of its declared size")
+    return weak
 
 
-def _solve(
-    captures: list[Capture], rig: Rig, eye: Array, start: Mapping[str, Array]
-) -> tuple[Refined, dict[int, str], dict[int, str]]:
-    """Refine, set aside what does not fit, refine again. ``captures`` and ``eye`` are corrected in place where a view
-    is of another board than it says."""
-    outliers: dict[int, str] = {}
-    corrected: dict[int, str] = {}
-    kept, transforms = list(range(len(captures))), start
+@dataclass(eq=False)
+class _Solution:
+    """The most likely transforms while captures are set aside or set right."""
+
+    captures: list[Capture]
+    eye: Array  # T_camera_board [n, 4, 4]
+    refined: Refined
+    kept: list[int]
+    outliers: dict[int, str] = field(default_factory=dict)
+    corrected: dict[int, str] = field(default_factory=dict)
+
+
+def _solve(given: Sequence[Capture], rig: Rig) -> _Solution:
+    """Refine, set aside what does not fit, refine again."""
+    captures, eye = list(given), rig.board_poses(given)
+    _raise(shifted_pairing(captures, eye))
+    start = hand_eye_start(captures, rig, eye)
+    solution = _Solution(captures, eye, refine(captures, rig, start), list(range(len(captures))))
     while True:
-        refined = refine([captures[i] for i in kept], rig, transforms)
-        transforms = refined.transforms
-        residual_m, residual_rad = _residuals(captures, rig, eye, transforms)
+        transforms = solution.refined.transforms
+        residual_m, residual_rad = loop_residuals(captures, rig, eye, transforms)
         lost = [
             i
-            for i, score in zip(kept, refined.scores, strict=True)
+            for i, score in zip(solution.kept, solution.refined.scores, strict=True)
             if score > _OUTLIER_SCORE and residual_m[i] + 0.3 * residual_rad[i] > _OUTLIER_LEAST_M
         ]
-        if not lost or len(outliers) + len(lost) > len(captures) - _FEWEST:
-            return refined, outliers, corrected
+        if not lost or len(solution.outliers) + len(lost) > len(captures) - _FEWEST:
+            return solution
         for i in lost:
             board = _true_board(captures[i], rig, transforms, float(np.median(residual_m)))
-            if board is not None and i not in corrected:
-                corrected[i] = f"{captures[i].view} shows board '{board}', not '{captures[i].view.board}'"
+            if board is not None and i not in solution.corrected:
+                solution.corrected[i] = f"{captures[i].view} shows board '{board}', not '{captures[i].view.board}'"
                 captures[i] = replace(captures[i], view=replace(captures[i].view, board=board))
                 eye[i] = rig.board_poses([captures[i]])[0]
                 continue
-            kept.remove(i)
-            outliers[i] = (
+            solution.kept.remove(i)
+            solution.outliers[i] = (
                 f"{captures[i].view} is {1e3 * residual_m[i]:.1f} mm and {np.degrees(residual_rad[i]):.1f} deg from "
                 "the others: a mislabelled or moved board, or the arm was elsewhere"
             )
+        solution.refined = refine([captures[i] for i in solution.kept], rig, transforms)
 
 
 def _true_board(capture: Capture, rig: Rig, transforms: Mapping[str, Array], typical_m: float) -> str | None:
@@ -189,91 +162,3 @@ def _true_board(capture: Capture, rig: Rig, transforms: Mapping[str, Array], typ
         if distances(transforms[board], loop[None])[0] < max(5.0 * typical_m, 0.005):
             return board
     return None
-
-
-def _residuals(
-    captures: Sequence[Capture], rig: Rig, eye: Array, transforms: Mapping[str, Array]
-) -> tuple[Array, Array]:
-    """[n] m and rad between each closed loop and the pose of its board."""
-    loops = closed_loops(captures, rig, transforms, eye)
-    return differences(np.array([transforms[capture.view.board] for capture in captures]), loops)
-
-
-def _held_out(captures: Sequence[Capture], rig: Rig, eye: Array, whole: Refined) -> Spread:
-    """RMS closed loop [mm, deg] of every fifth capture in a solution on the others, in turns."""
-    errors = []
-    for fold in range(_FOLDS):
-        test = np.arange(len(captures)) % _FOLDS == fold
-        train = [capture for capture, out in zip(captures, test, strict=True) if not out]
-        tested = [capture for capture, out in zip(captures, test, strict=True) if out]
-        solved = refine(train, rig, whole.transforms, noise=whole.noise)
-        errors.append(np.stack(_residuals(tested, rig, eye[test], solved.transforms)))
-    rms = np.sqrt(np.mean(np.concatenate(errors, axis=1) ** 2, axis=1))
-    return float(1e3 * rms[0]), float(np.degrees(rms[1]))
-
-
-def _disagreement(
-    captures: Sequence[Capture], rig: Rig, eye: Array, transforms: Mapping[str, Array]
-) -> dict[str, dict[str, Spread]]:
-    """How far OpenCV's solvers are from ours, for each camera with the board that moves most against it."""
-    result: dict[str, dict[str, Spread]] = {}
-    for camera, mount in rig.cameras.items():
-        boards = [name for name, other in rig.boards.items() if other is not mount]
-        groups = [
-            [i for i, c in enumerate(captures) if (c.view.camera, c.view.board) == (camera, board)] for board in boards
-        ]
-        own = max(groups, key=len, default=[])
-        if len(own) < _FEWEST:
-            continue
-        hand = np.array([captures[i].arm.T_base_tcp for i in own])
-        hand = hand if mount is Mount.TCP else np.linalg.inv(hand)
-        solutions = opencv_hand_eye(hand, eye[own])
-        result[camera] = {}
-        for method, x in solutions.items():
-            far_m, far_rad = differences(transforms[camera], x)
-            result[camera][method] = (float(1e3 * far_m), float(np.degrees(far_rad)))
-    return result
-
-
-def _check_expected(transforms: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
-    for name, value in expected.items():
-        if name not in transforms:
-            raise CalibrationError(f"'{name}' is expected but not solved for", remedy=f"Solved: {sorted(transforms)}")
-        far_m, far_rad = differences(value, transforms[name])
-        if far_m <= _EXPECTED_M and np.degrees(far_rad) <= _EXPECTED_DEG:
-            continue
-        inverse_m, inverse_rad = differences(np.linalg.inv(value), transforms[name])
-        inverted = inverse_m <= _EXPECTED_M and np.degrees(inverse_rad) <= _EXPECTED_DEG
-        raise CalibrationError(
-            f"{name} is {1e3 * far_m:.0f} mm and {np.degrees(far_rad):.0f} deg from what was expected",
-            limit=f"{1e3 * _EXPECTED_M:g} mm, {_EXPECTED_DEG:g} deg",
-            remedy="What was expected is inverted"
-            if inverted
-            else "Is the arm's pose that of the tcp, not of the flange, and in the base?",
-        )
-
-
-def _contradiction(what: str, limit: str | None = None) -> CalibrationError:
-    return CalibrationError(
-        what,
-        limit=limit,
-        remedy="In this order: is the pose that of the tcp in the base (effector frame), was the board fastened, were "
-        "the images those the intrinsics hold for (raw, not rectified), did the robot stand still",
-    )
-
-
-def _block_sums(squares: Array, rig: Rig) -> Array:
-    """Of [..., unknowns]: the sums over translation [m^2] and rotation [rad^2] of each body, [..., bodies, 2]."""
-    blocks = squares[..., : 6 * len(rig.bodies)].reshape(*squares.shape[:-1], -1, 2, 3).sum(axis=-1)
-    return blocks[..., ::-1]
-
-
-def _spreads(steps: Array, rig: Rig) -> Array:
-    return np.sqrt(_block_sums(steps**2, rig))
-
-
-def _named(names: Sequence[str], values: Array) -> dict[str, Spread]:
-    return {
-        name: (float(1e3 * metres), float(np.degrees(radians)))
-        for name, (metres, radians) in zip(names, values, strict=True)
-    }
