@@ -220,7 +220,7 @@ def slows_down(bench: Bench, since: float) -> float:
             return None
         speed = np.linalg.norm(np.diff([p for _, p in arrived], axis=0), axis=1)  # per tick
         late = np.flatnonzero((speed < 0.9 * SPEED_M_S * 0.01) & (times[1:] > since))
-        return None if not len(late) else 1e3 * (times[1:][late[0]] - since)
+        return None if not len(late) else 1e3 * float(times[1:][late[0]] - since)
 
     bench.graph.poll(lambda: found() is not None, "braking", 10.0)
     return float(found() or 0.0)
