@@ -18,7 +18,7 @@ from robot_rl.data import pusht
 from robot_rl.data.episode import Episode
 from robot_rl.data.episode_id import new_id
 from robot_rl.data.formats.camera_tracks import brightness_scale, decoded_steps, jpeg_track, to_uint8
-from robot_rl.data.formats.columns import flat_name, names_in, select
+from robot_rl.data.formats.columns import names_in, select
 from robot_rl.data.formats.interchange import (
     Recording,
     RecordingSet,
@@ -41,25 +41,12 @@ from robot_rl.data.formats.replay_buffer import (
     read_rows,
     zip_folder,
 )
+from robot_rl.data.formats.replay_layout import Layout, export_layout, is_pusht, pusht_layout
 from robot_rl.errors import EpisodeError, StoreError, valid_choices
 from robot_rl.types import ActionKind, ActionPart, ActionSpec, Array, ArraySpec, CameraSpec, EnvSpec
 
 _SPEC_ATTRIBUTE = "robot_rl_spec"
 NAME = "diffusion_policy"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How keys of the foreign store and our names relate; expressions as in robot_rl.data.formats.columns.
-
-    ``keys`` is the way back: foreign key -> (expression over our names, shape per step).
-    """
-
-    spec: EnvSpec
-    observation: Mapping[str, str]
-    action: str
-    cameras: Mapping[str, str]
-    keys: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,7 @@ class DiffusionPolicyFormat:
 
     def write(self, recordings: RecordingSet, target: Path) -> Sequence[str]:
         """Write a folder, or one file when ``target`` ends in ``.zip``."""
-        layout = _export_layout(recordings.spec, self.images)
+        layout = export_layout(recordings.spec, self.images)
         with complete_or_nothing(target, overwrite=self.overwrite) as part:
             folder = part.with_name("store") if target.suffix == ".zip" else part
             _write_folder(folder, recordings, layout)
@@ -118,9 +105,9 @@ class DiffusionPolicyFormat:
 
     def _layout(self, group: Any, arrays: Mapping[str, Any], low: Mapping[str, Array]) -> Layout:
         if _SPEC_ATTRIBUTE in group.attrs:
-            return _export_layout(EnvSpec.from_json(group.attrs[_SPEC_ATTRIBUTE]), self.images)
-        if not self.observation and _is_pusht(arrays):
-            return _pusht_layout(arrays, self.images)
+            return export_layout(EnvSpec.from_json(group.attrs[_SPEC_ATTRIBUTE]), self.images)
+        if not self.observation and is_pusht(arrays):
+            return pusht_layout(arrays, self.images)
         return self._generic_layout(arrays, low)
 
     def _generic_layout(self, arrays: Mapping[str, Any], low: Mapping[str, Array]) -> Layout:
@@ -229,43 +216,7 @@ def _dropped(layout: Layout, members: Mapping[str, Any]) -> list[str]:
     return [f"data/{name}" for name in members if name not in used]
 
 
-# --- the Push-T demonstrations ----------------------------------------------------------------------------------------
-
-
-def _is_pusht(arrays: Mapping[str, Any]) -> bool:
-    wanted = {"state": (5,), "action": (2,), "keypoint": (9, 2)}
-    return all(name in arrays and arrays[name].shape[1:] == shape for name, shape in wanted.items())
-
-
-def _pusht_layout(arrays: Mapping[str, Any], images: bool) -> Layout:
-    size = arrays["img"].shape[1] if images and "img" in arrays else None
-    return Layout(
-        spec=pusht.pusht_spec(size),
-        observation={"agent/position": "state[0:2]", "tee/pose": "state[2:5]", "tee/keypoints": "keypoint"},
-        action="action",
-        cameras={} if size is None else {pusht.CAMERA: "img"},
-        keys={
-            "state": ("obs/agent/position + obs/tee/pose", (5,)),
-            "keypoint": ("obs/tee/keypoints", (9, 2)),
-            "action": ("action/commanded", (2,)),
-        },
-    )
-
-
 # --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def _export_layout(spec: EnvSpec, images: bool) -> Layout:
-    """Push-T gets the keys its training code expects, everything else keys made from our names."""
-    if spec.task == "pusht" and set(spec.observation) == set(pusht.pusht_spec().observation):
-        size = next((camera.height for camera in spec.cameras.values()), 0)
-        image = {"img": np.empty((0, size, size, 3), dtype=np.uint8)} if spec.cameras else {}
-        layout = _pusht_layout(image, images)
-        return Layout(spec if images else layout.spec, layout.observation, "action", layout.cameras, layout.keys)
-    keys = {flat_name(name): (f"obs/{name}", value.shape) for name, value in spec.observation.items()}
-    keys["action"] = ("action/commanded", (spec.action.size,))
-    cameras = {name: flat_name(f"{name}_rgb") for name in spec.cameras if images}
-    return Layout(spec, {name: flat_name(name) for name in spec.observation}, "action", cameras, keys)
 
 
 def _write_folder(folder: Path, recordings: RecordingSet, layout: Layout) -> None:
