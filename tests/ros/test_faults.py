@@ -34,15 +34,13 @@ from std_srvs.srv import Trigger
 from robot_rl.errors import CommandRefusedError, StaleObservationError
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.types import EnvSpec, Observation, ResetRequest, TargetChunk
-from robot_rl_bridge.arm_description import load_arm
 from tests.ros.driver import advance, plan
 from tests.ros.graph import Graph, Process, node_command, own_domain, told
+from tests.ros.limits import LIMITS, check_within_limits
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CONFIG = Path(__file__).parents[2] / "ros2_ws" / "src" / "robot_rl_bringup" / "config"
-LIMITS = load_arm("sim_panda").safety_limits
 STANDS = 0.005  # m/s
-OUTSIDE_M = 0.003  # that the arm itself may be off its set point
 
 
 class Pair:
@@ -113,14 +111,7 @@ class Pair:
 
     def check(self) -> None:
         """Everything that the plant measured since ``ready`` is within the limits of the arm."""
-        seen = [told(message) for message in list(self.extremes)]
-        assert seen, "no extremes were measured"
-        assert max(e["speed_m_s"] for e in seen) < LIMITS.max_speed_m_s
-        assert max(e["acceleration_m_s2"] for e in seen) < LIMITS.max_acceleration_m_s2
-        assert max(e["speed_rad_s"] for e in seen) < LIMITS.max_speed_rad_s
-        lower, upper = np.min([e["lower_m"] for e in seen], axis=0), np.max([e["upper_m"] for e in seen], axis=0)
-        assert (lower > np.array(LIMITS.box_lower_m) - OUTSIDE_M).all(), lower
-        assert (upper < np.array(LIMITS.box_upper_m) + OUTSIDE_M).all(), upper
+        check_within_limits(self.extremes)
 
     def close(self) -> None:
         self.graph.close()

@@ -6,17 +6,22 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy", reason="the extra 'ros' is not installed")
 
-from tests.ros.graph import Process, own_domain
+from std_msgs.msg import String
+
+from tests.ros.graph import Graph, Process, own_domain
 from tests.ros.launch_stand_in import executed
+from tests.ros.limits import check_within_limits
 
 ARM = ("sim_robot", "bridge")
 
@@ -28,6 +33,7 @@ class Launched:
     domain: int
     folder: Path
     address: str
+    extremes: deque[Any]
 
     @contextmanager
     def beside(self, file: str, **arguments: str) -> Iterator[dict[str, Process]]:
@@ -58,7 +64,9 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
                 processes.append(Process(started.command, domain, started.name, **started.environment))
             for process in processes:
                 process.wait_for("ready")
-            yield Launched(domain, folder, address)
+            graph = Graph(domain)
+            yield Launched(domain, folder, address, graph.hear(String, "sim/extremes"))
+            graph.close()
             for process in reversed(processes):
                 ends_cleanly(process)
         finally:
@@ -81,6 +89,14 @@ def ends_cleanly(process: Process) -> None:
 
 def running() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def words_of(pid: int) -> list[str]:
+    """Of the command that a process runs."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
 
 
 def session_of(pid: int) -> int:
@@ -111,7 +127,12 @@ def test_record_then_train(launched: Launched) -> None:
     with launched.beside("train.launch.py", demos="lift") as processes:
         process = processes["robot-rl session"]
         process.wait_for("episode    1", 120.0)
+        (learner,) = (pid for pid in running() if session_of(pid) == process.child.pid and "learner" in words_of(pid))
+        os.kill(learner, signal.SIGKILL)  # the arm goes on with the weights there are, and the learner comes back
+        process.wait_for("the learner ended (SIGKILL) and is started again")
+        process.wait_for("episode    2", 120.0)
         ends_cleanly(process)
+    check_within_limits(launched.extremes)
 
 
 def test_record_ends_by_a_signal_in_the_middle_of_an_episode(launched: Launched) -> None:
