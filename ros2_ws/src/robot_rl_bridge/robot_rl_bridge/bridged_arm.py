@@ -259,15 +259,21 @@ class BridgedArm:
     # --- observing ----------------------------------------------------------------------------------------------------
 
     def _observe(self, step: int) -> Observation:
-        """At the newest time since the last observation at which all streams agree; where a picture was lost, now."""
+        """At the newest time since the last observation at which all streams agree. Where a picture was lost that is
+        waited for half a step, then the newest of the arm counts; its stamp always rises."""
         after_ns = 0 if self._observation is None else self._observation.stamp_ns
-        aligned = None
-        until_ns = self._clock.now_ns() + self.control.period_ns // 2
-        while (aligned := self.sensors.newest(after_ns)) is None and self._clock.now_ns() < until_ns:
+        begun_ns = now_ns = self._clock.now_ns()
+        aligned = self.sensors.newest(after_ns)
+        while aligned is None:
             time.sleep(_POLL_S)
-        if aligned is None:
-            self.sensors.counts["observations without agreement of all streams"] += 1
-            aligned = self.sensors.now()
+            now_ns = self._clock.now_ns()
+            self.sensors.require(now_ns)
+            aligned = self.sensors.newest(after_ns)
+            if aligned is None and now_ns - begun_ns > self.control.period_ns // 2:
+                newest = self.sensors.now()
+                aligned = newest if newest.stamp_ns > after_ns else None
+                self.sensors.counts["observations without agreement of all streams"] += aligned is not None
+        step = max(step, self.control.step_at(now_ns))
         with self.lock:
             report = self.control.report(step - 1)
         return Observation(step, aligned.stamp_ns, self.sensors.observed(aligned), aligned.frames, report)
