@@ -45,7 +45,7 @@ from robot_rl.learning.checkpoint import LATEST, find_checkpoint, read_manifest
 from robot_rl.learning.training_run import BEST, read_rows
 from robot_rl.runtime.evaluation import FIRST_SEED
 from robot_rl.runtime.scores import EvaluationReport
-from tests.benchmarks.base import TASKS
+from tests.benchmarks.base import CONTROLS, TASKS
 from tests.benchmarks.sample_efficiency import steps_to, training_episodes
 from tests.benchmarks.steering_summary import plot, summary
 
@@ -106,15 +106,15 @@ def session(root: Path, task: str, base: Path, method: str, seed: int, arguments
     run = root / "runs" / name
     for part in POINTS:
         until = round(part * steps)
-        if any(found["until"] == until for found in read_rows(run / POINTS_FILE)):
+        points = {found["until"]: found for found in read_rows(run / POINTS_FILE)}
+        if any(found["step"] < found["until"] for found in points.values()):
+            break  # the session's own evaluations were enough
+        if until in points:
             continue
         began = time.process_time()
         run_command("session", [*words, f"steps={until}"])
         core_s = time.process_time() - began  # what a kill cost before is not in it
-        found = {**point(root, run, until, forced=method != "rlpd"), "core_s": core_s}
-        append(run / POINTS_FILE, found)
-        if found["step"] < until:  # its evaluations were enough
-            break
+        append(run / POINTS_FILE, {**point(root, run, until, forced=method != "rlpd"), "core_s": core_s})
     points, evaluations = read_rows(run / POINTS_FILE), read_rows(run / "evaluations.jsonl")
     reached = steps_to(evaluations, 0.9)
     counted = training_episodes(EpisodeStore.open(run / "store"), reached)
@@ -174,12 +174,11 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 def base_reports(checkpoint: Path) -> dict[str, EvaluationReport]:
     """Of the base and its controls, as tests.benchmarks.base left them. Raises RobotRlError where it did not."""
     folder = checkpoint.parent.parent / "evaluation"
-    found = {
-        part.name: max(part.glob("*.json"), default=None, key=lambda p: p.stat().st_mtime) for part in folder.iterdir()
-    }
-    if "base" not in found or len(found) < 4:
+    newest = {path.parent.name: path for path in sorted(folder.glob("*/*.json"), key=lambda path: path.stat().st_mtime)}
+    found = {name: EvaluationReport.load(path) for name, path in newest.items()}
+    if not {"base", *CONTROLS} <= found.keys():
         raise RobotRlError(f"{folder} holds no controls", remedy="python -m tests.benchmarks.base task=...")
-    return {name: EvaluationReport.load(path) for name, path in found.items() if path is not None}
+    return found
 
 
 if __name__ == "__main__":
