@@ -98,8 +98,8 @@ def rendered(mounting: str, seed: int) -> dict[str, float]:
         joints = islice(joint_positions(cell, seed, distance_m=(0.22, 0.36), tilt_rad=0.75), _IMAGES)
         captures = [capture(cell, q, i, rng, corner_noise_px=_CORNER_NOISE_PX) for i, q in enumerate(joints)]
         true, printed = cell.cameras[CAMERA], pattern(cell)
-    seen = [sample for sample in captures if len(sample.view.corner_ids) >= 10]  # type: ignore[union-attr]
-    report = calibrate_intrinsics([sample.view for sample in seen], {BOARD: printed})  # type: ignore[misc]
+    seen = [sample for sample in captures if len(sample.view.corner_ids) >= 10]
+    report = calibrate_intrinsics([sample.view for sample in seen], {BOARD: printed})
     camera_on, board_on = (Mount.TCP, Mount.BASE) if true.on_hand else (Mount.BASE, Mount.TCP)
     rig = Rig({CAMERA: camera_on}, {BOARD: board_on}, {CAMERA: report.intrinsics}, {BOARD: printed})
     result = calibrate_hand_eye(seen, rig, forward_kinematics=cell.chain.pose)

@@ -76,7 +76,7 @@ def test_squares_of_another_size(truth: Truth, true_m: float, told: str) -> None
 def test_poses_of_a_detector_that_was_told_another_size() -> None:
     captures = pose_captures(IN_HAND, arm_poses(IN_HAND, 20))
     for i, capture in enumerate(captures):
-        T_camera_board = capture.view.T_camera_board.copy()  # type: ignore[union-attr]
+        T_camera_board = capture.view.T_camera_board.copy()
         T_camera_board[:3, 3] /= 1.05
         captures[i] = with_view(capture, T_camera_board=T_camera_board)
     rig = Rig({"camera": Mount.TCP}, {"board": Mount.BASE})
@@ -107,11 +107,11 @@ def test_one_mislabelled_board_is_left_out_and_named(truth: Truth, kind: str) ->
     captures = KINDS[kind](truth, arm_poses(truth, 15))
     view = captures[4].view
     if kind == "poses":  # its neighbour on the sheet, one square further
-        captures[4] = with_view(captures[4], T_camera_board=view.T_camera_board @ pose(0.03, 0.0, 0.0))  # type: ignore[union-attr]
+        captures[4] = with_view(captures[4], T_camera_board=view.T_camera_board @ pose(0.03, 0.0, 0.0))
     else:  # each corner taken for the next in its row
-        ids = view.corner_ids  # type: ignore[union-attr]
+        ids = view.corner_ids
         keep = ids % 7 < 6
-        captures[4] = with_view(captures[4], corner_ids=ids[keep] + 1, corners_px=view.corners_px[keep])  # type: ignore[union-attr]
+        captures[4] = with_view(captures[4], corner_ids=ids[keep] + 1, corners_px=view.corners_px[keep])
     result = calibrate_hand_eye(captures, truth.rig())
     assert list(result.outliers) == [4] and "image 4" in result.outliers[4] and "mislabelled" in result.outliers[4]
     assert result.residual_mm[4] > 20.0
@@ -133,7 +133,7 @@ def test_a_view_of_the_other_of_two_boards_is_set_right() -> None:
 def test_images_of_another_size() -> None:
     captures = corner_captures(IN_HAND, arm_poses(IN_HAND, 8))
     view = captures[3].view
-    captures[3] = with_view(captures[3], image_size_px=(320, 240), corners_px=0.5 * view.corners_px)  # type: ignore[union-attr]
+    captures[3] = with_view(captures[3], image_size_px=(320, 240), corners_px=0.5 * view.corners_px)
     refused(captures, IN_HAND.rig(), "image 3 of camera 'camera' has 320 x 240 px, its calibration is for 640 x 480 px")
 
 

@@ -97,7 +97,7 @@ def test_png_has_true_scale(tmp_path: Path) -> None:
 
 def test_pdf_has_true_scale(tmp_path: Path) -> None:
     text = print_board(BOARD, tmp_path / "board.pdf").read_bytes().decode("ascii")
-    width, height = (float(v) for v in re.search(r"MediaBox\[0 0 (\S+) (\S+)\]", text).groups())  # type: ignore[union-attr]
+    width, height = (float(v) for v in re.search(r"MediaBox\[0 0 (\S+) (\S+)\]", text).groups())
     assert (width / 72 * 0.0254, height / 72 * 0.0254) == pytest.approx((0.297, 0.210), abs=1e-6)
     offsets = re.findall(r"^(\d{10}) 00000 n", text, re.MULTILINE)
     assert [text[int(offset) :][:7] for offset in offsets] == [f"{n} 0 obj" for n in range(1, 6)]

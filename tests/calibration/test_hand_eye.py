@@ -185,7 +185,7 @@ def test_a_rig_with_names_that_do_not_match_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"camera 'wirst' has no mount.*wrist"):
         Rig({"wrist": Mount.TCP}, {"board": Mount.BASE}, {"wirst": LENS})
     with pytest.raises(ConfigError, match="on 'table'"):
-        Rig({"wrist": Mount.TCP}, {"board": "table"})  # type: ignore[dict-item]
+        Rig({"wrist": Mount.TCP}, {"board": "table"})
     captures = pose_captures(IN_HAND, arm_poses(IN_HAND, 6))
     with pytest.raises(CalibrationError, match="'camera' is not of the rig"):
         Rig({"wrist": Mount.TCP}, {"board": Mount.BASE}).check(captures)

@@ -30,7 +30,7 @@ def test_recorded_samples_give_the_same_solution_again(
     captures: list[Capture], result: HandEye, tmp_path: Path
 ) -> None:
     arm, views = [capture.arm for capture in captures], [capture.view for capture in captures]
-    recording = Recording("hand_eye", "panda", "camera", arm, views, {"board": BOARD})  # type: ignore[arg-type]
+    recording = Recording("hand_eye", "panda", "camera", arm, views, {"board": BOARD})
     digest = recording.save(tmp_path)
     again = load_recording(tmp_path)
     assert digest == samples_sha256(tmp_path) and again.boards == {"board": BOARD}

@@ -128,4 +128,4 @@ def corner_views(
 
 def with_view(capture: Capture, **changes: object) -> Capture:
     """The pair with its view changed."""
-    return replace(capture, view=replace(capture.view, **changes))  # type: ignore[arg-type]
+    return replace(capture, view=replace(capture.view, **changes))
