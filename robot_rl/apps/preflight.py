@@ -69,11 +69,11 @@ def _safety(spec: EnvSpec, made_for: EnvSpec) -> Iterator[Finding]:
 
 
 def _rates(spec: EnvSpec, found: DryRun) -> Iterator[Finding]:
-    slow = found.late > 0 or found.observed_hz < 0.9 * spec.step_rate_hz
+    share = found.observed_hz / spec.step_rate_hz
+    level = FAIL if share < 0.5 else WARN if found.late or share < 0.9 else OK
     told = f"{found.observed_hz:.1f} Hz of {spec.step_rate_hz:g}, {found.late} late"
-    yield Finding(
-        "observations", FAIL if slow else OK, told, "Look at the arm's streams: robot-rl doctor ros" if slow else ""
-    )
+    remedy = "" if level == OK else "Look at the arm's streams, robot-rl doctor ros, and at what else this machine does"
+    yield Finding("observations", level, told, remedy)
     for name, camera in spec.cameras.items():
         rate, wanted = found.frames_hz[name], min(camera.rate_hz, spec.step_rate_hz)
         told = f"{rate:.1f} new pictures a second of {wanted:g}"

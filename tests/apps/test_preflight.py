@@ -30,7 +30,7 @@ def test_all_is_well() -> None:
 
 def test_each_fault_is_found_and_nothing_else() -> None:
     faults = {
-        "observations": (replace(GOOD, observed_hz=15.0), FAIL),
+        "observations": (replace(GOOD, observed_hz=9.0), FAIL),
         "camera front": (replace(GOOD, frames_hz={"front": 3.0}), WARN),
         "policy": (replace(GOOD, latency_max_ms=51.0), WARN),
         "first target": (replace(GOOD, jump_m=0.06), WARN),
@@ -41,7 +41,8 @@ def test_each_fault_is_found_and_nothing_else() -> None:
         assert told[name].remedy
         assert {each.level for check, each in told.items() if check != name} == {OK}
     assert levels(replace(GOOD, finite=False))["policy"].level == FAIL
-    assert levels(replace(GOOD, late=1))["observations"].level == FAIL
+    assert levels(replace(GOOD, late=1))["observations"].level == WARN
+    assert levels(replace(GOOD, observed_hz=17.0))["observations"].level == WARN
     assert levels(GOOD, disk_gb=1e9)["disk"].level == FAIL
 
 
