@@ -59,7 +59,7 @@ def make(hidden: int = 32, **options: Any) -> Residual:
     return Residual(policy, **{"demonstrations": False, "actor_start": 0, **options})
 
 
-def batch(rows: int = 64, seed: int = 0, **given: torch.Tensor) -> dict[str, torch.Tensor]:
+def batch(seed: int = 0, rows: int = 64, **given: Any) -> dict[str, torch.Tensor]:
     """Pushes around the base's, at random places."""
     generator = torch.Generator().manual_seed(seed)
     here, there = (0.5 * torch.randn((1, rows, 1, 2), generator=generator) for _ in range(2))
@@ -157,9 +157,8 @@ def test_demonstrations_are_imitated_by_what_is_missing_to_the_base() -> None:
     batches = {"online": batch(), "demonstrations": demonstrations}
     learner = make(demonstrations=True, imitation=5.0, actor_learning_rate=3e-3)
     assert learner.update(batches)["imitation_error"] == pytest.approx(1.0)
-    for _ in range(80):
-        error = learner.update(batches)["imitation_error"]
-    assert error < 0.1
+    errors = [learner.update(batches)["imitation_error"] for _ in range(80)]
+    assert errors[-1] < 0.1
     with pytest.raises(ConfigError, match="demonstrations=true"):
         make(imitation=1.0)
 
