@@ -17,8 +17,14 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the extra 'ros' is not installed")
 
+import numpy as np
 from std_msgs.msg import String
 
+from robot_rl.apps.environment import make_env
+from robot_rl.apps.main import compose
+from robot_rl.learning.checkpoint import save_checkpoint
+from robot_rl.learning.targets import build
+from tests.apps.checkpoints import CONFIG
 from tests.ros.graph import Graph, Process, own_domain
 from tests.ros.launch_stand_in import executed
 from tests.ros.limits import check_within_limits
@@ -118,7 +124,7 @@ def test_teleop_and_recorder(launched: Launched) -> None:
 
 
 def test_record_then_train(launched: Launched) -> None:
-    """Two episodes of the scripted expert, and a session that begins with them."""
+    """Two episodes of the scripted expert, and a session that begins with them, whose learner is killed."""
     with launched.beside("record.launch.py", name="lift", device="scripted", episodes="2") as processes:
         process = processes["robot-rl record"]
         assert process.child.wait(timeout=120) == 0
@@ -133,6 +139,29 @@ def test_record_then_train(launched: Launched) -> None:
         process.wait_for("episode    2", 120.0)
         ends_cleanly(process)
     check_within_limits(launched.extremes)
+
+
+def untrained(launched: Launched) -> Path:
+    """A checkpoint for the arm behind the bridge, of a policy that has learned nothing."""
+    env = make_env(compose("record", ["task=lift", "robot=bridge", f"robot.address={launched.address}"]).env)
+    spec = env.spec
+    env.close()
+    config = {**CONFIG, "observation": {"arm0/tcp_pose": "raw"}, "horizon": 8, "execute": 4}
+    policy = build(config, env_spec=spec)
+    random = np.random.default_rng(0)
+    rows = {"obs/arm0/tcp_pose": (7,), "action/commanded": (spec.action.size,)}
+    policy.fit_normalizer({key: random.normal(0, 0.01, (64, *shape)).astype(np.float32) for key, shape in rows.items()})
+    folder = launched.folder / "runs" / "untrained"
+    save_checkpoint(folder, weights=policy.state_dict(), config=config, env_spec=spec)
+    return folder
+
+
+def test_deploy_as_a_dry_run(launched: Launched) -> None:
+    given = {"checkpoint": str(untrained(launched)), "options": "dry_run=true dry_steps=4"}
+    with launched.beside("deploy.launch.py", **given) as processes:
+        process = processes["robot-rl deploy"]
+        assert process.child.wait(timeout=120) == 0, process.output
+        assert "nothing has moved" in process.output
 
 
 def test_record_ends_by_a_signal_in_the_middle_of_an_episode(launched: Launched) -> None:
