@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibration.samples import ArmSample
-from robot_rl.errors import RobotError, valid_choices
+from robot_rl.errors import RobotError, StaleObservationError, valid_choices
 from robot_rl.geometry import matrix_from_pose
 from robot_rl.interfaces import Robot
 from robot_rl.runtime.clock import StepGrid
 from robot_rl.types import Array, EnvSpec, Frame, Observation
 
+_SILENT_S = 1.0
 JOINTS, TCP = "arm0/joint_position", "arm0/tcp_pose"
 
 
@@ -50,9 +51,14 @@ class ArmStream:
         self._take(observation)
 
     def step(self) -> Observation:
-        """Wait for the end of the running step and read."""
+        """Wait for the end of the running step and read. Raises StaleObservationError for a stream that is silent."""
         self._grid.wait()
         self._take(self.robot.read())
+        silent_s = 1e-9 * (self.robot.clock.now_ns() - self.latest.stamp_ns)
+        if silent_s > _SILENT_S:
+            raise StaleObservationError(
+                f"the arm told nothing new for {silent_s:.1f} s", limit=f"{_SILENT_S:g} s", remedy="Check its stream"
+            )
         return self.latest
 
     @property
