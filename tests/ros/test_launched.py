@@ -4,6 +4,7 @@ by SIGINT with exit code 0 and leaves nothing behind. One after the other: recor
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from collections import deque
@@ -26,7 +27,7 @@ from robot_rl.learning.checkpoint import save_checkpoint
 from robot_rl.learning.targets import build
 from tests.apps.checkpoints import CONFIG
 from tests.ros.graph import Graph, Process, own_domain
-from tests.ros.launch_stand_in import executed
+from tests.ros.launch_stand_in import LAUNCH, executed
 from tests.ros.limits import check_within_limits
 
 ARM = ("sim_robot", "bridge")
@@ -177,3 +178,21 @@ def test_calibrate_gets_as_far_as_the_board_that_is_not_there(launched: Launched
         assert process.child.wait(timeout=60) == 2
         assert "has no camera" in process.output  # this bridge passes no images on
         assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("file", ["sim.launch.py", "teleop.launch.py"])
+def test_launch_itself_runs_and_ends_the_file(file: str, tmp_path: Path) -> None:
+    """With launch and launch_ros, where a ROS installation and a built workspace are sourced."""
+    pytest.importorskip("launch_ros")
+    ros2 = shutil.which("ros2")
+    if ros2 is None:
+        pytest.skip("no ros2 command")
+    arguments = ["cameras:=none", "device:=joy"] if file == "teleop.launch.py" else ["cameras:=none"]
+    with own_domain() as domain:
+        process = Process([ros2, "launch", str(LAUNCH / file), *arguments], domain, file, HOME=str(tmp_path))
+        try:
+            process.wait_for("is active", 120.0)
+            ends_cleanly(process)
+        finally:
+            process.kill()
+    assert process.output.count("process has finished cleanly") == len(executed(file, {}, tmp_path).started)
