@@ -1,0 +1,109 @@
+"""robot-rl calibrate on the simulated arm: it drives itself around a rendered board, and finds what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calibration.boards import CharucoBoard
+from calibration.camera_model import Intrinsics
+from calibration.closed_form import differences
+from calibration.quick_view import QuickView
+from calibration.storage import Calibration, FrameTransform, load_calibration, save_calibration
+from robot_rl.apps.main import compose, instantiate, main, run_command
+from robot_rl.errors import CalibrationError, ConfigError
+from robot_rl.types import ResetRequest
+
+DELAY_S = 0.043
+LENS = "robot.cell.cameras.wrist.lens"
+SMALL = [
+    "~robot.cell.cameras.front", "~robot.cell.boards.hand_board", f"{LENS}.width=320", f"{LENS}.height=240",
+    f"{LENS}.focal_px=[302.0,301.0]", f"{LENS}.centre_px=[160.5,121.0]", f"{LENS}.blur_px=0.4",
+    f"robot.delay_s={DELAY_S}",
+]  # fmt: skip
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ROBOT_RL_SITE", str(tmp_path / "site"))
+    monkeypatch.setenv("ROBOT_RL_ROOT", str(tmp_path))
+    (tmp_path / "site").mkdir()
+    return tmp_path
+
+
+def test_hand_eye_then_time_then_a_look_at_the_board(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    robot = instantiate(compose("calibrate", SMALL).robot)
+    spec = robot.connect()
+    camera, board = robot.cell.cameras["wrist"], robot.cell.boards["table_board"]
+    stored = site / "site" / "calibration" / "sim_calibration"
+    lens = Intrinsics(camera.lens.matrix, np.array(camera.lens.distortion), (320, 240))
+    save_calibration(stored / "wrist_camera.yaml", Calibration(spec.robot, {}, {"wrist": lens}))
+
+    run_command("calibrate", ["hand_eye", "procedure.views=8", "name=eye", *SMALL])
+    found = load_calibration(stored / "wrist_hand_eye.yaml")
+    for name, true in (("T_tcp_wrist", camera), ("T_base_wrist_board", board)):
+        apart_m, apart_rad = differences(true.transform, found.transforms[name].matrix)
+        assert apart_m < 0.001, name
+        assert np.degrees(apart_rad) < 0.1, name
+    said = capsys.readouterr().out
+    assert "Stored:" in said
+    report = (site / "runs" / "eye" / "report.html").read_text()
+    assert "held-out error" in report
+    assert "daniilidis" in report
+    assert report.count("data:image/png;base64,") == 2
+
+    samples = f"samples={site / 'runs' / 'eye' / 'samples'}"
+    run_command("calibrate", ["hand_eye", samples, "name=again"])
+    again = load_calibration(stored / "wrist_hand_eye.yaml")
+    assert again.samples_sha256 == found.samples_sha256
+    assert again.transforms["T_tcp_wrist"].matrix == pytest.approx(found.transforms["T_tcp_wrist"].matrix, abs=1e-12)
+
+    run_command("calibrate", ["time", "procedure.duration_s=4", "procedure.chirp_s=4", "name=time", *SMALL])
+    timed = load_calibration(stored / "wrist_time.yaml")
+    assert timed.values["time_offset_s"]["wrist"] == pytest.approx(DELAY_S, abs=0.005)
+    # the simulated servo feeds the speed of its set points forward
+    assert timed.values["action_latency_s"]["arm0/tcp"] == pytest.approx(0.0, abs=0.02)
+
+    robot.reset(ResetRequest())
+    look = QuickView(CharucoBoard(square_m=0.02, marker_m=0.015), max_apart_mm=3.0)
+    assert look(robot, spec) == []
+    item = found.transforms["T_tcp_wrist"]
+    moved = item.matrix @ np.block([[np.eye(3), np.array([[0.01], [0.0], [0.0]])], [np.zeros(3), 1.0]])
+    found.transforms["T_tcp_wrist"] = FrameTransform(item.parent, item.child, moved)  # type: ignore[index]
+    save_calibration(stored / "wrist_hand_eye.yaml", found)
+    warning = look(robot, spec)[0]
+    robot.close()
+    assert "camera 'wrist' sees the board 10 mm" in warning
+    assert "robot-rl calibrate hand_eye" in warning
+
+
+def test_without_a_board_in_view_it_says_why_and_nothing_is_stored(site: Path) -> None:
+    with pytest.raises(CalibrationError, match="does not see the board at the start: no marker of DICT_4X4_50"):
+        run_command("calibrate", ["camera", "board.dictionary=DICT_4X4_50", "name=none", *SMALL])
+    assert not list(site.rglob("*.yaml"))
+
+
+def test_mistakes_are_one_clear_line(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate"]) == 2
+    assert "robot-rl calibrate camera|hand_eye|time|joints|tool" in capsys.readouterr().err
+    assert main(["calibrate", "hand_ey"]) == 2
+    assert "no procedure 'hand_ey'. Did you mean 'hand_eye'?" in capsys.readouterr().err
+    assert main(["calibrate", "camera", f"samples={site}"]) == 2
+    assert "holds no samples" in capsys.readouterr().err
+    assert main(["calibrate", "camera", "procedure.camera=rist", *SMALL]) == 2
+    assert "has no camera 'rist'. Did you mean 'wrist'?" in capsys.readouterr().err
+    assert main(["calibrate", "time", *SMALL]) == 2
+    assert "First: robot-rl calibrate camera procedure.camera=wrist" in capsys.readouterr().err
+
+
+def test_nobody_to_ask_means_no_motion(site: Path) -> None:
+    with pytest.raises(ConfigError, match="nobody can be asked"):
+        run_command("calibrate", ["camera", "confirm=true", *SMALL])
+
+
+def test_every_procedure_has_the_board_of_the_configuration() -> None:
+    for procedure in ("camera", "hand_eye", "time", "joints"):
+        config = compose("calibrate", [f"procedure={procedure}", "board.columns=10"])
+        assert instantiate(config.procedure).board.columns == 10
