@@ -48,6 +48,7 @@ class BridgeRobot:
         self._spec: EnvSpec | None = None
         self._operator_s = 0.0  # that an operator may take to confirm a reset
         self._lost = False
+        self._server_id: object = None
 
     @property
     def clock(self) -> RemoteClock:
@@ -88,7 +89,7 @@ class BridgeRobot:
     def stop(self) -> None:
         """Controlled stop; overtakes whatever is under way and needs no lease."""
         if self._stop is not None:
-            self._stop.ask(Message("stop"), self.timeout_s)
+            accepted(self._stop.ask(Message("stop"), self.timeout_s))
 
     def close(self) -> None:
         """Stop, give the lease back and hang up; idempotent, also when the server is gone."""
@@ -131,11 +132,12 @@ class BridgeRobot:
 
     def _greet(self) -> EnvSpec:
         """Learn what the server's robot is. Raises SpecMismatchError when it is another one than before."""
-        reply = self._line_in_use().ask(Message("connect"), self.timeout_s)
+        reply = accepted(self._line_in_use().ask(Message("connect"), self.timeout_s))
         spec = EnvSpec.from_json(reply.fields["spec"])
         if self._spec is not None and spec != self._spec:
             raise SpecMismatchError(f"another robot answers at {self.address}", remedy="Start this process again")
         self._spec, self._operator_s = spec, float(reply.fields.get("operator_s", 0.0))
+        self._server_id = reply.fields.get("server")
         self._clock.synchronise(bool(reply.fields["stepped"]))
         return spec
 
@@ -150,7 +152,10 @@ class BridgeRobot:
             if self._lost:
                 self._greet()
                 self._lost = False
-            return line.ask(message, limit_s, self._clock.expiry_ns(limit_s))
+            reply = line.ask(message, limit_s, self._clock.expiry_ns(limit_s))
+            if reply.fields.get("server") != self._server_id:
+                self._greet()
+            return accepted(reply)
         except RobotConnectionError:
             self._lost = True
             raise
@@ -174,7 +179,8 @@ class RemoteClock:
         self._stepped, shortest_ns = stepped, 0
         for _ in range(1 if stepped else _ROUND_TRIPS):
             before = time.monotonic_ns()
-            there = int(self._robot._line_in_use().ask(Message("now"), self._robot.timeout_s).fields["now_ns"])
+            reply = accepted(self._robot._line_in_use().ask(Message("now"), self._robot.timeout_s))
+            there = int(reply.fields["now_ns"])
             after = time.monotonic_ns()
             if not shortest_ns or after - before < shortest_ns:
                 shortest_ns, self._offset_ns = after - before, there - (before + after) // 2
@@ -209,7 +215,7 @@ class _Line:
         self._socket.close()
 
     def ask(self, message: Message, timeout_s: float, expires_ns: int | None = None) -> Message:
-        """Send, wait for the answer, and raise here what was an error there."""
+        """Send and wait for the answer, which may tell an error. Raises RobotConnectionError."""
         with self._lock:
             self._number += 1
             fields = {**message.fields, "request": self._number, "client": self._client}
@@ -219,7 +225,7 @@ class _Line:
             if not self._socket.poll(round(1000 * timeout_s), zmq.POLLOUT):  # nobody is there to send it to
                 raise self._silence(message.kind, timeout_s)
             self._socket.send_multipart(encode(Message(message.kind, fields, message.arrays)))
-            return accepted(self._answer(message.kind, until_s, timeout_s))
+            return self._answer(message.kind, until_s, timeout_s)
 
     def _answer(self, kind: str, until_s: float, timeout_s: float) -> Message:
         while self._socket.poll(max(0, round(1000 * (until_s - time.monotonic())))):

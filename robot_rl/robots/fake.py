@@ -79,7 +79,7 @@ class FakeRobot:
         self._fault: Fault | None = None
         self._drill: tuple[Fault, int] | None = None
         self._mode = "stopped"
-        self._start_ns = self._step = 0
+        self._start_ns, self._step = self._clock.now_ns(), 0
         self._lock = threading.RLock()  # stop comes from any thread
 
     @property

@@ -13,6 +13,7 @@ resets. Only loopback addresses are bound without keys (robot_rl.transport.endpo
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -55,6 +56,7 @@ class RobotServer:
     ) -> None:
         self.robot, self.lease_s = robot, lease_s
         self._heartbeat: Callable[[], None] | None = getattr(robot, "heartbeat", None)  # of a robot with its own watch
+        self._id = f"{os.getpid()}-{time.monotonic_ns():x}"  # by which clients notice a restart
         self.counts: Counter[str] = Counter()  # dropped garbage, refused moves, lease expiries
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -277,7 +279,7 @@ class RobotServer:
         self._reply(client, number, reply)
 
     def _reply(self, client: bytes, number: int, reply: Message) -> None:
-        numbered = Message(reply.kind, {**reply.fields, "request": number}, reply.arrays)
+        numbered = Message(reply.kind, {**reply.fields, "request": number, "server": self._id}, reply.arrays)
         self._replies.put([client, *encode(numbered)])
         if threading.current_thread() is not self._threads[0]:
             with self._waking:

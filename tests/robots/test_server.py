@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,12 +13,12 @@ import numpy as np
 import pytest
 import zmq
 
-from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, RobotConnectionError
+from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, RobotConnectionError, SpecMismatchError
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.robots.server import RobotServer
-from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message
-from robot_rl.types import ResetRequest, TargetChunk
+from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message, reset_message
+from robot_rl.types import Observation, ResetRequest, TargetChunk
 
 pytestmark = pytest.mark.robot
 
@@ -158,3 +159,91 @@ def test_nobody_there_is_said_within_the_limit() -> None:
     with pytest.raises(RobotConnectionError, match="did not answer 'connect'"):
         robot.connect()
     robot.close()
+
+
+def test_a_client_goes_on_with_a_server_that_was_restarted() -> None:
+    with RobotServer(FakeRobot(clock="wall")) as first:
+        address = first.address
+        robot = BridgeRobot(address, timeout_s=0.3)
+        robot.connect()
+        assert robot.reset(ResetRequest()).mode == "tracking"
+    with pytest.raises(RobotConnectionError, match="did not answer"):
+        robot.read()
+    with RobotServer(FakeRobot(clock="wall"), address):
+
+        def back() -> bool:
+            try:
+                return robot.read().mode == "stopped"  # nothing was reset there yet
+            except RobotConnectionError:
+                return False
+
+        wait_for(back)
+        assert robot.reset(ResetRequest()).mode == "tracking"
+        robot.close()
+
+
+def test_another_robot_at_the_same_address_is_not_taken_for_the_old_one() -> None:
+    with RobotServer(FakeRobot(clock="wall")) as first:
+        address = first.address
+        robot = BridgeRobot(address, timeout_s=0.3)
+        robot.connect()
+    with RobotServer(FakeRobot(clock="wall", step_rate_hz=10.0), address):
+
+        def refused() -> bool:
+            try:
+                robot.read()
+            except RobotConnectionError:
+                return False
+            except SpecMismatchError as error:
+                return "another robot answers" in str(error)
+            raise AssertionError("it was taken for the old one")
+
+        wait_for(refused)
+        robot.close()
+
+
+def test_what_is_no_longer_waited_for_is_not_carried_out(server: RobotServer) -> None:
+    with BridgeRobot(server.address) as robot:
+        line, before = robot._line_in_use(), robot.clock.now_ns()
+        with pytest.raises(RobotConnectionError):
+            line.ask(reset_message(ResetRequest()), 0.2, before - 1)
+        assert server.counts["expired"] == 1
+        assert robot.read().mode == "stopped"
+
+
+class Patient(FakeRobot):
+    """A robot that may be read while it is reset, and holds for a silent client."""
+
+    concurrent = True
+
+    def __init__(self) -> None:
+        super().__init__(clock="wall")
+        self.may_go_on, self.held, self.beats = threading.Event(), list[str](), 0
+
+    def reset(self, request: ResetRequest) -> Observation:
+        self.may_go_on.wait(10.0)
+        return super().reset(request)
+
+    def hold(self, cause: str) -> None:
+        self.held.append(cause)
+
+    def heartbeat(self) -> None:
+        self.beats += 1
+
+
+def test_a_concurrent_robot_is_read_while_it_is_reset_and_held_for_a_silent_client() -> None:
+    patient = Patient()
+    with (
+        RobotServer(patient, lease_s=0.1) as server,
+        BridgeRobot(server.address) as client,
+        BridgeRobot(server.address) as watcher,
+    ):
+        thread = threading.Thread(target=lambda: client.reset(ResetRequest()))
+        thread.start()
+        wait_for(lambda: patient.beats > 0)
+        assert watcher.read().mode == "stopped"
+        patient.may_go_on.set()
+        thread.join(timeout=10)
+        wait_for(lambda: patient.held == ["client silent"])
+        assert watcher.read().mode == "tracking"
+        assert server.claim("other") and not server.claim("third")
