@@ -20,6 +20,7 @@ from policies.features import Feature
 from policies.frozen import Frozen
 from policies.image_encoder import ImageEncoder
 from policies.row_noise import RowNoise
+from robot_rl.data.normalizer import Normalizer
 from robot_rl.errors import ConfigError
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, ArraySpec, EnvSpec, PolicySpec
 
@@ -134,6 +135,11 @@ class ResidualPolicy:
         return torch.where(opened[:, None], by, 0.0), opened
 
     # --- what learners and sessions use
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """Of what is learnt; the base has its own."""
+        return self.networks.normalizer
 
     @property
     def image_size(self) -> tuple[int, int] | None:

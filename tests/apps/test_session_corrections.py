@@ -117,3 +117,10 @@ def test_a_base_goes_on_imitating_the_successes_of_a_session_in_a_run_of_its_own
     further = load_checkpoint(root / "runs" / "further")
     assert further.sha256() != before.sha256() and further.normalizer.sha256() == before.normalizer.sha256()
     assert read_manifest(find_checkpoint(root / "runs" / "further"))["data"]["episodes"] == 1
+
+
+@pytest.mark.parametrize("algorithm", ["residual", "expo"])
+def test_demonstrations_are_learnt_from_offline(root: Path, algorithm: str) -> None:
+    words = ["train", "task=lift", "data=lift", f"root={root}", f"base={root}/runs/base", f"name={algorithm}_offline"]
+    assert main([*words, f"algorithm={algorithm}", *SMALL, "steps=40", "group=2", "log_every=10"]) == 0
+    assert load_checkpoint(root / "runs" / f"{algorithm}_offline").arms.handed  # nobody hands over
