@@ -27,8 +27,8 @@ from controllers.scratch import scratch
 from controllers.servo_arm import ServoArm, fault, new_servo_arm, rest_servo_arm
 from robot_rl.types import ActionKind, Array, Arrays
 
-_JOIN = (0.25, 1.0)  # m/s and rad/s of the TCP, or rad/s of the joints: how fast a stream is joined after braking
-_JOIN_GROWTH = 1.05  # with each set point, so that one that runs away is caught up with
+_JOIN = (0.15, 0.6)  # m/s and rad/s of the TCP, or rad/s of the joints: how fast a stream is joined after braking
+_JOIN_GROWTH = 1.02  # with each set point, so that one that runs away is caught up with
 
 
 class Stream(NamedTuple):

@@ -18,9 +18,13 @@ def check_within_limits(extremes: Iterable[Any]) -> None:
     """Speed, acceleration and workspace of all messages of sim/extremes."""
     seen = [told(message) for message in list(extremes)]
     assert seen, "no extremes were measured"
-    assert max(e["speed_m_s"] for e in seen) < LIMITS.max_speed_m_s
-    assert max(e["acceleration_m_s2"] for e in seen) < LIMITS.max_acceleration_m_s2
-    assert max(e["speed_rad_s"] for e in seen) < LIMITS.max_speed_rad_s
+    for name, limit in (
+        ("speed_m_s", LIMITS.max_speed_m_s),
+        ("acceleration_m_s2", LIMITS.max_acceleration_m_s2),
+        ("speed_rad_s", LIMITS.max_speed_rad_s),
+    ):
+        largest = max(seen, key=lambda e, name=name: e[name])
+        assert largest[name] < limit, f"{name} is not below {limit}: {largest}"
     lower, upper = np.min([e["lower_m"] for e in seen], axis=0), np.max([e["upper_m"] for e in seen], axis=0)
-    assert (lower > np.array(LIMITS.box_lower_m) - OUTSIDE_M).all(), lower
-    assert (upper < np.array(LIMITS.box_upper_m) + OUTSIDE_M).all(), upper
+    assert (lower > np.array(LIMITS.box_lower_m) - OUTSIDE_M).all(), f"the TCP was at {lower}"
+    assert (upper < np.array(LIMITS.box_upper_m) + OUTSIDE_M).all(), f"the TCP was at {upper}"

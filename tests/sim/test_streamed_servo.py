@@ -108,7 +108,7 @@ def test_a_set_point_that_comes_late_is_not_caught_up_with_at_once(world: World)
     path = along_y(world, 0.2)
     follow(world, path, 1.0)
     world.advance(30)  # 60 ms of silence
-    velocities = np.diff(follow(world, path, 0.3, since=1.06)[:, 1]) / PERIOD_S
+    velocities = np.diff(follow(world, path, 0.8, since=1.06)[:, 1]) / PERIOD_S
     assert velocities.max() < 0.3
     assert velocities[-1] == pytest.approx(0.2, rel=0.05)
 
