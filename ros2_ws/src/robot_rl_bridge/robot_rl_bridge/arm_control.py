@@ -21,7 +21,7 @@ from robot_rl.errors import CommandRefusedError
 from robot_rl.robots.target_check import checked_targets
 from robot_rl.types import Array, CommandReport, EnvSpec, Phase, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, JOINTS, TCP, ArmDescription
-from robot_rl_bridge.arm_state import Measured, SetPoint, distance
+from robot_rl_bridge.arm_state import Measured, SetPoint, check_place, distance
 from robot_rl_bridge.human_stream import HumanStream
 from robot_rl_bridge.modes import Listener, Mode, Modes
 from robot_rl_bridge.position_servo import JointPositionServo, PoseServo
@@ -33,7 +33,6 @@ HUMAN_S = 0.25
 OLDEST_PLAN_S = 1.0  # since the observation it was made from
 FROZEN_S = 0.1  # a tick that comes so late finds an arm that others held
 GATE = (0.05, 0.3)  # [m, rad] from the arm: a plan that starts further away does not end a hold
-_OUTSIDE = (0.02, 0.1)  # [m, rad] beyond its workspace an arm is not activated
 _HOLD = Arbitration(Phase.HOLD, None, None, None)
 _MOST_REPORTS = 64
 _AT_REST = 1e-4  # m/s, rad/s of the set point
@@ -68,7 +67,7 @@ class ArmControl:
     def activate(self, measured: Measured, now_ns: int) -> None:
         """Hold where the arm is measured; commands are refused until a reset or ``enable``. Raises CommandRefusedError
         when it is outside of its limits."""
-        self._check_place(measured)
+        check_place(self.arm, self.safety.inside, measured)
         self._begin_at(now_ns)
         self._latch(measured, now_ns)
         self.modes.enter(Mode.STOPPED, "activated")
@@ -80,7 +79,7 @@ class ArmControl:
     def enable(self, measured: Measured, now_ns: int, cause: str = "enabled") -> None:
         """Hold where the arm is measured and take plans. Raises CommandRefusedError when idle or in a fault."""
         self.require_active()
-        self._check_place(measured)
+        check_place(self.arm, self.safety.inside, measured)
         self._latch(measured, now_ns)
         self.modes.enter(Mode.HOLDING, cause)
 
@@ -136,20 +135,6 @@ class ArmControl:
             raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="Clear it with ~/clear_fault")
         if self.modes.mode is Mode.IDLE:
             raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="Activate the bridge first")
-
-    def _check_place(self, measured: Measured) -> None:
-        chain, pose = self.arm.chain, self.arm.chain.pose(measured.position)
-        far = distance(TCP, self.safety.inside(pose), pose)
-        if far[0] > _OUTSIDE[0] or far[1] > _OUTSIDE[1]:
-            raise CommandRefusedError(
-                f"the TCP is {far[0]:.3f} m, {far[1]:.2f} rad outside of its workspace",
-                limit=f"{_OUTSIDE[0]} m, {_OUTSIDE[1]} rad",
-                remedy="Guide the arm inside by hand, or check box, chain and TCP of its description",
-            )
-        beyond = (measured.position < chain.lower) | (measured.position > chain.upper)
-        if beyond.any():
-            names = [name for name, is_beyond in zip(chain.names, beyond, strict=True) if is_beyond]
-            raise CommandRefusedError(f"beyond their limits: {', '.join(names)}", remedy="Guide the arm back by hand")
 
     # --- plans --------------------------------------------------------------------------------------------------------
 

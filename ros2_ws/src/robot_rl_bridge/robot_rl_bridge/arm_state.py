@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from controllers.kinematics import SerialChain
+from robot_rl.errors import CommandRefusedError
 from robot_rl.geometry import pose_step, quat_xyzw_near
 from robot_rl.types import Array
-from robot_rl_bridge.arm_description import TCP
+from robot_rl_bridge.arm_description import TCP, ArmDescription
+
+_OUTSIDE = (0.02, 0.1)  # [m, rad] beyond its workspace an arm is not activated
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,20 @@ def distance(part: str, target: Array, measured: Array) -> tuple[float, float]:
         step = pose_step(measured, target)
         return float(np.linalg.norm(step[:3])), float(np.linalg.norm(step[3:]))
     return 0.0, float(np.abs(target - measured).max())
+
+
+def check_place(arm: ArmDescription, inside: Callable[[Array], Array], measured: Measured) -> None:
+    """Raise CommandRefusedError when the TCP is outside of the workspace, of which ``inside`` gives the nearest pose,
+    or a joint beyond its limits: held there, the arm would creep inside by itself."""
+    chain, pose = arm.chain, arm.chain.pose(measured.position)
+    far = distance(TCP, inside(pose), pose)
+    if far[0] > _OUTSIDE[0] or far[1] > _OUTSIDE[1]:
+        raise CommandRefusedError(
+            f"the TCP is {far[0]:.3f} m, {far[1]:.2f} rad outside of its workspace",
+            limit=f"{_OUTSIDE[0]} m, {_OUTSIDE[1]} rad",
+            remedy="Guide the arm inside by hand, or check box, chain and TCP of its description",
+        )
+    beyond = (measured.position < chain.lower) | (measured.position > chain.upper)
+    if beyond.any():
+        names = [name for name, is_beyond in zip(chain.names, beyond, strict=True) if is_beyond]
+        raise CommandRefusedError(f"beyond their limits: {', '.join(names)}", remedy="Guide the arm back by hand")

@@ -19,11 +19,9 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PoseStamped, TwistStamped
-from rclpy.event_handler import SubscriptionEventCallbacks
+from geometry_msgs.msg import TwistStamped
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, JointState
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool, Trigger
 
@@ -31,25 +29,23 @@ from robot_rl.errors import CommandRefusedError, ConfigError, RobotRlError, vali
 from robot_rl.robots.server import RobotServer
 from robot_rl.types import EpisodeEvent, ResetRequest
 from robot_rl_bridge.arm_description import JOINTS, TCP, load_arm
+from robot_rl_bridge.arm_topics import STATE, ArmTopics
 from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.parameters import Declared, declare
 from robot_rl_bridge.ros_commands import RosCommands
 from robot_rl_bridge.ros_port import RosPort
-from robot_rl_bridge.sensors import ARM, GRIPPER_STATE, Sensors
+from robot_rl_bridge.sensors import Sensors
 from robot_rl_bridge.spinning import (
     EVENTS,
-    IMAGES,
     LATCHED,
     Diagnostics,
     Spinning,
     guard_transitions,
     run,
-    stamp_ns,
     status,
 )
 
-STATE = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)  # fits every publisher
 MODES = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # none is lost in a quick succession
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5600"
 PARAMETERS = (
@@ -92,7 +88,7 @@ class Bridge(LifecycleNode):
         )  # fmt: skip
         self.server = RobotServer(self.arm, values["address"], lease_s=values["lease_s"], keys=values["keys"])
         self._commands = RosCommands(self, self.arm, self.server) if values["accept_ros_commands"] else None
-        self._mismatches: dict[str, int] = {}
+        self._topics = ArmTopics(self, self.description, self.sensors)
         self._cleared_s = 0.0
         self._serve()
         Diagnostics(self, self._diagnose)
@@ -123,7 +119,10 @@ class Bridge(LifecycleNode):
         except RobotRlError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        self._subscribe()
+        self._topics.subscribe()
+        if self._values["accept_teleop"]:
+            self.create_subscription(TwistStamped, "teleop/target", self._on_teleop, STATE)
+            self.create_subscription(Float64, "teleop/gripper", self._on_teleop_gripper, STATE)
         arm = json.loads(json.dumps(asdict(self.description)))
         self._spec.publish(String(data=json.dumps({"spec": self.arm.spec.to_json(), "arm": arm})))
         self._state = "inactive"
@@ -171,60 +170,7 @@ class Bridge(LifecycleNode):
             if not missing:
                 self.trigger_activate()
 
-    # --- topics -------------------------------------------------------------------------------------------------------
-
-    def _subscribe(self) -> None:
-        arm = self.description
-        self._listen(JointState, arm.joint_states_topic, self._on_joints, STATE)
-        if arm.gripper.state_topic != arm.joint_states_topic:
-            self._listen(JointState, arm.gripper.state_topic, self._on_gripper, STATE)
-        if arm.external_torque_topic:
-            self._listen(JointState, arm.external_torque_topic, self._on_external, STATE)
-        for name in self.sensors.frames:
-            self._listen(CompressedImage, arm.cameras[name].topic, self._on_picture(name), IMAGES)
-        for name in self.sensors.samples:
-            if name not in (ARM, GRIPPER_STATE):
-                self._listen(PoseStamped, f"object/{name.rsplit('_', 1)[0]}/pose", self._on_object(name), STATE)
-        if self._values["accept_teleop"]:
-            self.create_subscription(TwistStamped, "teleop/target", self._on_teleop, STATE)
-            self.create_subscription(Float64, "teleop/gripper", self._on_teleop_gripper, STATE)
-
-    def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
-        def mismatch(event: Any) -> None:
-            self._mismatches[topic] = event.total_count
-            self.get_logger().error(f"a publisher of '{topic}' has a QoS that does not fit: nothing comes from it")
-
-        self.create_subscription(
-            kind, topic, callback, qos, event_callbacks=SubscriptionEventCallbacks(incompatible_qos=mismatch)
-        )
-
-    def _stamps(self, message: Any) -> tuple[int, int, int]:
-        """Header, this clock and the monotonic one at receipt [ns]."""
-        return stamp_ns(message), self.get_clock().now().nanoseconds, time.monotonic_ns()
-
-    def _on_joints(self, message: JointState) -> None:
-        stamps, n = self._stamps(message), len(message.name)
-        if len(message.position) == n:
-            speeds = message.velocity if len(message.velocity) == n else [0.0] * n
-            values = zip(message.position, speeds, strict=True)
-            self.sensors.joints(dict(zip(message.name, values, strict=True)), *stamps)
-        if self.description.gripper.state_topic == self.description.joint_states_topic:
-            self._on_gripper(message)
-
-    def _on_gripper(self, message: JointState) -> None:
-        value = dict(zip(message.name, message.position, strict=False)).get(self.description.gripper.joint)
-        if value is not None:
-            self.sensors.gripper(value, *self._stamps(message))
-
-    def _on_external(self, message: JointState) -> None:
-        if len(message.effort) == len(message.name):
-            self.sensors.external(dict(zip(message.name, message.effort, strict=True)))
-
-    def _on_picture(self, name: str) -> Callable[[CompressedImage], None]:
-        return lambda message: self.sensors.picture(name, bytes(message.data), *self._stamps(message))
-
-    def _on_object(self, name: str) -> Callable[[PoseStamped], None]:
-        return lambda message: self.sensors.thing(name, pose_values(message), *self._stamps(message))
+    # --- people -------------------------------------------------------------------------------------------------------
 
     def _on_teleop(self, message: TwistStamped) -> None:
         v, w = message.twist.linear, message.twist.angular
@@ -332,16 +278,10 @@ class Bridge(LifecycleNode):
             yield status(f"{name}: {stream}", DiagnosticStatus.STALE if silent else DiagnosticStatus.OK,
                          "silent" if silent else "", told.items())  # fmt: skip
         counts = [*self.arm.control.counts.items(), *self.arm.control.arbiter.refused.items()]
-        counts += [*self.sensors.counts.items(), *((f"QoS {t}", n) for t, n in self._mismatches.items())]
+        counts += [*self.sensors.counts.items(), *((f"QoS {t}", n) for t, n in self._topics.mismatches.items())]
         safety = status(f"{name}: safety", DiagnosticStatus.OK, modes.text, counts)
         self._safety.publish(safety)
         yield safety
-
-
-def pose_values(message: PoseStamped) -> list[float]:
-    """Position and quaternion [7] of a stamped pose."""
-    p, q = message.pose.position, message.pose.orientation
-    return [p.x, p.y, p.z, q.x, q.y, q.z, q.w]
 
 
 def _answered(response: Any, act: Callable[[], None]) -> Any:

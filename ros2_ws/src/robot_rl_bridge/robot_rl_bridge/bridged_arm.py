@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
@@ -21,39 +21,16 @@ from robot_rl.types import EnvSpec, Observation, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_control import ArmControl
 from robot_rl_bridge.arm_description import GRIPPER, ArmDescription
 from robot_rl_bridge.arm_reset import ArmReset
-from robot_rl_bridge.arm_state import Measured, SetPoint
+from robot_rl_bridge.arm_state import Measured
 from robot_rl_bridge.modes import Listener, Mode
 from robot_rl_bridge.pace import Pace
+from robot_rl_bridge.port import Port
 from robot_rl_bridge.sensors import Sensors
 
 _WATCH_S = 0.02
 _DEAD_LOOKS = 25  # of the watchdog without a cycle of the control thread, which then counts as dead
 _SOON_NS = 3_000_000  # a read that comes so early waits for its step
 _POLL_S = 0.002
-
-
-class Port(Protocol):
-    """The way to the arm."""
-
-    def send(self, point: SetPoint) -> None:
-        """Hand a set point to the arm; must not wait."""
-        ...
-
-    def fault(self) -> str:
-        """What the arm itself says is wrong; empty where nothing is."""
-        ...
-
-    def missing(self) -> list[str]:
-        """What must be there before the arm is activated, and is not."""
-        ...
-
-    def recover(self) -> None:
-        """Clear the fault of the arm itself, where it knows how. Raises RobotError."""
-        ...
-
-    def reset_simulator(self, request: ResetRequest, timeout_s: float) -> None:
-        """Put a simulated arm and its objects where they shall be. Raises ResetError."""
-        ...
 
 
 class BridgedArm:
