@@ -59,9 +59,9 @@ def make(hidden: int = 32, **options: Any) -> Residual:
     return Residual(policy, **{"demonstrations": False, "actor_start": 0, **options})
 
 
-def batch(seed: int = 0, rows: int = 64, **given: Any) -> dict[str, torch.Tensor]:
+def batch(seed: int = 0, **given: Any) -> dict[str, torch.Tensor]:
     """Pushes around the base's, at random places."""
-    generator = torch.Generator().manual_seed(seed)
+    rows, generator = 64, torch.Generator().manual_seed(seed)
     here, there = (0.5 * torch.randn((1, rows, 1, 2), generator=generator) for _ in range(2))
     base = here[:, :, 0] + torch.from_numpy(BIAS)
     drawn = {
