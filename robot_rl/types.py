@@ -376,8 +376,8 @@ class ActionChunk:
     """A policy's plan in physical units, [B, H, A]; ``execute`` of the H steps are meant to run before replanning.
 
     ``record`` holds per-step extras [B, H, ...] declared in PolicySpec.record; ``decision`` holds per-decision extras
-    [B, ...] (noise, candidates). Where ``begun`` is above 0, so many of its first rows have been executed already: it is
-    the plan in force with other actions from here on, and stays anchored where that is.
+    [B, ...] (noise, candidates). Where ``begun`` is above 0, so many of its first rows have been executed already: it
+    is the plan in force with other actions from here on, and stays anchored where that is.
     """
 
     actions: Array

@@ -61,7 +61,8 @@ def test_the_target_is_reward_plus_discounted_least_of_the_chosen_critics() -> N
 
 
 def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() -> None:
-    """Mean actions 0.3 and 0.5 beside shown 0.1: (0.04 + 0.16) / 2, times 5, half of it after ten steps, a sixteenth after twenty."""
+    """Mean actions 0.3 and 0.5 beside shown 0.1: (0.04 + 0.16) / 2, times 5; halved after ten steps, a sixteenth
+    after twenty."""
     learner = make(demonstrations=True, imitation=5.0, imitation_steps=10.0)
     losses = SoftLosses(
         Sure(),  # type: ignore[arg-type]
