@@ -82,8 +82,18 @@ class Pair:
         assert self.graph.set_parameter("sim_robot", "clock_offset_s", 0.0)
         assert self.graph.call(Trigger, "sim_robot/recover").success
         self.bridge.wait_for("ready", 30.0)
+        self.graph.poll(self._heard, "the bridge hears the arm")
         self.extremes.clear()
         self.graph.wait(lambda: len(self.modes) > 0, "the mode")
+
+    def _heard(self) -> bool:
+        """Whether the bridge hears the arm: one that was started anew is discovered after 0.2 s, or after 3 s."""
+        with BridgeRobot(self.address, timeout_s=5.0) as robot:
+            try:
+                robot.read()
+            except StaleObservationError:
+                return False
+        return True
 
     def inject(self, fault: str) -> None:
         assert self.graph.set_parameter("sim_robot", "inject", fault)
