@@ -151,6 +151,7 @@ def test_letting_go_of_the_dead_man_ends_the_reset() -> None:
 
         thread = threading.Thread(target=reset)
         thread.start()
+        wait_for(lambda: robot.control.modes.mode is Mode.RESETTING)  # what is pressed before counts for nothing
         until = time.monotonic() + 0.8
         while time.monotonic() < until:
             human.hear(np.zeros(6), "base", time.monotonic_ns())

@@ -250,6 +250,7 @@ class ArmControl:
             self.arbiter.submit(self.human.plan(self.servo.pose, step, now_ns), step, now_ns)
         elif not heard and self._human_step >= 0:
             self._human_step, self._changed = -1, True
+            self.human.let_go()
             self.arbiter.withdraw(Phase.HUMAN)
 
     def _arbitrate(self, step: int, now_ns: int) -> None:
@@ -261,7 +262,7 @@ class ArmControl:
         self._changed = False
         moving = (self.modes.enabled or self.modes.mode is Mode.RESETTING) and not self._blind
         verdict = self.arbiter.decide(step) if moving else _HOLD
-        if verdict.source is Phase.HUMAN and self.human.alive(now_ns) and self.human.still:
+        if verdict.source is Phase.HUMAN and self.human.alive(now_ns) and self.human.still(now_ns):
             verdict = Arbitration(Phase.HUMAN, None, None, verdict.human)
         if self._coasting(verdict, step) or (not begins and _same(verdict, self._verdict)):
             return
@@ -278,6 +279,8 @@ class ArmControl:
 
     def _head_for(self, verdict: Arbitration, step: int, now_ns: int, begins: bool) -> None:
         row, self._wish = verdict.row or {}, {**self._in_force(), **(verdict.row or {})}
+        if verdict.human and not row:  # who holds the arm still may move its gripper
+            self._wish[GRIPPER] = verdict.human.get(GRIPPER, self._wish[GRIPPER])
         wish, following, within_ns = self._wish[self.part], None, self.period_ns
         if verdict.source is not Phase.HOLD:
             self._source, self._human = verdict.source, verdict.human
@@ -337,6 +340,7 @@ class ArmControl:
     def _latch(self, measured: Measured, now_ns: int) -> None:
         """Whatever was commanded before, the arm rests where it is measured."""
         self.arbiter.reset(self._start_ns)
+        self.human.let_go()
         self.servo.reset(measured.position)
         self.safety.reset(self.servo.reference, measured.opening)
         self.gripper.reset({"gripper_opening": np.array([measured.opening])})

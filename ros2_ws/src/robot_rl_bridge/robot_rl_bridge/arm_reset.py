@@ -42,8 +42,9 @@ class ArmReset:
         arm.sensors.require(arm.clock.now_ns())
         with arm.lock:
             cause = "waiting for the operator" if arm.confirm else "to the start"
+            released = arm.control.human.quiet(arm.clock.now_ns())
             arm.control.begin_reset(arm.measured(), arm.clock.now_ns(), cause)
-        dead_man = self._confirm()
+        dead_man = self._confirm(released)
         until_s = time.monotonic() + request.timeout_s
         with arm.lock:
             arm.check_resetting()
@@ -55,15 +56,17 @@ class ArmReset:
         self._await(self._at_rest, until_s, "did not come to rest")
         verify(arm.arm, arm.arm.chain, arm.measured(), pose, joints)
 
-    def _confirm(self) -> bool:
-        """Wait for the operator's word or dead-man; whether it was the dead-man. Raises ResetError."""
+    def _confirm(self, released: bool) -> bool:
+        """Wait for the operator's word or dead-man, which counts once it was ``released``; whether it was the dead-man.
+        Raises ResetError."""
         if not self._arm.confirm:
             return False
         self._arm.operator.clear()
         until_s = time.monotonic() + self._routine.confirm_timeout_s
         while not self._arm.operator.wait(_POLL_S):
             self._arm.check_resetting()
-            if self._pressed():
+            released = released or self._arm.control.human.quiet(self._arm.clock.now_ns())
+            if released and self._pressed():  # held all along, it is not an answer to this reset
                 return True
             if time.monotonic() > until_s:
                 raise ResetError(
@@ -74,7 +77,7 @@ class ArmReset:
         return False
 
     def _pressed(self) -> bool:
-        return self._arm.control.human.alive(self._arm.clock.now_ns())
+        return self._arm.control.human.steers(self._arm.clock.now_ns())
 
     def _simulate(self, until_s: float) -> None:
         arm = self._arm
