@@ -21,7 +21,7 @@ from robot_rl.errors import CommandRefusedError
 from robot_rl.robots.target_check import checked_targets
 from robot_rl.types import Array, CommandReport, EnvSpec, Phase, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, JOINTS, TCP, ArmDescription
-from robot_rl_bridge.arm_state import Measured, SetPoint, check_place, distance
+from robot_rl_bridge.arm_state import Measured, SetPoint, check_place, distance, still
 from robot_rl_bridge.human_stream import HumanStream
 from robot_rl_bridge.modes import Listener, Mode, Modes
 from robot_rl_bridge.position_servo import JointPositionServo, PoseServo
@@ -59,6 +59,7 @@ class ArmControl:
         self.halted_ns = (0, 0)  # when the last limit was reached, and when braking began for it
         self._latency_ns = round(arm.command.latency_s * 1e9)
         self._tick_ns = self._seen_ns = self._heard_ns = 0
+        self._active, self.settled = False, True  # settled: at rest where it was measured, since that was asked for
         self._reports: dict[int, CommandReport] = {}
         self._begin_at(0)
 
@@ -70,24 +71,33 @@ class ArmControl:
         check_place(self.arm, self.safety.inside, measured)
         self._begin_at(now_ns)
         self._latch(measured, now_ns)
+        self._active = True
         self.modes.enter(Mode.STOPPED, "activated")
 
     def deactivate(self) -> None:
-        """Send nothing any more."""
+        """Send nothing any more, in a fault too, which stays one."""
+        self._active = False
         self.modes.enter(Mode.IDLE, "not active")
 
     def enable(self, measured: Measured, now_ns: int, cause: str = "enabled") -> None:
-        """Hold where the arm is measured and take plans. Raises CommandRefusedError when idle or in a fault."""
+        """Hold where the arm is measured and take plans. Raises CommandRefusedError when idle, in a fault or while the
+        arm moves."""
         self.require_active()
+        self._require_rest(measured)
         check_place(self.arm, self.safety.inside, measured)
         self._latch(measured, now_ns)
         self.modes.enter(Mode.HOLDING, cause)
 
     def begin_reset(self, measured: Measured, now_ns: int, cause: str) -> None:
-        """Nobody but the reset routine commands. Raises CommandRefusedError when idle or in a fault."""
+        """Nobody but the reset routine commands: brake to rest, from where the set point is, and be ``settled`` there.
+        Raises CommandRefusedError when idle or in a fault."""
         self.require_active()
         self._begin_at(now_ns)
-        self._latch(measured, now_ns)
+        self.arbiter.reset(now_ns)
+        self.human.let_go()
+        self._changed = True
+        self.settled = False
+        self._settle(measured, now_ns)
         self.modes.enter(Mode.RESETTING, cause)
 
     def mute(self) -> None:
@@ -125,15 +135,30 @@ class ArmControl:
         self.modes.enter(Mode.FAULT, cause)
 
     def clear_fault(self, measured: Measured, now_ns: int) -> None:
-        """Leave the fault, stopped; the arm is held where it is measured."""
-        self._latch(measured, now_ns)
+        """Leave the fault, stopped; the arm is held where it is measured. Raises CommandRefusedError when there is no
+        fault, or while the arm moves."""
+        if self.modes.mode is not Mode.FAULT:
+            raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="There is no fault to clear")
+        if self._active:
+            self._require_rest(measured)
+            self._latch(measured, now_ns)
         self.modes.clear("fault cleared")
+        if not self._active:
+            self.modes.enter(Mode.IDLE, "not active")
+
+    def stands(self, measured: Measured) -> bool:
+        """Whether the set point and the arm are at rest."""
+        return self.at_rest and still(self.arm.chain, measured)
+
+    def _require_rest(self, measured: Measured) -> None:
+        if not self.stands(measured):
+            raise CommandRefusedError("the arm moves", remedy="Stop it, and try again when it is at rest")
 
     def require_active(self) -> None:
         """Raise CommandRefusedError when idle or in a fault."""
         if self.modes.mode is Mode.FAULT:
             raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="Clear it with ~/clear_fault")
-        if self.modes.mode is Mode.IDLE:
+        if not self._active:
             raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="Activate the bridge first")
 
     # --- plans --------------------------------------------------------------------------------------------------------
@@ -148,7 +173,7 @@ class ArmControl:
 
     def decided(self, step: int) -> bool:
         """Whether ``step`` has begun, so that the report of the one before is there."""
-        return self._step >= step or self.modes.mode is Mode.IDLE
+        return self._step >= step or not self._active
 
     def heartbeat(self, now_ns: int) -> None:
         """The client that commands was heard."""
@@ -195,9 +220,10 @@ class ArmControl:
     def tick(self, now_ns: int, measured: Measured, silent: str = "") -> SetPoint | None:
         """The set point of this tick; None while idle, and after a standstill until something new is measured.
         ``silent`` says which streams are."""
-        if self.modes.mode is Mode.IDLE or self._muted or not self._awake(now_ns, measured):
+        if not self._active or self._muted or not self._awake(now_ns, measured):
             self._tick_ns = now_ns
             return None
+        self._settle(measured, now_ns)
         self._blind = bool(silent)
         self._watch(silent, now_ns)
         if measured.external is not None:
@@ -234,12 +260,18 @@ class ArmControl:
             self._latch(measured, now_ns)
         return not self._seen_ns
 
+    def _settle(self, measured: Measured, now_ns: int) -> None:
+        """Who is to be latched is so once it is at rest: a moving set point does not jump."""
+        if not self.settled and self.stands(measured):
+            self._latch(measured, now_ns)
+
     def _watch(self, silent: str, now_ns: int) -> None:
         """Time limits by receive time."""
         if silent:
             self.hold(f"{silent} silent", now_ns)
         unheard_ns = now_ns - self._heard_ns - round(HEARTBEAT_S * 1e9)
-        if unheard_ns > 0 and self._verdict.row is not None and self._verdict.source in (Phase.POLICY, Phase.SCRIPTED):
+        of_client = self._verdict.row is not None and self._verdict.source not in (Phase.HUMAN, Phase.RESET)
+        if unheard_ns > 0 and of_client:  # a person's plan runs no longer anyway
             self.hold("client silent", now_ns - unheard_ns)
 
     def _hear_human(self, step: int, now_ns: int) -> None:
@@ -346,6 +378,7 @@ class ArmControl:
         self.gripper.reset({"gripper_opening": np.array([measured.opening])})
         self._opening, self._seen_ns = measured.opening, 0
         self._tick_ns = self._heard_ns = now_ns
+        self.settled = True
         self._verdict, self._wish, self._changed, self._muted = _HOLD, self._in_force(), True, False
         self._fresh, self._source, self._human = False, Phase.HOLD, None
 

@@ -12,7 +12,7 @@ import numpy as np
 from robot_rl.errors import ResetError
 from robot_rl.types import Array, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, JOINTS
-from robot_rl_bridge.arm_state import distance
+from robot_rl_bridge.arm_state import distance, still
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.reset_routine import goal, joint_way, tcp_way, verify
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.002
 _THERE = 1e-3  # m, rad of the set point from the end of its way
-_STILL = (0.02, 0.05)  # m/s, rad/s of an arm at rest
 
 
 class ArmReset:
@@ -44,6 +43,8 @@ class ArmReset:
             cause = "waiting for the operator" if arm.confirm else "to the start"
             released = arm.control.human.quiet(arm.clock.now_ns())
             arm.control.begin_reset(arm.measured(), arm.clock.now_ns(), cause)
+        until_s = time.monotonic() + request.timeout_s
+        self._await(lambda: arm.control.settled, until_s, "did not come to rest")
         dead_man = self._confirm(released)
         until_s = time.monotonic() + request.timeout_s
         with arm.lock:
@@ -53,7 +54,7 @@ class ArmReset:
             self._simulate(until_s)
         else:
             self._travel(pose, joints, until_s, dead_man)
-        self._await(self._at_rest, until_s, "did not come to rest")
+        self._await(self._at_rest, until_s, "did not come to rest at the start")
         verify(arm.arm, arm.arm.chain, arm.measured(), pose, joints)
 
     def _confirm(self, released: bool) -> bool:
@@ -87,7 +88,7 @@ class ArmReset:
         arm.port.reset_simulator(self._request, max(until_s - time.monotonic(), 0.1))
         answered_ns = arm.clock.now_ns()
         arm.sensors.restart()  # what is still on its way was measured before
-        self._await(lambda: arm.sensors.all_after(answered_ns), until_s, "was not measured")
+        self._await(lambda: arm.sensors.all_after(answered_ns), until_s, "was not measured at the start")
 
     def _travel(self, pose: Array, joints: Array | None, until_s: float, dead_man: bool) -> None:
         """Feed the arbiter's reset channel with the way, step by step."""
@@ -121,14 +122,13 @@ class ArmReset:
         return tcp_way(control.servo.reference, pose, self._routine, step_s, ceiling_m)
 
     def _at_rest(self) -> bool:
-        measured, control = self._arm.measured(), self._arm.control
-        speed = np.abs(self._arm.arm.chain.jacobian(measured.position) @ measured.velocity)
-        still = bool(speed[:3].max() < _STILL[0] and speed[3:].max() < _STILL[1])
-        return still and (self._routine.by == "simulator" or control.at_rest)
+        measured = self._arm.measured()
+        is_still = still(self._arm.arm.chain, measured)
+        return is_still and (self._routine.by == "simulator" or self._arm.control.at_rest)
 
     def _await(self, condition: Callable[[], bool], until_s: float, what: str) -> None:
         while not condition():
             self._arm.check_resetting()
             if time.monotonic() > until_s:
-                raise ResetError(f"the arm {what} at the start of the episode", remedy="See its topics and its state")
+                raise ResetError(f"the arm {what}", remedy="See its topics and its state")
             time.sleep(_POLL_S)

@@ -13,6 +13,7 @@ from robot_rl.geometry import pose_step, quat_xyzw_near
 from robot_rl.types import Array
 from robot_rl_bridge.arm_description import TCP, ArmDescription
 
+_STILL = (0.02, 0.05)  # m/s, rad/s of the TCP of an arm at rest
 _OUTSIDE = (0.02, 0.1)  # [m, rad] beyond its workspace an arm is not activated
 
 
@@ -59,6 +60,12 @@ def distance(part: str, target: Array, measured: Array) -> tuple[float, float]:
         step = pose_step(measured, target)
         return float(np.linalg.norm(step[:3])), float(np.linalg.norm(step[3:]))
     return 0.0, float(np.abs(target - measured).max())
+
+
+def still(chain: SerialChain, measured: Measured) -> bool:
+    """Whether the arm is measured at rest."""
+    speed = np.abs(chain.jacobian(measured.position) @ measured.velocity)
+    return bool(speed[:3].max() < _STILL[0] and speed[3:].max() < _STILL[1])
 
 
 def check_place(arm: ArmDescription, inside: Callable[[Array], Array], measured: Measured) -> None:

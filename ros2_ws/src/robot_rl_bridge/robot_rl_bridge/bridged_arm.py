@@ -17,7 +17,7 @@ import numpy as np
 
 from robot_rl.errors import CommandRefusedError, ResetError, StaleObservationError
 from robot_rl.runtime.clock import WallClock
-from robot_rl.types import EnvSpec, Observation, ResetRequest, TargetChunk
+from robot_rl.types import EnvSpec, Observation, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_control import ArmControl
 from robot_rl_bridge.arm_description import GRIPPER, ArmDescription
 from robot_rl_bridge.arm_reset import ArmReset
@@ -142,7 +142,9 @@ class BridgedArm:
             return replace(seen, mode=control.modes.text)
 
     def command(self, chunk: TargetChunk) -> None:
-        """Replace the plan of the chunk's source. Raises CommandRefusedError."""
+        """Replace the plan of the chunk's source. Raises CommandRefusedError, for that of the reset routine as well."""
+        if chunk.source is Phase.RESET:
+            raise CommandRefusedError("a plan of source RESET", remedy="Only the reset routine sends these: reset()")
         now_ns = self._clock.now_ns()
         with self.lock:
             self.control.heartbeat(now_ns)
@@ -201,10 +203,13 @@ class BridgedArm:
             self.control.fail(cause)
 
     def clear_fault(self) -> None:
-        """Leave a fault whose cause is gone. Raises RobotError, saying what is still wrong."""
+        """Leave a fault whose cause is gone, while idle only the arm's own. Raises RobotError, saying what is still
+        wrong."""
         self.port.recover()
         if still := self.port.fault():
             raise CommandRefusedError(f"the arm still says '{still}'", remedy="Clear it at the arm")
+        if self.control.modes.mode is Mode.IDLE:
+            return
         self.sensors.require(self._clock.now_ns())
         with self.lock:
             self.control.clear_fault(self.measured(), self._clock.now_ns())
