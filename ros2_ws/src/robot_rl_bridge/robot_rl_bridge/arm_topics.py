@@ -68,8 +68,7 @@ class ArmTopics:
             self._sensors.gripper(value, *self._stamps(message))
 
     def _on_external(self, message: JointState) -> None:
-        if len(message.effort) == len(message.name):
-            self._sensors.external(dict(zip(message.name, message.effort, strict=True)))
+        self._sensors.external(dict(zip(message.name, message.effort, strict=False)), *self._stamps(message))
 
     def _on_picture(self, name: str) -> Callable[[CompressedImage], None]:
         return lambda message: self._sensors.picture(name, bytes(message.data), *self._stamps(message))

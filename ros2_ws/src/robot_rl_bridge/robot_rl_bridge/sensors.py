@@ -15,7 +15,7 @@ from robot_rl.types import Array, Frame, all_finite
 from robot_rl_bridge.arm_description import OBJECT, ArmDescription, CameraTopic
 from robot_rl_bridge.arm_state import Measured, observed_state
 
-ARM, GRIPPER_STATE = "joint_states", "gripper"
+ARM, GRIPPER_STATE, EXTERNAL = "joint_states", "gripper", "external_torque"
 
 
 class Sensors:
@@ -27,7 +27,10 @@ class Sensors:
         self.samples = {ARM: Samples(), GRIPPER_STATE: Samples()}
         self.samples |= {name: Samples(poses=name.endswith("_pose")) for name in objects}
         self.frames = {name: Frames(arm.cameras[name].rate_hz) for name in cameras}
-        self.arrivals = {name: Arrivals() for name in (*self.samples, *self.frames)}
+        streams = [*self.samples, *self.frames]
+        if arm.safety_limits.force_source == "measured":
+            streams.append(EXTERNAL)  # without it there is no force stop
+        self.arrivals = {name: Arrivals() for name in streams}
         reference = arm.reference_camera if arm.reference_camera in self.frames else ""
         self.alignment = Alignment(self.samples, self.frames, reference)
         self.counts: Counter[str] = Counter()  # messages that were not what their topic is for
@@ -58,12 +61,13 @@ class Sensors:
             value[3:] *= -1.0
         self._keep(name, value, header_ns, now_ns, received_ns)
 
-    def external(self, efforts: Mapping[str, float]) -> None:
+    def external(self, efforts: Mapping[str, float], header_ns: int, now_ns: int, received_ns: int) -> None:
         """What others exert on the joints [N m], by name."""
-        if all(name in efforts for name in self._names):
-            torque = np.array([efforts[name] for name in self._names])
-            if all_finite(torque):
-                self._external = torque
+        torque = np.array([efforts.get(name, np.nan) for name in self._names], dtype=np.float64)
+        if not all_finite(torque):
+            self.counts[f"{EXTERNAL}: not finite, or without the arm's joints"] += 1
+        elif EXTERNAL not in self.arrivals or self.arrivals[EXTERNAL].stamp(header_ns, now_ns, received_ns) is not None:
+            self._external = torque
 
     def picture(self, name: str, data: bytes, header_ns: int, now_ns: int, received_ns: int) -> None:
         """A compressed image of a camera."""
@@ -108,7 +112,7 @@ class Sensors:
         """Whether every stream holds something that was measured after ``stamp_ns``."""
         newest = [sample[0] for stream in self.samples.values() if (sample := stream.newest())]
         newest += [frame.stamp_ns for stream in self.frames.values() if (frame := stream.newest())]
-        return len(newest) == len(self.arrivals) and min(newest) > stamp_ns
+        return len(newest) == len(self.samples) + len(self.frames) and min(newest) > stamp_ns
 
     def silent(self, now_ns: int) -> str:
         """The first stream that was not heard within its time limit; empty where all are alive."""
