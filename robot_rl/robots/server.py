@@ -18,7 +18,8 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import zmq
@@ -39,7 +40,10 @@ from robot_rl.transport.refusals import refusal
 
 MAX_WAIT_S = 60.0
 MOVES = ("command", "reset", "wait")
+STOPPABLE = ("command", "reset")  # while they wait for their turn
 READS = ("connect", "read", "now")
+
+_Request = tuple[bytes, int, Message, int]  # client, number, message, stops before it came
 
 _log = logging.getLogger(__name__)
 
@@ -76,12 +80,13 @@ class RobotServer:
         self._wake_in, self._wake_out = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self._wake_in.bind("inproc://wake")
         self._wake_out.connect("inproc://wake")
-        self._requests: queue.Queue[tuple[bytes, int, Message]] = queue.Queue(maxsize=64)
+        self._requests: queue.Queue[_Request] = queue.Queue(maxsize=64)
         self._replies: queue.Queue[list[bytes | memoryview]] = queue.Queue()
         self._holder: str | None = None
         self._heard_s = 0.0  # wall time of the holder's last message
         self._heard_ns = 0  # the same on the robot's clock, which stands still while a simulator waits for its client
         self._moving = threading.Event()
+        self._stops = 0
         self._closing = threading.Event()
         self._leasing, self._waking = threading.Lock(), threading.Lock()
         self._threads = [
@@ -170,11 +175,12 @@ class RobotServer:
             self._renew()
         elif message.kind in MOVES and not self._takes_lease(name):
             self.counts["refused"] += 1
-            busy = CommandRefusedError("another client holds the lease to move", remedy="Close it, or wait for its end")
-            self._reply(client, number, refusal(busy))
+            self._reply(client, number, refusal(_busy()))
             return
         try:
-            (self._reads if message.kind in READS else self._requests).put_nowait((client, number, message))
+            (self._reads if message.kind in READS else self._requests).put_nowait(
+                (client, number, message, self._stops)
+            )
         except queue.Full:
             self.counts["overload"] += 1
             self._reply(
@@ -189,6 +195,17 @@ class RobotServer:
     def claim(self, name: str) -> bool:
         """The lease to move, for who commands the robot on another way than this server; renewed by every call."""
         return self._takes_lease(name)
+
+    @contextmanager
+    def leased(self, name: str) -> Iterator[None]:
+        """The lease for as long as a motion of another way lasts. Raises CommandRefusedError."""
+        if not self._takes_lease(name):
+            raise _busy()
+        self._moving.set()
+        try:
+            yield
+        finally:
+            self._moving.clear()
 
     def _takes_lease(self, name: str) -> bool:
         with self._leasing:
@@ -220,21 +237,38 @@ class RobotServer:
             _log.exception("the robot could not be stopped")
 
     def _stop(self) -> Message:
+        self._stops += 1  # what waits for its turn is not carried out afterwards
         self.robot.stop()
         return Message("done")
 
     # --- motion thread ------------------------------------------------------------------------------------------------
 
-    def _move(self, requests: queue.Queue[tuple[bytes, int, Message]]) -> None:
+    def _move(self, requests: queue.Queue[_Request]) -> None:
         while not self._closing.is_set():
             try:
-                client, number, message = requests.get(timeout=0.02)
+                request = requests.get(timeout=0.02)
             except queue.Empty:
                 continue
-            if message.kind in MOVES:
-                self._moving.set()
-            self._answer(client, number, lambda message=message: self._handle(message))
-            self._moving.clear()
+            moves = request[2].kind in MOVES
+            try:
+                if moves:
+                    self._moving.set()
+                self._carry_out(*request)
+            except Exception:  # an answer that cannot be told must not end the thread
+                self.counts["failed"] += 1
+                _log.exception("answering a request failed; the robot is stopped")
+                self._halt()
+            finally:
+                if moves:
+                    self._moving.clear()
+
+    def _carry_out(self, client: bytes, number: int, message: Message, stops: int) -> None:
+        if self._expired(message):  # while it waited for its turn
+            self.counts["expired"] += 1
+        elif message.kind in STOPPABLE and stops != self._stops:
+            self._reply(client, number, refusal(CommandRefusedError(f"'{message.kind}' came before the robot's stop")))
+        else:
+            self._answer(client, number, lambda: self._handle(message))
 
     def _handle(self, message: Message) -> Message:
         robot = self.robot
@@ -284,3 +318,7 @@ class RobotServer:
         if threading.current_thread() is not self._threads[0]:
             with self._waking:
                 self._wake_out.send(b"")
+
+
+def _busy() -> CommandRefusedError:
+    return CommandRefusedError("another client holds the lease to move", remedy="Close it, or wait for its end")

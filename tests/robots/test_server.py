@@ -17,7 +17,7 @@ from robot_rl.errors import CommandRefusedError, ConfigError, ProtocolError, Rob
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.robots.server import RobotServer
-from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message, reset_message
+from robot_rl.transport.messages import MAX_MESSAGE_BYTES, Message, decode, encode, reset_message
 from robot_rl.types import Observation, ResetRequest, TargetChunk
 
 pytestmark = pytest.mark.robot
@@ -218,9 +218,10 @@ class Patient(FakeRobot):
 
     def __init__(self) -> None:
         super().__init__(clock="wall")
-        self.may_go_on, self.held, self.beats = threading.Event(), list[str](), 0
+        self.may_go_on, self.held, self.beats, self.resets = threading.Event(), list[str](), 0, 0
 
     def reset(self, request: ResetRequest) -> Observation:
+        self.resets += 1
         self.may_go_on.wait(10.0)
         return super().reset(request)
 
@@ -247,3 +248,83 @@ def test_a_concurrent_robot_is_read_while_it_is_reset_and_held_for_a_silent_clie
         wait_for(lambda: patient.held == ["client silent"])
         assert watcher.read().mode == "tracking"
         assert server.claim("other") and not server.claim("third")
+
+
+def reset_in_thread(client: BridgeRobot, refused: list[Exception]) -> threading.Thread:
+    def reset() -> None:
+        try:
+            client.reset(ResetRequest())
+        except CommandRefusedError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=reset)
+    thread.start()
+    return thread
+
+
+def test_who_is_answered_beside_a_reset_does_not_cost_its_client_the_lease() -> None:
+    patient = Patient()
+    with (
+        RobotServer(patient, lease_s=0.1) as server,
+        BridgeRobot(server.address) as client,
+        BridgeRobot(server.address) as watcher,
+    ):
+        thread = reset_in_thread(client, [])
+        wait_for(server._moving.is_set)
+        watcher.clock.synchronise(stepped=False)
+        watcher.read()
+        beats = patient.beats
+        wait_for(lambda: patient.beats > beats + 10)  # 0.2 s on, still renewed
+        assert (server.counts["lease_expired"], patient.held) == (0, [])
+        patient.may_go_on.set()
+        thread.join(timeout=10)
+
+
+@pytest.mark.parametrize("why", ["expired", "stopped"])
+def test_a_reset_that_waits_behind_another_is_not_carried_out_once_given_up_or_stopped(why: str) -> None:
+    patient = Patient()
+    with RobotServer(patient) as server, BridgeRobot(server.address) as client, BridgeRobot(server.address) as other:
+        thread = reset_in_thread(client, [])
+        wait_for(server._moving.is_set)
+        line = client._line_in_use()
+        name, expires = line._client, patient.clock.now_ns() + (50_000_000 if why == "expired" else 10**10)
+        fields = {**reset_message(ResetRequest()).fields, "request": 7, "client": name, "expires_ns": expires}
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.connect(server.address)
+            socket.send_multipart(encode(Message("reset", fields)))
+            wait_for(lambda: not server._requests.empty())
+            if why == "stopped":
+                other.stop()
+            else:
+                wait_for(lambda: patient.clock.now_ns() > expires)
+            patient.may_go_on.set()
+            thread.join(timeout=10)
+            if why == "stopped":
+                assert socket.poll(10_000)
+                assert "before the robot's stop" in str(decode(socket.recv_multipart()).fields)
+            else:
+                wait_for(lambda: server.counts["expired"] == 1)
+        assert patient.resets == 1
+
+
+def test_an_answer_that_cannot_be_told_stops_the_robot_and_ends_nothing(server: RobotServer) -> None:
+    with BridgeRobot(server.address, timeout_s=0.3) as robot:
+        robot.reset(ResetRequest())
+        told, server._id = server._id, object()  # type: ignore[assignment]  # of no kind that a message holds
+        with pytest.raises(RobotConnectionError, match="did not answer"):
+            robot.reset(ResetRequest())
+        server._id = told
+        assert robot.read().mode == "stopped"
+        assert not server._moving.is_set()
+
+
+def test_the_lease_lasts_as_long_as_a_motion_of_another_way() -> None:
+    with RobotServer(FakeRobot(clock="wall"), lease_s=0.05) as server, BridgeRobot(server.address) as client:
+        with server.leased("ros"):
+            until_s = server._heard_s + 4 * server.lease_s
+            wait_for(lambda: server._heard_s > until_s)  # renewed, never claimed
+            with pytest.raises(CommandRefusedError, match="lease"):
+                client.reset(ResetRequest())
+        wait_for(lambda: server.counts["lease_expired"] == 1)
+        client.reset(ResetRequest())

@@ -238,7 +238,8 @@ class Bridge(LifecycleNode):
 
     def _run_reset(self) -> None:
         try:
-            self.arm.reset(ResetRequest())
+            with self.server.leased("ros"):
+                self.arm.reset(ResetRequest())
         except RobotRlError as error:
             self.get_logger().error(str(error))
         except Exception as error:
