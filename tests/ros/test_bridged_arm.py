@@ -245,3 +245,42 @@ def test_control_that_raises_is_told_and_sends_nothing_more() -> None:
         wait_for(lambda: deaths)
     assert "cable pulled" in deaths[0]
     assert robot.control.modes.mode is Mode.FAULT
+
+
+def test_a_way_to_the_arm_that_hangs_keeps_neither_stop_nor_the_end_waiting() -> None:
+    arm = described("sim_panda")
+    sensors = Sensors(arm, [], [])
+    port, may_go_on = ExactPort(arm, sensors), threading.Event()
+    deaths = list[str]()
+
+    def hang(*told: object) -> None:
+        may_go_on.wait(20.0)
+
+    port.send = hang  # type: ignore[method-assign]
+    robot = BridgedArm(arm, arm.env_spec(TCP, [], []), sensors, port, listener=hang, on_death=deaths.append)
+    robot.warm_up()
+    port.speak()
+    with robot:
+        robot.control.activate(robot.measured(), robot.clock.now_ns())
+        wait_for(lambda: deaths)
+        assert deaths[0] == "the control thread stands still"
+        for act in (robot.stop, lambda: robot.fail("gone")):
+            thread = threading.Thread(target=act, daemon=True)
+            thread.start()
+            thread.join(timeout=5.0)
+            assert not thread.is_alive()
+        assert robot.control.modes.text == "fault: gone"
+        may_go_on.set()
+
+
+def test_after_control_raised_once_the_arm_is_braked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bridged() as (robot, port):
+        seen = robot.reset(ResetRequest())
+        robot.command(plan(robot, seen, [0.005 * i for i in range(20)]))
+        wait_for(lambda: np.abs(robot.control.servo.speed).max() > 0.05)
+        with monkeypatch.context() as patch:
+            patch.setattr(robot.control.gripper, "move", lambda *given: 1 // 0)
+            wait_for(lambda: robot.control.modes.mode is Mode.FAULT)
+        sent = len(port.sent)
+        wait_for(lambda: robot.control.at_rest and len(port.sent) > sent)
+        assert robot.control.modes.text.startswith("fault: control raised")

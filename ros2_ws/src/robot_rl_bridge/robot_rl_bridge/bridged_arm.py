@@ -1,11 +1,13 @@
 """An arm behind its ROS topics, or whatever else is its port, as a Robot: threads and clock around ArmControl.
 
 The control thread ticks on the monotonic clock whatever else happens; the watchdog thread looks after it, and after
-faults of the arm. Both go on when ROS's executor, the network or a client does not.
+faults of the arm; a third one tells of modes. All go on when ROS's executor, the network or a client does not. What may
+wait for others (sending, telling) is done without the lock, so that stop is never kept waiting.
 """
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
@@ -28,6 +30,7 @@ from robot_rl_bridge.port import Port
 from robot_rl_bridge.sensors import Sensors
 
 _WATCH_S = 0.02
+_MOST_FAILURES = 50  # of control, which then ends; until then it tries to brake
 _DEAD_LOOKS = 25  # of the watchdog without a cycle of the control thread, which then counts as dead
 _SOON_NS = 3_000_000  # a read that comes so early waits for its step
 _POLL_S = 0.002
@@ -51,7 +54,8 @@ class BridgedArm:
         on_death: Callable[[str], None] = lambda cause: None,
     ) -> None:
         self.arm, self.spec, self.sensors, self.port = arm, spec, sensors, port
-        self.control = ArmControl(arm, spec, listener)
+        self._listener, self._changes = listener, queue.SimpleQueue[tuple[Mode, str] | None]()
+        self.control = ArmControl(arm, spec, lambda mode, cause: self._changes.put((mode, cause)))
         self.pace = Pace(round(1e9 / arm.control_rate_hz))
         self.confirm = arm.reset.confirm if confirm is None else confirm
         self.operator_s = arm.reset.confirm_timeout_s if self.confirm else 0.0
@@ -86,7 +90,7 @@ class BridgedArm:
     def start(self) -> Self:
         """Begin to tick; nothing is sent before activation."""
         sys.setswitchinterval(0.0005)
-        for name, work in (("control", self._run), ("watchdog", self._watch)):
+        for name, work in (("control", self._run), ("watchdog", self._watch), ("teller", self._tell)):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -225,10 +229,11 @@ class BridgedArm:
         self.operator.set()
 
     def close(self) -> None:
-        """Brake, then end both threads; idempotent."""
+        """Brake, then end the threads; idempotent."""
         if not self._closing.is_set() and self._threads:
             self.deactivate()
         self._closing.set()
+        self._changes.put(None)
         for thread in self._threads:
             thread.join(timeout=2.0)
 
@@ -270,8 +275,9 @@ class BridgedArm:
     # --- threads ------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        """The control thread. A cycle that comes late is not made up for."""
-        due_ns = time.monotonic_ns()
+        """The control thread. A cycle that comes late is not made up for; one that raises is a fault, and the next ones
+        brake where they can."""
+        due_ns, failures = time.monotonic_ns(), 0
         while not self._closing.is_set():
             due_ns += self.pace.period_ns
             if (left_ns := due_ns - time.monotonic_ns()) > 0:
@@ -283,17 +289,27 @@ class BridgedArm:
             try:
                 self._cycle(begun_ns)
             except Exception as error:
+                failures += 1
                 self.control.fail(f"control raised {error!r}")
                 self._on_death(f"control raised {error!r}")
-                return
+                if failures > _MOST_FAILURES:
+                    return
 
     def _cycle(self, now_ns: int) -> None:
         measured, silent = self.sensors.measured(), self.sensors.silent(now_ns)
         with self.lock:
             point = None if measured is None else self.control.tick(now_ns, measured, silent)
-            if point is not None:
-                self.port.send(point)
             self._ticked.notify_all()
+        if point is not None:
+            self.port.send(point)
+
+    def _tell(self) -> None:
+        """The teller's thread: who hears of modes may take its time."""
+        while (change := self._changes.get()) is not None:
+            try:
+                self._listener(*change)
+            except Exception as error:
+                self._on_death(f"telling the mode raised {error!r}")
 
     def _watch(self) -> None:
         """The watchdog thread: faults of the arm itself, and a control thread that stands still while this one runs."""

@@ -34,6 +34,7 @@ IMAGES = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
 EVENTS = QoSProfile(depth=100)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _SPIN_S = 0.1
+_END_S = 20.0  # at most, for an orderly end
 
 
 class Member(Protocol):
@@ -69,13 +70,14 @@ class Spinning:
         self._ending.set()
 
     def on_fault(self, act: Callable[[str], None]) -> None:
-        """Call ``act`` at once, in the thread of the fault, before the process ends."""
+        """Call ``act`` at once, in the thread of the fault, while the process begins to end."""
         self._on_fault = act
 
     def fail(self, cause: str) -> None:
         """End the process with exit code 1, from any thread; the first cause counts."""
         if not self.fault:
             self.fault = cause
+            self._ending.set()  # whatever becomes of the act
             if self._on_fault is not None:
                 self._on_fault(cause)
         self._ending.set()
@@ -135,6 +137,9 @@ def _serve(node: Any, spinning: Spinning) -> None:
     try:
         spinning.guarded(node.begin, "the beginning")()
         spinning.wait()
+        last = threading.Timer(_END_S, os._exit, (1,))  # a driver that hangs must not keep the process alive
+        last.daemon = True
+        last.start()
         spinning.guarded(lambda: node.end(spinning.fault), "the end")()
     finally:
         spinning._done.set()
