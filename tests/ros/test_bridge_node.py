@@ -12,6 +12,7 @@ pytest.importorskip("rclpy", reason="the extra 'ros' is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
@@ -96,6 +97,18 @@ def test_stop_is_always_served_and_enabling_holds_where_the_arm_is(running: Runn
     running.wait_mode("stopped", "disabled")
 
 
+def test_a_pause_ends_no_stop_of_others(running: Running) -> None:
+    for paused_before in (False, True):
+        assert running.switch("bridge/set_enabled", True).success
+        if paused_before:
+            assert running.switch("bridge/pause", True).success
+        assert running.graph.call(Trigger, "bridge/stop").success
+        assert running.switch("bridge/pause", True).success
+        running.wait_mode("stopped", "stopped over ROS")
+        refused = running.switch("bridge/pause", False)
+        assert not refused.success and "stopped over ROS" in refused.message
+
+
 def test_poses_on_a_topic_move_the_arm_within_its_lease(running: Running) -> None:
     assert running.switch("bridge/set_enabled", True).success
     publisher = running.graph.publisher(PoseStamped, "command/tcp_pose")
@@ -150,11 +163,32 @@ def test_a_velocity_of_a_person_takes_over_and_ends_with_its_stream(running: Run
     start = running.graph.next("tcp_pose").pose.position.y
 
     def moved() -> bool:
+        twist.header.stamp = running.stamp()
         publisher.publish(twist)
         return running.graph.heard["tcp_pose"][-1].pose.position.y < start - 0.02
 
     running.graph.poll(moved, "the arm moves")
     running.wait_mode("holding")
+
+
+@pytest.mark.parametrize("age_s", [None, 0.4])
+def test_a_velocity_without_a_stamp_or_an_old_one_moves_nothing(running: Running, age_s: float | None) -> None:
+    assert running.switch("bridge/set_enabled", True).success
+    publisher = running.graph.publisher(TwistStamped, "teleop/target")
+    twist = TwistStamped()
+    twist.header.frame_id = "base"
+    twist.twist.linear.y = 0.05
+    running.modes.clear()
+
+    def counted(message: DiagnosticArray) -> bool:
+        if age_s is not None:
+            twist.header.stamp = (running.graph.node.get_clock().now() - Duration(seconds=age_s)).to_msg()
+        publisher.publish(twist)
+        keys = [v.key for s in message.status if s.name.endswith(": safety") for v in s.values]
+        return any(key.startswith("teleop: a velocity without a stamp") for key in keys)
+
+    running.graph.next("/diagnostics", counted)
+    assert "teleop" not in [message.message for message in running.modes]
 
 
 def test_home_is_reached_by_a_service_and_episode_keys_are_events(running: Running) -> None:

@@ -85,6 +85,14 @@ def test_a_moving_arm_is_neither_enabled_nor_is_its_fault_cleared(loop: LateLoop
     assert np.abs(np.diff(speed[65:])).max() / 0.01 < loop.arm.safety_limits.max_acceleration_m_s2
 
 
+def test_enabling_an_arm_that_is_enabled_and_moves_brakes_it(loop: LateLoop) -> None:
+    loop.control.enable(loop.measured, loop.now)
+    assert loop.control.modes.text == "holding: enabled"
+    loop.tick(60)
+    assert loop.control.at_rest
+    assert np.abs(np.diff(speeds(loop.sent)[60:])).max() / 0.01 < loop.arm.safety_limits.max_acceleration_m_s2
+
+
 def test_where_there_is_no_fault_none_is_cleared(loop: LateLoop) -> None:
     with pytest.raises(CommandRefusedError, match="tracking"):
         loop.control.clear_fault(loop.measured, loop.now)

@@ -80,12 +80,15 @@ class ArmControl:
         self.modes.enter(Mode.IDLE, "not active")
 
     def enable(self, measured: Measured, now_ns: int, cause: str = "enabled") -> None:
-        """Hold where the arm is measured and take plans. Raises CommandRefusedError when idle, in a fault or while the
-        arm moves."""
+        """Hold where the arm is measured and take plans; one that was enabled and moves brakes. Raises
+        CommandRefusedError when idle, in a fault or while the arm moves without being enabled."""
         self.require_active()
-        self._require_rest(measured)
         check_place(self.arm, self.safety.inside, measured)
-        self._latch(measured, now_ns)
+        if self.modes.enabled and not self.stands(measured):
+            self.hold(cause, now_ns)
+        else:
+            self._require_rest(measured)
+            self._latch(measured, now_ns)
         self.modes.enter(Mode.HOLDING, cause)
 
     def begin_reset(self, measured: Measured, now_ns: int, cause: str) -> None:
@@ -255,6 +258,7 @@ class ArmControl:
         late_ns, self._tick_ns = now_ns - self._tick_ns, now_ns
         if late_ns > FROZEN_S * 1e9:
             self.hold("control stood still", now_ns)
+            self.human.let_go()
             self._seen_ns = now_ns
         if self._seen_ns and measured.stamp_ns > self._seen_ns:
             self._latch(measured, now_ns)

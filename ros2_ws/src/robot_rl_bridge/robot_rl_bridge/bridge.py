@@ -21,15 +21,17 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64, String
 from std_srvs.srv import SetBool, Trigger
 
+from robot_rl.data.streams import Arrivals
 from robot_rl.errors import CommandRefusedError, ConfigError, RobotRlError, valid_choices
 from robot_rl.robots.server import RobotServer
 from robot_rl.types import EpisodeEvent, ResetRequest
+from robot_rl_bridge.arm_control import HUMAN_S
 from robot_rl_bridge.arm_description import JOINTS, TCP, load_arm
-from robot_rl_bridge.arm_topics import STATE, ArmTopics
+from robot_rl_bridge.arm_topics import ArmTopics
 from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.parameters import Declared, declare
@@ -43,10 +45,12 @@ from robot_rl_bridge.spinning import (
     Spinning,
     guard_transitions,
     run,
+    stamp_ns,
     status,
 )
 
 MODES = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # none is lost in a quick succession
+TELEOP = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)  # the newest counts, nothing waits
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5600"
 PARAMETERS = (
     Declared("arm", "sim_panda", "description of the arm: a name in $ROBOT_RL_SITE or robot_rl_bringup, or a file"),
@@ -89,7 +93,7 @@ class Bridge(LifecycleNode):
         self.server = RobotServer(self.arm, values["address"], lease_s=values["lease_s"], keys=values["keys"])
         self._commands = RosCommands(self, self.arm, self.server) if values["accept_ros_commands"] else None
         self._topics = ArmTopics(self, self.description, self.sensors)
-        self._cleared_s = 0.0
+        self._teleop, self._cleared_s = Arrivals(), 0.0
         self._serve()
         Diagnostics(self, self._diagnose)
         self.create_timer(0.2, self._activate_by_itself)
@@ -121,8 +125,8 @@ class Bridge(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._topics.subscribe()
         if self._values["accept_teleop"]:
-            self.create_subscription(TwistStamped, "teleop/target", self._on_teleop, STATE)
-            self.create_subscription(Float64, "teleop/gripper", self._on_teleop_gripper, STATE)
+            self.create_subscription(TwistStamped, "teleop/target", self._on_teleop, TELEOP)
+            self.create_subscription(Float64, "teleop/gripper", self._on_teleop_gripper, TELEOP)
         arm = json.loads(json.dumps(asdict(self.description)))
         self._spec.publish(String(data=json.dumps({"spec": self.arm.spec.to_json(), "arm": arm})))
         self._state = "inactive"
@@ -176,7 +180,12 @@ class Bridge(LifecycleNode):
         v, w = message.twist.linear, message.twist.angular
         twist, frame = np.array([v.x, v.y, v.z, w.x, w.y, w.z]), message.header.frame_id
         frame = "base" if frame == self.description.command.frame else frame
-        self._hear(lambda: self.arm.control.human.hear(twist, frame, time.monotonic_ns()))
+        now_ns, wall_ns = time.monotonic_ns(), self.get_clock().now().nanoseconds
+        stamp = self._teleop.stamp(stamp_ns(message), wall_ns, now_ns)
+        if stamp is None or now_ns - stamp > HUMAN_S * 1e9:
+            self.sensors.counts["teleop: a velocity without a stamp, or one too old"] += 1
+            return
+        self._hear(lambda: self.arm.control.human.hear(twist, frame, now_ns))
 
     def _on_teleop_gripper(self, message: Float64) -> None:
         self._hear(lambda: self.arm.control.human.hear_opening(message.data, time.monotonic_ns()))
@@ -225,10 +234,17 @@ class Bridge(LifecycleNode):
         return self.arm.enable()
 
     def _pause(self, paused: bool) -> None:
-        if paused:
-            self.arm.stop("paused")
-        elif self.arm.control.modes.cause == "paused":
-            self.arm.enable("resumed")
+        """A stop that is undone by its end; one of others, or of a reset, is not."""
+        with self.arm.lock:
+            modes = self.arm.control.modes
+            if paused and modes.mode is not Mode.STOPPED:
+                self.arm.stop("paused" if modes.enabled else "stopped by a pause")
+            elif not paused and modes.text != "stopped: paused":
+                raise CommandRefusedError(
+                    f"the robot is in mode '{modes.text}'", remedy="Only a pause is ended by this"
+                )
+            elif not paused:
+                self.arm.enable("resumed")
 
     def _reset_home(self) -> None:
         self._check_ros_commands()
