@@ -24,6 +24,7 @@ from robot_rl_bridge.spinning import EVENTS, LATCHED
 
 _GRIPPER_CHANGE = 0.02  # of the opening, until a new goal is sent
 _GRIPPER_S = 0.1
+_MANAGER_S = 3.0  # it is asked every second
 
 
 class Adapter(Protocol):
@@ -54,52 +55,86 @@ class Unavailable:
 # --- fault sources --------------------------------------------------------------------------------------------------
 
 
+class Told:
+    """The newest that a source said, and whether it still says so: renewed within ``timeout_s`` (0: it tells of changes
+    only), by somebody who is still there."""
+
+    def __init__(self, node: Node, topic: str, timeout_s: float) -> None:
+        self.topic, self._node, self._timeout_s = topic, node, timeout_s
+        self.value: Any = None
+        self._heard_s = 0.0
+
+    def hear(self, value: Any) -> None:
+        """Take the newest."""
+        self.value, self._heard_s = value, time.monotonic()
+
+    def missing(self) -> str:
+        """Nothing was heard, it is silent, or nobody is there any more."""
+        if self.value is None:
+            return f"nothing was heard on '{self.topic}'"
+        if self.silent() or self._node.count_publishers(self.topic):
+            return self.silent()
+        return f"'{self.topic}' has no publisher any more"
+
+    def silent(self) -> str:
+        """It was heard, and not within its time limit."""
+        age_s = time.monotonic() - self._heard_s
+        late = self.value is not None and 0.0 < self._timeout_s < age_s
+        return f"'{self.topic}' is silent for {age_s:.1f} s" if late else ""
+
+
 class StringFault:
     """A std_msgs/String that is empty while nothing is wrong."""
 
-    def __init__(self, node: Node, topic: str) -> None:
-        self._topic, self._told = topic, None
+    def __init__(self, node: Node, topic: str, timeout_s: float = 0.0) -> None:
+        self._told = Told(node, topic, timeout_s)
         node.create_subscription(String, topic, self._hear, LATCHED)
         node.create_subscription(String, topic, self._hear, EVENTS)  # of publishers that keep nothing
 
     def _hear(self, message: String) -> None:
-        self._told = message.data
+        self._told.hear(message.data)
 
     def missing(self) -> str:
-        return f"nothing was heard on '{self._topic}'" if self._told is None else ""
+        return self._told.missing()
 
     def fault(self) -> str:
-        return self._told or ""
+        """What it says; silence is a fault as well where there is a time limit."""
+        return self._told.value or self._told.silent()
 
 
 class ModeFault:
     """A message with a number that is one of ``healthy`` while nothing is wrong, e.g. a robot or safety mode."""
 
-    def __init__(self, node: Node, message: Any, topic: str, field: str, healthy: Sequence[int]) -> None:
-        self._topic, self._field, self._healthy, self._told = topic, field, set(healthy), None
+    def __init__(
+        self, node: Node, message: Any, topic: str, field: str, healthy: Sequence[int], timeout_s: float
+    ) -> None:
+        self._told, self._field, self._healthy = Told(node, topic, timeout_s), field, set(healthy)
         self._names = {value: name for name, value in vars(type(message)).items() if isinstance(value, int)}
-        node.create_subscription(message, topic, self._hear, EVENTS)
+        node.create_subscription(message, topic, self._hear, EVENTS if timeout_s else LATCHED)
 
     def _hear(self, message: Any) -> None:
-        self._told = int(getattr(message, self._field))
+        self._told.hear(int(getattr(message, self._field)))
 
     def missing(self) -> str:
-        return f"nothing was heard on '{self._topic}'" if self._told is None else ""
+        return self._told.missing()
 
     def fault(self) -> str:
-        if self._told is None or self._told in self._healthy:
-            return ""
-        return f"{self._field} {self._names.get(self._told, self._told)}"
+        """A mode that is not healthy; that nobody tells it any more is a fault as well."""
+        mode = self._told.value
+        if mode is None or mode in self._healthy:
+            return "" if mode is None else self._told.missing()
+        return f"{self._field} {self._names.get(mode, mode)}"
 
 
-def _franka_state(node: Node, topic: str) -> ModeFault:
-    """Franka's robot mode: idle, move (guiding, reflex, user stopped and the others are faults)."""
-    return ModeFault(node, _message("franka_msgs.msg", "FrankaRobotState"), topic, "robot_mode", (1, 2))
+def _franka_state(node: Node, topic: str, timeout_s: float = 0.5) -> ModeFault:
+    """Franka's robot mode: idle, move (guiding, reflex, user stopped and the others are faults); told all the time."""
+    message = _message("franka_msgs.msg", "FrankaRobotState")
+    return ModeFault(node, message, topic, "robot_mode", (1, 2), timeout_s)
 
 
-def _ur_safety_mode(node: Node, topic: str) -> ModeFault:
-    """Universal Robots' safety mode: normal, reduced."""
-    return ModeFault(node, _message("ur_dashboard_msgs.msg", "SafetyMode"), topic, "mode", (1, 2))
+def _ur_safety_mode(node: Node, topic: str, timeout_s: float = 0.0) -> ModeFault:
+    """Universal Robots' safety mode: normal, reduced; told when it changes."""
+    return ModeFault(node, _message("ur_dashboard_msgs.msg", "SafetyMode"), topic, "mode", (1, 2), timeout_s)
 
 
 # --- recoveries -----------------------------------------------------------------------------------------------------
@@ -174,6 +209,7 @@ class ControllerSwitch:
         listing = _message("controller_manager_msgs.srv", "ListControllers")
         self._switching = _message("controller_manager_msgs.srv", "SwitchController")
         self._active, self._states, self._request = list(active), None, listing.Request
+        self._answered_s = 0.0
         self._list = node.create_client(listing, f"{manager}/list_controllers")
         self._switch = node.create_client(self._switching, f"{manager}/switch_controller")
         node.create_timer(1.0, self._ask)
@@ -184,10 +220,13 @@ class ControllerSwitch:
 
     def _hear(self, future: Any) -> None:
         self._states = {controller.name: controller.state for controller in future.result().controller}
+        self._answered_s = time.monotonic()
 
     def missing(self) -> str:
         if self._states is None:
             return "the controller manager has not answered"
+        if (silent_s := time.monotonic() - self._answered_s) > _MANAGER_S:
+            return f"the controller manager has not answered for {silent_s:.1f} s"
         wrong = [name for name in self._active if self._states.get(name) != "active"]
         return f"not active: {', '.join(wrong)}" if wrong else ""
 
