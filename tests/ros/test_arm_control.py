@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -394,3 +395,35 @@ def test_an_arm_that_takes_joints_can_be_commanded_by_poses() -> None:
     loop.submit(loop.plan([0.002, 0.004, 0.005, 0.005]))
     loop.tick(25)
     assert loop.arm.chain.pose(loop.joints)[0] - start == pytest.approx(0.005, abs=2e-4)
+
+
+# --- the gate after a hold ------------------------------------------------------------------------------------------
+
+
+def test_a_plan_that_is_refused_opens_no_gate(loop: Loop) -> None:
+    loop.submit(far(loop))
+    loop.tick(10)
+    loop.control.hold("front silent", loop.now)
+    loop.tick(30)
+    with pytest.raises(CommandRefusedError, match="limit: now"):
+        loop.submit(replace(loop.plan([0.0]), stamp_ns=loop.now + 200 * MS))
+    with pytest.raises(CommandRefusedError, match="plan starts"):
+        loop.submit(loop.plan([0.3, 0.3]))
+
+
+def test_after_a_person_only_a_plan_that_starts_near_the_arm_goes_on(loop: Loop) -> None:
+    for _ in range(4):
+        loop.submit(loop.plan([0.2] * 10))
+        loop.control.human.hear(np.array([0.0, 0.1, 0, 0, 0, 0]), "base", loop.now)
+        loop.tick(5)
+    start = x(loop)
+    for _ in range(16):
+        with suppress(CommandRefusedError):
+            loop.submit(loop.plan([0.2] * 10))
+        loop.tick(5)
+    assert loop.control.modes.text == "holding: the person commands no more"
+    assert x(loop) == pytest.approx(start, abs=1e-3)
+    assert loop.control.counts["far plans"] > 0
+    loop.submit(loop.plan([0.002, 0.004]))
+    loop.tick(5)
+    assert loop.control.modes.text == "tracking"

@@ -198,14 +198,14 @@ class ArmControl:
             raise CommandRefusedError(
                 f"the plan was made from an observation of {age_s:.2f} s ago", limit=f"{OLDEST_PLAN_S} s"
             )
-        self._pass_gate(left)
+        self._check_gate(left)
         step = self._commanded_step(now_ns)
         if step >= left.first_step + left.length:  # a single row comes too late to be compensated
             left = replace(left.remaining(left.first_step + left.length - 1), first_step=step)
         self.arbiter.submit(left, step, now_ns)
-        self._changed = True
+        self._changed, self._gated = True, self._gated and self.part not in left.targets
 
-    def _pass_gate(self, plan: TargetChunk) -> None:
+    def _check_gate(self, plan: TargetChunk) -> None:
         if not self._gated or self.part not in plan.targets:
             return
         far_m, far_rad = distance(self.part, plan.targets[self.part][0], self.servo.measured)
@@ -216,7 +216,6 @@ class ArmControl:
                 limit=f"{GATE[0]} m, {GATE[1]} rad",
                 remedy="Plan from the newest observation, or reset",
             )
-        self._gated = False
 
     # --- ticks --------------------------------------------------------------------------------------------------------
 
@@ -288,6 +287,7 @@ class ArmControl:
             self._human_step, self._changed = -1, True
             self.human.let_go()
             self.arbiter.withdraw(Phase.HUMAN)
+            self.hold("the person commands no more", now_ns)  # whether released or broken: no plan far from the arm
 
     def _arbitrate(self, step: int, now_ns: int) -> None:
         """Head for the row in force where a step begins, and within it where another came in."""
