@@ -19,6 +19,7 @@ from robot_rl.geometry import slerp
 from robot_rl.types import Array, Frame
 
 OLDEST_NS, YOUNGEST_NS = 500_000_000, -5_000_000  # ages of headers that are believed
+_NEVER = -(2**62)
 _WIDEST_NS = 100_000_000  # between two samples that are interpolated
 _KEPT = 512
 _RECENT = 256  # arrivals that statistics are made of
@@ -32,7 +33,7 @@ class Arrivals:
         self.count = 0
         self.received_ns = 0  # monotonic, of the newest that was believed
         self.offset_ns = 0  # age of the newest header, believed or not
-        self._newest_ns = 0
+        self._header_ns, self._newest_ns = _NEVER, _NEVER  # of the newest: its header, its stamp
         self._stamps: deque[int] = deque(maxlen=_RECENT)
         self._ages: deque[int] = deque(maxlen=_RECENT)
 
@@ -45,10 +46,10 @@ class Arrivals:
             self.rejected["age"] += 1
             return None
         stamp = received_ns - age
-        if header_ns <= self._newest_ns:
+        if header_ns == self._header_ns or stamp <= self._newest_ns:  # clocks may be set back, this one is not
             self.rejected["order"] += 1
             return None
-        self._newest_ns, self.received_ns = header_ns, received_ns
+        self._header_ns, self._newest_ns, self.received_ns = header_ns, stamp, received_ns
         self.count += 1
         self._stamps.append(stamp)
         self._ages.append(age)
@@ -56,7 +57,7 @@ class Arrivals:
 
     def restart(self) -> None:
         """The source began anew, its stamps with it."""
-        self._newest_ns = 0
+        self._header_ns, self._newest_ns = _NEVER, _NEVER
 
     def age_s(self, now_ns: int) -> float:
         """Since the newest message was received; inf before the first."""

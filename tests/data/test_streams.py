@@ -52,6 +52,14 @@ def test_a_clock_that_is_stepped_silences_the_stream_until_both_sides_agree() ->
     assert arrivals.stamp(2 * HOUR + 10 * MS, 2 * HOUR + 10 * MS, 10 * MS) == 10 * MS
 
 
+def test_clocks_set_back_together_silence_nothing() -> None:
+    arrivals = Arrivals()
+    assert arrivals.stamp(2 * HOUR, 2 * HOUR, 0) == 0
+    assert arrivals.stamp(HOUR + 5 * MS, HOUR + 6 * MS, 6 * MS) == 5 * MS
+    assert arrivals.stamp(HOUR + 4 * MS, HOUR + 7 * MS, 7 * MS) is None  # measured before the last
+    assert arrivals.rejected["order"] == 1
+
+
 def test_statistics_tell_rate_and_transport() -> None:
     arrivals = Arrivals()
     for i in range(11):
