@@ -12,6 +12,8 @@ pytest.importorskip("rclpy", reason="the extra 'ros' is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
@@ -189,6 +191,20 @@ def test_a_velocity_without_a_stamp_or_an_old_one_moves_nothing(running: Running
 
     running.graph.next("/diagnostics", counted)
     assert "teleop" not in [message.message for message in running.modes]
+
+
+def test_a_deactivated_bridge_stays_so(running: Running) -> None:
+    def change(number: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=number))
+        return running.graph.call(ChangeState, "bridge/change_state", request).success
+
+    assert change(Transition.TRANSITION_DEACTIVATE)
+    running.wait_mode("idle")
+    for _ in range(3):  # seconds, in each of which it could have activated itself five times
+        running.graph.next("/diagnostics", lambda m: any(s.name == "/arm0/bridge: control" for s in m.status))
+    running.wait_mode("idle")
+    assert change(Transition.TRANSITION_ACTIVATE)
+    running.wait_mode("stopped", "activated")
 
 
 def test_home_is_reached_by_a_service_and_episode_keys_are_events(running: Running) -> None:

@@ -76,6 +76,7 @@ class Bridge(LifecycleNode):
         guard_transitions(self)
         self._spinning, values = spinning, declare(self, PARAMETERS)
         self._values, self._state, self._told_missing = values, "unconfigured", ""
+        self._by_itself: bool = values["auto_activate"]  # until it was active once: what an operator does then stands
         self.description = load_arm(values["arm"])
         cameras = _chosen(values["cameras"], list(self.description.cameras))
         objects = [name.strip() for name in values["objects"].split(",") if name.strip()]
@@ -122,6 +123,7 @@ class Bridge(LifecycleNode):
             self.port.open()
         except RobotRlError as error:
             self.get_logger().error(str(error))
+            self._by_itself = False
             return TransitionCallbackReturn.FAILURE
         self._topics.subscribe()
         if self._values["accept_teleop"]:
@@ -139,7 +141,7 @@ class Bridge(LifecycleNode):
         except RobotRlError as error:
             self.get_logger().error(str(error))
             return TransitionCallbackReturn.FAILURE
-        self._state = "active"
+        self._state, self._by_itself = "active", False
         self.get_logger().info(f"ready: {self.description.robot} is active")
         return TransitionCallbackReturn.SUCCESS
 
@@ -162,7 +164,7 @@ class Bridge(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _activate_by_itself(self) -> None:
-        if not self._values["auto_activate"] or self._spinning.ending:
+        if not self._by_itself or self._spinning.ending:
             return
         if self._state == "unconfigured":
             self.trigger_configure()
