@@ -41,7 +41,7 @@ def test_a_source_that_falls_silent_is_a_fault(graph: Graph) -> None:
 
     graph.poll(heard, "it is heard")
     assert fault.fault() == ""
-    graph.wait(lambda: "'renewed' is silent" in fault.fault(), "silence")
+    graph.poll(lambda: "'renewed' is silent" in fault.fault(), "silence")
     graph.poll(heard, "it is heard again")
     assert fault.fault() == ""
 
@@ -50,12 +50,12 @@ def test_a_source_that_tells_of_changes_counts_until_it_is_gone(graph: Graph) ->
     fault = ModeFault(graph.node, DiagnosticStatus, "changed", "values_of", (1, 2), 0.0)
     fault._hear(SimpleNamespace(values_of=1))
     publisher = graph.node.create_publisher(DiagnosticStatus, "changed", LATCHED)
-    graph.wait(lambda: not fault.fault(), "it is there")
+    graph.poll(lambda: not fault.fault(), "it is there")
     fault._hear(SimpleNamespace(values_of=7))
     assert fault.fault() == "values_of 7"
     fault._hear(SimpleNamespace(values_of=2))
     graph.node.destroy_publisher(publisher)
-    graph.wait(lambda: "no publisher" in fault.fault(), "it is gone")
+    graph.poll(lambda: "no publisher" in fault.fault(), "it is gone")
 
 
 def test_a_controller_manager_that_answers_no_more_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

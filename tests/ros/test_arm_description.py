@@ -110,6 +110,7 @@ def described(**changes: Any) -> dict[str, Any]:
         ({"joint": []}, "no key 'joint'.*'joints'"),
         ({"command": {"interface": "effort", "topic": "t", "timeout_s": 0.1}}, "Only position-type interfaces"),
         ({"command": {"interface": "tcp_pose", "topic": "t", "timeout_s": 0.0}}, "nothing would hold the arm"),
+        ({"command": {"interface": "tcp_pose", "topic": "t", "timeout_s": 0.5}}, "so long nobody brakes"),
         ({"command": {"topic": "t", "timeout_s": 0.1}}, "command lacks interface"),
         ({"reference_camera": "wirst"}, "wrist"),
         ({"reset": {"by": "simulator"}}, "on hardware"),

@@ -187,6 +187,12 @@ def test_objects_are_placed_by_simulators_only() -> None:
         robot.reset(ResetRequest(simulator_state={"object/cube_pose": np.zeros(7)}))
 
 
+@pytest.mark.parametrize("timeout_s", [float("nan"), float("inf"), 0.0])
+def test_a_reset_without_an_end_is_refused(pair: tuple[BridgedArm, ExactPort], timeout_s: float) -> None:
+    with pytest.raises(ResetError, match="a reset within"):
+        pair[0].reset(ResetRequest(timeout_s=timeout_s))
+
+
 def test_ways_begin_and_end_gently() -> None:
     routine = ResetRoutine(speed_m_s=0.1, lift_m=0.05)
     start, end = np.array([0.4, 0, 0.2, 1, 0, 0, 0.0]), np.array([0.5, 0, 0.1, 1, 0, 0, 0.0])

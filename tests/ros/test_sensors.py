@@ -7,6 +7,7 @@ import pytest
 
 from robot_rl.errors import StaleObservationError
 from robot_rl_bridge.arm_description import load_arm
+from robot_rl_bridge.arm_state import still
 from robot_rl_bridge.sensors import EXTERNAL, Sensors
 from tests.ros.driven_arm import MS
 
@@ -52,3 +53,18 @@ def test_torques_that_stop_coming_or_are_none_are_silent(torque: float | None) -
 def test_an_arm_without_force_stop_needs_no_torques() -> None:
     sensors = Sensors(load_arm("sim_panda"), [], [])
     assert EXTERNAL not in sensors.arrivals
+
+
+def test_an_arm_that_tells_no_velocities_is_not_taken_for_one_at_rest() -> None:
+    arm, sensors = load_arm("sim_panda"), Sensors(load_arm("sim_panda"), [], [])
+    for tick in range(3):
+        values = {
+            name: (float(q) + 0.001 * tick, float("nan")) for name, q in zip(arm.chain.names, arm.home, strict=True)
+        }
+        now_ns = NOW + 10 * tick * MS
+        sensors.joints(values, now_ns, now_ns, now_ns)
+        sensors.gripper(0.02, now_ns, now_ns, now_ns)
+    measured = sensors.measured()
+    assert measured is not None
+    np.testing.assert_allclose(measured.velocity, np.full(7, 0.1), rtol=1e-6)
+    assert not still(arm.chain, measured)

@@ -146,6 +146,8 @@ class ArmDescription:
                 "command.timeout_s is 0: nothing would hold the arm if the bridge died",
                 remedy="Name the time after which the arm's own controller holds",
             )
+        if self.command.timeout_s > 0.25:
+            raise ConfigError(f"command.timeout_s is {self.command.timeout_s}", limit="0.25 s: so long nobody brakes")
         if not self.simulated and self.reset.by == "simulator":
             raise ConfigError("reset.by is 'simulator' on hardware", remedy="reset: {by: motion}")
         if self.safety_limits.force_source == "measured" and not self.external_torque_topic:

@@ -56,7 +56,7 @@ class ArmTopics:
     def _on_joints(self, message: JointState) -> None:
         stamps, n = self._stamps(message), len(message.name)
         if len(message.position) == n:
-            speeds = message.velocity if len(message.velocity) == n else [0.0] * n
+            speeds = message.velocity if len(message.velocity) == n else [float("nan")] * n
             values = zip(message.position, speeds, strict=True)
             self._sensors.joints(dict(zip(message.name, values, strict=True)), *stamps)
         if self._arm.gripper.state_topic == self._arm.joint_states_topic:

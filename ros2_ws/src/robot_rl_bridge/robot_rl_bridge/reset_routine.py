@@ -13,11 +13,14 @@ from robot_rl.types import Array, ResetRequest
 from robot_rl_bridge.arm_description import TCP, ArmDescription, ResetRoutine
 from robot_rl_bridge.arm_state import Measured, distance
 
+MOST_S = 600.0  # of a reset
 _NEAR_M = 0.02  # from here on no lift is needed
 
 
 def goal(arm: ArmDescription, request: ResetRequest) -> tuple[Array, Array | None]:
     """The TCP's pose [7] at the start, and the joints [n] where the request names them. Raises ResetError."""
+    if not 0.0 < request.timeout_s <= MOST_S:
+        raise ResetError(f"a reset within {request.timeout_s} s", limit=f"0 to {MOST_S} s")
     if request.tcp_pose is not None and request.joint_position is None:
         pose = np.asarray(request.tcp_pose, dtype=np.float64)
         if pose.shape != (7,) or not np.isfinite(pose).all() or np.linalg.norm(pose[3:]) < 1e-6:

@@ -35,18 +35,25 @@ class Sensors:
         self.alignment = Alignment(self.samples, self.frames, reference)
         self.counts: Counter[str] = Counter()  # messages that were not what their topic is for
         self._external: Array | None = None
+        self._last_joints: tuple[int, Array | None] = 0, None
         self._bytes: dict[str, tuple[bytes, int]] = {}  # the last picture and since when it is the same
         self._numbers: Counter[str] = Counter()
 
     # --- arriving -----------------------------------------------------------------------------------------------------
 
     def joints(self, values: Mapping[str, tuple[float, float]], header_ns: int, now_ns: int, received_ns: int) -> None:
-        """Position and velocity by joint name; others are ignored."""
+        """Position and velocity by joint name; others are ignored. Where no velocity is told (NaN) it follows from the
+        last message: an arm that moves must not pass for one at rest."""
         if any(name not in values for name in self._names):
             self.counts["joint_states without the arm's joints"] += 1
             return
-        rows = [values[name] for name in self._names]
-        self._keep(ARM, [row[0] for row in rows] + [row[1] for row in rows], header_ns, now_ns, received_ns)
+        position, velocity = np.array([values[name] for name in self._names], dtype=np.float64).T
+        last_ns, last = self._last_joints
+        if np.isnan(velocity).all() and last is not None and header_ns != last_ns:
+            velocity = (position - last) / ((header_ns - last_ns) * 1e-9)
+        if all_finite(position):
+            self._last_joints = header_ns, position
+        self._keep(ARM, np.concatenate((position, velocity)), header_ns, now_ns, received_ns)
 
     def gripper(self, value: float, header_ns: int, now_ns: int, received_ns: int) -> None:
         """The gripper's joint, in its own unit."""
