@@ -133,8 +133,8 @@ def _store(config: Any) -> Any:
     """The dataset, or the store of the session that is called so."""
     from robot_rl.data.store import EpisodeStore
 
-    session = run_folder(config.root, config.data) / "store"
-    named = dataset_folder(config.root, config.data).exists() or not session.exists()
+    dataset, session = dataset_folder(config.root, config.data), run_folder(config.root, config.data) / "store"
+    named = dataset.exists() or not session.exists()
     store = open_dataset(config.root, config.data) if named else EpisodeStore.open(session)
     if store.spec is None:
         raise StoreError(f"dataset {store.root} does not describe its arrays", remedy="Record or import it again")

@@ -211,6 +211,5 @@ def test_stopping_ends_the_episode_and_leaves_the_arm_stopped() -> None:
 
 
 def test_recording_again_cuts_the_episode() -> None:
-    person, env = demonstrate({3: [Key.RERECORD]})
+    person, _ = demonstrate({3: [Key.RERECORD]})
     assert (person.ends[0][1].reason, len(person.rows)) == ("rerecorded", 4)
-    assert env.robot.read().mode == "tracking"
