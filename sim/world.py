@@ -52,6 +52,7 @@ class World:
         self._object_qvel = {name: int(model.joint(name).dofadr[0]) for name in self._object_qpos}
         self._fingers_closed = np.array(arm.finger_closed)
         self._fingers_travel = np.array(arm.finger_open) - self._fingers_closed
+        self._fingers = list(zip(self._fingers_closed.tolist(), self._fingers_travel.tolist(), strict=True))
         self._fingers_qpos = np.array([int(model.joint(name).qposadr[0]) for name in arm.fingers])
         self._fingers_qvel = np.array([int(model.joint(name).dofadr[0]) for name in arm.fingers])
         self._fingers_ctrl = self.physics.data.ctrl[n : n + len(arm.fingers)]
@@ -67,7 +68,9 @@ class World:
 
     def drive_gripper(self, opening: float) -> None:
         """Set what the fingers head for during this step."""
-        self._fingers_ctrl[:] = self._finger_positions(self.gripper.move(opening, self._step_s))
+        moved = self.gripper.move(opening, self._step_s)
+        for finger, (closed, travel) in enumerate(self._fingers):  # plain numbers: they are two
+            self._fingers_ctrl[finger] = closed + moved * travel
 
     def take_interventions(self) -> dict[str, int]:
         """Times that each layer of the safety chain changed something since the last call."""
