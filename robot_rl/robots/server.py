@@ -26,6 +26,7 @@ import zmq
 
 from robot_rl.errors import CommandRefusedError, ProtocolError, RobotRlError
 from robot_rl.interfaces import Robot
+from robot_rl.robots.lease import Lease
 from robot_rl.transport.endpoint import listen
 from robot_rl.transport.messages import (
     MAX_MESSAGE_BYTES,
@@ -40,7 +41,6 @@ from robot_rl.transport.refusals import refusal
 
 MAX_WAIT_S = 60.0
 MOVES = ("command", "reset", "wait")
-STOPPABLE = ("command", "reset")  # while they wait for their turn
 READS = ("connect", "read", "now")
 
 _Request = tuple[bytes, int, Message, int]  # client, number, message, stops before it came
@@ -58,8 +58,8 @@ class RobotServer:
     def __init__(
         self, robot: Robot, address: str = "tcp://127.0.0.1:0", *, lease_s: float = 0.25, keys: str = ""
     ) -> None:
-        self.robot, self.lease_s = robot, lease_s
-        self._heartbeat: Callable[[], None] | None = getattr(robot, "heartbeat", None)  # of a robot with its own watch
+        self.robot = robot
+        self.lease = Lease(lease_s, lambda: robot.clock.now_ns(), getattr(robot, "heartbeat", None))
         self._id = f"{os.getpid()}-{time.monotonic_ns():x}"  # by which clients notice a restart
         self.counts: Counter[str] = Counter()  # dropped garbage, refused moves, lease expiries
         self._context: zmq.Context[Any] = zmq.Context()
@@ -82,13 +82,10 @@ class RobotServer:
         self._wake_out.connect("inproc://wake")
         self._requests: queue.Queue[_Request] = queue.Queue(maxsize=64)
         self._replies: queue.Queue[list[bytes | memoryview]] = queue.Queue()
-        self._holder: str | None = None
-        self._heard_s = 0.0  # wall time of the holder's last message
-        self._heard_ns = 0  # the same on the robot's clock, which stands still while a simulator waits for its client
         self._moving = threading.Event()
         self._stops = 0
         self._closing = threading.Event()
-        self._leasing, self._waking = threading.Lock(), threading.Lock()
+        self._waking = threading.Lock()
         self._threads = [
             threading.Thread(target=self._serve, name="robot-server-io", daemon=True),
             threading.Thread(target=self._move, args=(self._requests,), name="robot-server-motion", daemon=True),
@@ -171,11 +168,14 @@ class RobotServer:
         if self._expired(message):
             self.counts["expired"] += 1
             return
-        if name == self._holder:
-            self._renew()
-        elif message.kind in MOVES and not self._takes_lease(name):
+        try:
+            if name == self.lease.holder:
+                self.lease.renew()
+            elif message.kind in MOVES:
+                self.lease.take(name)
+        except CommandRefusedError as busy:
             self.counts["refused"] += 1
-            self._reply(client, number, refusal(_busy()))
+            self._reply(client, number, refusal(busy))
             return
         try:
             (self._reads if message.kind in READS else self._requests).put_nowait(
@@ -192,39 +192,20 @@ class RobotServer:
         until_ns = message.fields.get("expires_ns")
         return type(until_ns) is int and self.robot.clock.now_ns() > until_ns
 
-    def claim(self, name: str) -> bool:
-        """The lease to move, for who commands the robot on another way than this server; renewed by every call."""
-        return self._takes_lease(name)
-
     @contextmanager
     def leased(self, name: str) -> Iterator[None]:
         """The lease for as long as a motion of another way lasts. Raises CommandRefusedError."""
-        if not self._takes_lease(name):
-            raise _busy()
+        self.lease.take(name)
         self._moving.set()
         try:
             yield
         finally:
             self._moving.clear()
 
-    def _takes_lease(self, name: str) -> bool:
-        with self._leasing:
-            free = self._holder in (None, name) or time.monotonic() - self._heard_s >= self.lease_s
-            if free:
-                self._holder = name
-                self._renew()
-            return free
-
-    def _renew(self) -> None:
-        self._heard_s, self._heard_ns = time.monotonic(), self.robot.clock.now_ns()
-        if self._heartbeat is not None:
-            self._heartbeat()
-
     def _watch_lease(self) -> None:
         if self._moving.is_set():  # the holder waits for an answer
-            self._renew()
-        elif self._holder is not None and self.robot.clock.now_ns() - self._heard_ns > self.lease_s * 1e9:
-            self._holder = None
+            self.lease.renew()
+        elif self.lease.expired():
             self.counts["lease_expired"] += 1
             self._halt(getattr(self.robot, "hold", None))
 
@@ -265,7 +246,7 @@ class RobotServer:
     def _carry_out(self, client: bytes, number: int, message: Message, stops: int) -> None:
         if self._expired(message):  # while it waited for its turn
             self.counts["expired"] += 1
-        elif message.kind in STOPPABLE and stops != self._stops:
+        elif message.kind in ("command", "reset") and stops != self._stops:
             self._reply(client, number, refusal(CommandRefusedError(f"'{message.kind}' came before the robot's stop")))
         else:
             self._answer(client, number, lambda: self._handle(message))
@@ -288,8 +269,7 @@ class RobotServer:
             case "wait":
                 return Message("time", {"now_ns": self._wait(message.fields.get("until_ns"))})
             case "release":
-                if message.fields["client"] == self._holder:
-                    self._holder = None
+                if self.lease.give_back(message.fields["client"]):
                     robot.stop()
                 return Message("done")
         raise ProtocolError(f"unknown request '{message.kind}'")
@@ -318,7 +298,3 @@ class RobotServer:
         if threading.current_thread() is not self._threads[0]:
             with self._waking:
                 self._wake_out.send(b"")
-
-
-def _busy() -> CommandRefusedError:
-    return CommandRefusedError("another client holds the lease to move", remedy="Close it, or wait for its end")

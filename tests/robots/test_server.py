@@ -247,7 +247,9 @@ def test_a_concurrent_robot_is_read_while_it_is_reset_and_held_for_a_silent_clie
         thread.join(timeout=10)
         wait_for(lambda: patient.held == ["client silent"])
         assert watcher.read().mode == "tracking"
-        assert server.claim("other") and not server.claim("third")
+        server.lease.take("other")
+        with pytest.raises(CommandRefusedError, match="another client"):
+            server.lease.take("third")
 
 
 def reset_in_thread(client: BridgeRobot, refused: list[Exception]) -> threading.Thread:
@@ -322,9 +324,17 @@ def test_an_answer_that_cannot_be_told_stops_the_robot_and_ends_nothing(server: 
 def test_the_lease_lasts_as_long_as_a_motion_of_another_way() -> None:
     with RobotServer(FakeRobot(clock="wall"), lease_s=0.05) as server, BridgeRobot(server.address) as client:
         with server.leased("ros"):
-            until_s = server._heard_s + 4 * server.lease_s
-            wait_for(lambda: server._heard_s > until_s)  # renewed, never claimed
+            until_s = server.lease._heard_s + 4 * server.lease.limit_s
+            wait_for(lambda: server.lease._heard_s > until_s)  # renewed, never taken again
             with pytest.raises(CommandRefusedError, match="lease"):
                 client.reset(ResetRequest())
         wait_for(lambda: server.counts["lease_expired"] == 1)
         client.reset(ResetRequest())
+
+
+def test_a_client_without_a_name_needs_the_lease_like_any_other(server: RobotServer) -> None:
+    with BridgeRobot(server.address) as holder, BridgeRobot(server.address) as nameless:
+        nameless._line_in_use()._client = ""
+        nameless.reset(ResetRequest())
+        with pytest.raises(CommandRefusedError, match="another client"):
+            holder.reset(ResetRequest())

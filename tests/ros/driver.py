@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from contextlib import suppress
 
 import numpy as np
 
-from robot_rl.errors import RobotRlError
+from robot_rl.errors import CommandRefusedError, RobotRlError
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.types import Array, EnvSpec, Observation, ResetRequest, TargetChunk
 
@@ -49,11 +50,23 @@ def reread(robot: BridgeRobot, spec: EnvSpec, seen: Observation) -> Observation:
     return seen
 
 
+def reset(robot: BridgeRobot) -> Observation:
+    """Once who moved the arm before has lost the lease."""
+    until = time.monotonic() + 5.0
+    while True:
+        try:
+            return robot.reset(ResetRequest())
+        except CommandRefusedError as error:
+            if "lease" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
 def main(address: str) -> None:
     said = ""
     with BridgeRobot(address) as robot:
         spec = robot.connect()
-        seen = robot.reset(ResetRequest())
+        seen = reset(robot)
         start = seen.state["arm0/tcp_pose"].astype(np.float64)
         while True:
             try:

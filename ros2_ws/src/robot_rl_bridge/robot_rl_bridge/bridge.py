@@ -35,7 +35,7 @@ from robot_rl_bridge.arm_topics import ArmTopics
 from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.parameters import Declared, declare
-from robot_rl_bridge.ros_commands import RosCommands
+from robot_rl_bridge.ros_commands import CLIENT, RosCommands
 from robot_rl_bridge.ros_port import RosPort
 from robot_rl_bridge.sensors import Sensors
 from robot_rl_bridge.spinning import (
@@ -250,13 +250,12 @@ class Bridge(LifecycleNode):
 
     def _reset_home(self) -> None:
         self._check_ros_commands()
-        if not self.server.claim("ros"):
-            raise CommandRefusedError("a client holds the lease to move", remedy="End it first")
+        self.server.lease.take(CLIENT)
         threading.Thread(target=self._run_reset, name="reset", daemon=True).start()
 
     def _run_reset(self) -> None:
         try:
-            with self.server.leased("ros"):
+            with self.server.leased(CLIENT):
                 self.arm.reset(ResetRequest())
         except RobotRlError as error:
             self.get_logger().error(str(error))

@@ -122,6 +122,5 @@ class RosCommands:
         return stamp
 
     def _send(self, chunk: TargetChunk) -> None:
-        if not self._server.claim(CLIENT):
-            raise CommandRefusedError("another client holds the lease to move", remedy="Close it, or wait for its end")
+        self._server.lease.take(CLIENT)
         self._arm.command(chunk)
