@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +32,7 @@ from robot_rl.types import EpisodeEvent, ResetRequest
 from robot_rl_bridge.arm_control import HUMAN_S
 from robot_rl_bridge.arm_description import JOINTS, TCP, load_arm
 from robot_rl_bridge.arm_topics import ArmTopics
+from robot_rl_bridge.bridge_status import bridge_status
 from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.parameters import Declared, declare
@@ -279,27 +280,11 @@ class Bridge(LifecycleNode):
         if mode in (Mode.FAULT, Mode.HOLDING) and cause:
             self.get_logger().warning(f"{mode}: {cause}")
 
-    def _diagnose(self) -> Iterator[DiagnosticStatus]:
-        now_ns, modes = time.monotonic_ns(), self.arm.control.modes
-        name, missing = self.get_fully_qualified_name(), self.arm.unready()
-        level = DiagnosticStatus.ERROR if modes.mode is Mode.FAULT else DiagnosticStatus.OK
-        values = [("lifecycle", self._state), ("force_source", self.arm.spec.force_source), *self.server.counts.items()]
-        values += [(f"missing {index}", what) for index, what in enumerate(missing)]
-        yield status(name, DiagnosticStatus.WARN if missing and not level else level, modes.text, values)
-        reached_ns, braked_ns = self.arm.control.halted_ns
-        pace = {**self.arm.pace.statistics(), "halt_after_limit_ms": max(braked_ns - reached_ns, 0) * 1e-6}
-        yield status(f"{name}: control", DiagnosticStatus.OK, "", pace.items())
-        for stream, arrivals in self.sensors.arrivals.items():
-            age_s = arrivals.age_s(now_ns)
-            silent = age_s > self.description.stream_timeout_s
-            told = {"age_s": age_s, "header_age_s": arrivals.offset_ns * 1e-9, **arrivals.statistics()}
-            yield status(f"{name}: {stream}", DiagnosticStatus.STALE if silent else DiagnosticStatus.OK,
-                         "silent" if silent else "", told.items())  # fmt: skip
-        counts = [*self.arm.control.counts.items(), *self.arm.control.arbiter.refused.items()]
-        counts += [*self.sensors.counts.items(), *((f"QoS {t}", n) for t, n in self._topics.mismatches.items())]
-        safety = status(f"{name}: safety", DiagnosticStatus.OK, modes.text, counts)
+    def _diagnose(self) -> list[DiagnosticStatus]:
+        name, told = self.get_fully_qualified_name(), self._topics.mismatches
+        *parts, safety = bridge_status(name, self._state, self.arm, self.server, told)
         self._safety.publish(safety)
-        yield safety
+        return [*parts, safety]
 
 
 def _answered(response: Any, act: Callable[[], None]) -> Any:
