@@ -19,12 +19,15 @@ from robot_rl.apps.environment import (
     load_policy,
     make_env,
     make_human,
+    with_task,
 )
 from robot_rl.apps.findings import FAIL, WARN, Finding, report
 from robot_rl.apps.folders import run_folder
 from robot_rl.apps.judging import judged, score_extras, scored, verdicts
 from robot_rl.apps.preflight import look, waived
 from robot_rl.errors import CheckpointError, ConfigError
+
+completed = with_task  # deploy robot=bridge: the arm is named, the task is the checkpoint's
 
 
 @dataclass

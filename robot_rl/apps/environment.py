@@ -6,7 +6,7 @@ import copy
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -217,6 +217,14 @@ def checkpoint_env(config: Any, command: str, checkpoint: str) -> tuple[Path, An
 
     folder, spec = checkpoint_spec(checkpoint)
     return folder, env_config(config, command, spec.task, read_manifest(folder).get("env"), spec.simulated)
+
+
+def with_task(words: Sequence[str]) -> list[str]:
+    """``words`` of a command, and the task that their checkpoint was made for where they name a robot and no task."""
+    given = dict(word.split("=", 1) for word in words if "=" in word)
+    if "robot" not in given or "task" in given or "checkpoint" not in given:
+        return list(words)
+    return [*words, f"task={checkpoint_spec(given['checkpoint'])[1].task}"]
 
 
 def open_dataset(root: str, name: str) -> Any:

@@ -18,8 +18,11 @@ from robot_rl.apps.environment import (
     make_env,
     progress,
     side_by_side,
+    with_task,
     wrapper_title,
 )
+
+completed = with_task  # evaluate robot=bridge: the arm is named, the task is the checkpoint's
 
 
 @dataclass

@@ -96,6 +96,7 @@ def run_command(command: str, words: Sequence[str]) -> None:
     first = getattr(app, "SUBCOMMAND", "subcommand")  # the key or group that a first bare word sets
     if words and (first != "subcommand" or first in app.Config.__dataclass_fields__) and re.fullmatch(r"\w+", words[0]):
         words[0] = f"{first}={words[0]}"
+    words = getattr(app, "completed", list)(words)
     for word in words:
         if "=" not in word and not word.startswith("~"):
             raise ConfigError(f"'{word}' is not key=value", remedy=f"See: robot-rl {command} --help")

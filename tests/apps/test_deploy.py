@@ -128,6 +128,13 @@ def test_the_same_command_in_simulation(checkpoint: Path, root: Path, capsys: py
     assert len(EpisodeStore.open(root / "runs" / "sim" / "store").ids()) == 1
 
 
+def test_the_task_is_that_of_the_checkpoint_where_only_the_arm_is_named(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", f"checkpoint={checkpoint}", *FAKE[1:], *QUICK, "dry_run=true"]) == 0
+    assert "nothing has moved" in capsys.readouterr().out
+
+
 def test_what_does_not_fit_or_makes_no_sense_is_refused(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert deploy(checkpoint, "action=tcp_delta") == 2
     assert "was made for another env" in " ".join(capsys.readouterr().out.split())
