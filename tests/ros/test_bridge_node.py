@@ -139,15 +139,13 @@ def test_a_pose_that_cannot_be_meant_is_refused_and_counted(running: Running, wh
     assert running.switch("bridge/set_enabled", True).success
     publisher = running.graph.publisher(PoseStamped, "command/tcp_pose")
     target = PoseStamped(pose=running.graph.next("tcp_pose").pose)
-    target.header.frame_id, target.header.stamp = "base", running.stamp()
-    if what == "frame":
-        target.header.frame_id = "camera"
-    elif what == "stamp":
-        target.header.stamp.sec -= 5
-    else:
+    target.header.frame_id = "camera" if what == "frame" else "base"
+    if what == "nan":
         target.pose.position.x = float("nan")
 
     def counted(message: DiagnosticArray) -> bool:
+        target.header.stamp = running.stamp()
+        target.header.stamp.sec -= 5 if what == "stamp" else 0
         publisher.publish(target)
         keys = [v.key for s in message.status if s.name.endswith(": safety") for v in s.values]
         word = {"frame": "in frame 'camera'", "stamp": "with a stamp", "nan": "not finite"}[what]
