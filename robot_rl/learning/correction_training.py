@@ -4,17 +4,17 @@ acts, one optimiser each, the hand-over, and all of it in one checkpoint."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from robot_rl.learning.batches import array_path
+from robot_rl.learning.batches import array_path, check_batches, place
 from robot_rl.learning.followed_critics import FollowedCritics
 from robot_rl.learning.hand_over import HandOver
 from robot_rl.learning.named_optimizer import adam
-from robot_rl.learning.training_state import fill, part
+from robot_rl.learning.training_state import fill, finite_numbers, part
 from robot_rl.types import PolicySpec
 
 NEXT = "next/"
@@ -91,6 +91,31 @@ class CorrectionTraining:
         }
 
     # --- steps
+
+    def over(
+        self,
+        batches: Mapping[str, Mapping[str, Tensor]],
+        views: Iterable[str],
+        critic_step: Callable[[Mapping[str, Tensor]], tuple[dict[str, Tensor], Tensor]],
+        actor_step: Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]],
+        actor_start: int,
+    ) -> dict[str, float]:
+        """``critic_step`` on each group of batches {view: {key: [G, B/2, ...]}}, ``views`` side by side; then, once
+        there were more than ``actor_start``, ``actor_step`` on the features [B, F] and the batch of the last.
+
+        Raises InvalidArrayError for a batch that is not finite, before anything is changed, and RobotRlError when a
+        loss is not.
+        """
+        check_batches(batches, self.step)
+        whole = place(joined({view: batches[view] for view in views}), self.networks.device)
+        metrics: dict[str, Tensor] = {}
+        features, last = torch.empty(0), whole
+        for group in range(len(whole["reward"])):
+            last = {key: value[group] for key, value in whole.items()}
+            metrics, features = critic_step(last)
+        if self.step > actor_start:
+            metrics |= actor_step(features, last)
+        return finite_numbers(metrics, self.step)
 
     def descend_critic(self, loss: Tensor) -> None:
         """One step of critics and encoder; the targets follow, and it counts."""

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
-from robot_rl.learning.batches import check_batches, place, transition_view
-from robot_rl.learning.correction_training import NEXT, Correcting, CorrectionTraining, joined
+from robot_rl.learning.batches import place, transition_view
+from robot_rl.learning.correction_training import NEXT, Correcting, CorrectionTraining
 from robot_rl.learning.diagnostics import Recorded
 from robot_rl.learning.hand_over import HandOver
 from robot_rl.learning.soft_losses import attainable_returns
 from robot_rl.learning.step_generator import step_generator
-from robot_rl.learning.training_state import finite_numbers
 from robot_rl.types import ReplayView, WindowSpec
 
 DEMONSTRATIONS, ONLINE = "demonstrations", "online"
@@ -97,19 +96,9 @@ class Residual:
     def update(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
         """Batches {view: {key: [G, B/2, ...]}} as ReplaySampler gives them, G critic steps.
 
-        Raises InvalidArrayError for a batch that is not finite, before anything is changed, and RobotRlError when a
-        loss is not.
+        Raises as ``over`` of CorrectionTraining does.
         """
-        check_batches(batches, self.training.step)
-        whole = place(joined({view: batches[view] for view in self._views}), self.networks.device)
-        metrics: dict[str, Tensor] = {}
-        features, last = torch.empty(0), whole
-        for group in range(len(whole["reward"])):
-            last = {key: value[group] for key, value in whole.items()}
-            metrics, features = self._critic_step(last)
-        if self.training.step > self.actor_start:
-            metrics |= self._actor_step(features, last)
-        return finite_numbers(metrics, self.training.step)
+        return self.training.over(batches, self._views, self._critic_step, self._actor_step, self.actor_start)
 
     def acting_state(self) -> dict[str, Tensor]:
         """Residual, critics, statistics and shares; nothing of the base."""

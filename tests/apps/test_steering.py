@@ -21,9 +21,8 @@ from robot_rl.learning.checkpoint import (
     save_checkpoint,
 )
 from robot_rl.types import ActContext
-from tests.contracts.trained_base import save_base
+from tests.apps.fake_lift import ARM, make_root
 
-ARM = ["task=lift", "robot=fake", "robot.objects=[cube]", "env.max_steps=20"]
 SMALL = ["policy.hidden=[16]", "policy.critic.hidden=[16]", "algorithm.actor_start=0", "batch=16", "seed=3"]
 SESSION = ["session", *ARM, *SMALL, "demos=lift", "steps=60", "start=10", "group=10", "update_ratio=2.5"]
 OFTEN = ["log_every=20", "diagnose_every=0", "evaluate_every=30", "evaluate_episodes=2", "checkpoint_every=20"]
@@ -31,12 +30,7 @@ OFTEN = ["log_every=20", "diagnose_every=0", "evaluate_every=30", "evaluate_epis
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("root")
-    assert main(["record", *ARM, "episodes=2", "keep_failures=true", f"root={root}"]) == 0
-    spec = EpisodeStore.open(root / "data" / "lift").spec
-    assert spec is not None
-    save_base(root / "runs" / "base", spec)
-    return root
+    return make_root(tmp_path_factory.mktemp("root"))
 
 
 def learn(root: Path, name: str, *words: str) -> Path:

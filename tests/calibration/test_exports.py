@@ -32,7 +32,7 @@ def camera_info(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Intrins
 
 
 def test_camera_info_fills_the_ros_message(camera_info: tuple[Intrinsics, Path]) -> None:
-    messages = pytest.importorskip("sensor_msgs.msg")
+    messages = pytest.importorskip("sensor_msgs.msg", reason="the extra 'ros' is not installed")
     lens, path = camera_info
     fields = yaml.safe_load(path.read_text())
     message = messages.CameraInfo(
@@ -92,7 +92,7 @@ def test_camera_info_that_cannot_be_used_is_refused(tmp_path: Path, change: dict
 
 
 def test_urdf_is_read_by_a_parser() -> None:
-    urdf = pytest.importorskip("urdf_parser_py.urdf")
+    urdf = pytest.importorskip("urdf_parser_py.urdf", reason="the extra 'dev' is not installed")
     robot = urdf.URDF.from_xml_string(f'<robot name="arm"><link name="tcp"/>{urdf_fragment(ITEM)}</robot>')
     (joint,) = robot.joints
     assert (joint.type, joint.parent, joint.child) == ("fixed", "tcp", "wrist_optical")

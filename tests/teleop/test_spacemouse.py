@@ -117,7 +117,7 @@ def test_unplugged_it_lets_go_and_is_found_again() -> None:
 
 
 def test_none_connected_is_a_clear_error() -> None:
-    pytest.importorskip("hid")
+    pytest.importorskip("hid", reason="the extra 'teleop' is not installed")
     with pytest.raises(DeviceError, match="no SpaceMouse is connected"):
         find_spacemouse()
 
