@@ -47,8 +47,13 @@ class ArmStream:
 
     def restart(self, observation: Observation) -> None:
         """The arm was reset: its steps count from ``observation``."""
+        self._start_ns = observation.stamp_ns - observation.step * self.spec.step_period_ns
         self._grid.start(observation.stamp_ns)
         self._take(observation)
+
+    def end_ns(self, step: int) -> int:
+        """When a control step since the last restart ends, which is when its row of a plan is due."""
+        return self._start_ns + (step + 1) * self.spec.step_period_ns
 
     def step(self) -> Observation:
         """Wait for the end of the running step and read. Raises StaleObservationError for a stream that is silent."""

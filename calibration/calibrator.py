@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from calibration.arm_drive import Operator
 from calibration.arm_stream import ArmStream
 from calibration.display import Terminal
 from calibration.outcome import Outcome
@@ -31,7 +31,7 @@ class Calibrator:
 
     def collect(
         self, robot: Robot, folder: Path, known: Path, *, drive: bool = True,
-        confirm: Callable[[str], None] = lambda text: None,
+        operator: Operator | None = None,
     ) -> None:  # fmt: skip
         """Take samples of a connected robot into ``folder``. ``known`` holds the robot's calibrations.
 
@@ -41,7 +41,7 @@ class Calibrator:
         try:
             with Terminal(procedure.subject) as display:
                 stream = ArmStream(robot, robot.connect())
-                recording = procedure.collect(Bench(stream, display, known, self.kinematics, drive, confirm))
+                recording = procedure.collect(Bench(stream, display, known, self.kinematics, drive, operator))
         finally:
             robot.stop()
         recording.save(folder)

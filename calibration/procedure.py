@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from calibration.arm_drive import ArmDrive
+from calibration.arm_drive import ArmDrive, Operator
 from calibration.arm_stream import ArmStream
 from calibration.camera_model import Distortion, Intrinsics
 from calibration.display import Display
@@ -40,15 +40,15 @@ class Kinematics(Protocol):
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a procedure works: a connected robot, a display, and what is known. With ``drive`` the arm moves itself,
-    after ``confirm`` has returned."""
+    """Where a procedure works: a connected robot, a display, and what is known. With ``drive`` the arm moves itself, as
+    long as the ``operator`` lets it; without one unwatched."""
 
     stream: ArmStream
     display: Display
     known: Path | None = None  # folder of the robot's calibrations
     kinematics: Kinematics | None = None
     drive: bool = True
-    confirm: Callable[[str], None] = field(default=lambda text: None)
+    operator: Operator | None = None
 
     @property
     def spec(self) -> EnvSpec:
@@ -56,8 +56,11 @@ class Bench:
 
     def arm_drive(self, what: str) -> ArmDrive:
         """What moves the arm, once the person has agreed. Raises ConfigError where it cannot be moved."""
-        drive = ArmDrive(self.stream)
-        self.confirm(what)
+        drive = ArmDrive(self.stream, self.operator)
+        if self.operator is None:
+            self.display.tell(what)
+        else:
+            self.operator.ask(what)
         return drive
 
     def room(self, start: Array) -> Room:

@@ -107,6 +107,10 @@ class ViewTaker:
                 if len(self._glance().corner_ids) >= _ENOUGH_CORNERS:
                     plan = self._begin(room(here))
                     self._advise(plan)
+                else:
+                    image = decode(self.stream.frame(self.sight.camera))
+                    why = self.sight.board.why_not(image) or "only a few of its corners"
+                    self.display.tell(f"the camera does not see the board: {why}")
             elif min(apart(here, other) for other in plan.taken) > _OTHER and self._take(plan):
                 self._advise(plan)
 

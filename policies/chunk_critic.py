@@ -16,7 +16,7 @@ from robot_rl.data.normalizer import Normalizer
 from robot_rl.types import Arrays, EnvSpec, PolicySpec
 
 ACTION = "action"
-COMMANDED, OBSERVATION = "action/commanded", "obs/"  # array paths of an episode
+COMMANDED = "action/commanded"  # array path of an episode
 
 
 class ChunkCritic:
@@ -102,19 +102,13 @@ class ChunkCritic:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) that training images are brought to; None without cameras."""
-        sizes = [value.shape for key, value in self.spec.observation.items() if key.startswith("images/")]
-        return (sizes[0][0], sizes[0][1]) if sizes else None
+        return self.encoder.image_size
 
     def fit_normalizer(self, rows: Arrays) -> None:
         """Statistics from rows {array path: [N, D]}, frozen for the run. Raises InvalidArrayError for none."""
         action = torch.from_numpy(rows[COMMANDED])
         unit = 2.0 * (action.clamp(self._low, self._high) - self._low) / (self._high - self._low) - 1.0
-        fitted = {ACTION: unit.numpy()}
-        if self.encoder.features:
-            keys = [key for key in self.spec.observation if not key.startswith("images/")]
-            seen = {key: torch.from_numpy(rows[f"{OBSERVATION}{key}"]) for key in keys}
-            fitted[FEATURES] = self.encoder.vector(seen).numpy()
-        self.normalizer = Normalizer.fit(fitted, "gaussian")
+        self.normalizer = Normalizer.fit({ACTION: unit.numpy(), **self.encoder.of_rows(rows)}, "gaussian")
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights under ``module.``, statistics under ``normalizer.``."""

@@ -17,8 +17,6 @@ from policies.tangent import Tangent
 from robot_rl.data.normalizer import Normalizer
 from robot_rl.types import Array, Arrays, EnvSpec, PolicySpec
 
-OBSERVATION = "obs/"  # array paths of an episode
-
 
 class CorrectionNetworks:
     """Networks and statistics beside a base, which has its own.
@@ -102,16 +100,12 @@ class CorrectionNetworks:
 
         Raises InvalidArrayError for none.
         """
-        if self.encoder.features:
-            keys = [key for key in self.reads.observation if not key.startswith("images/")]
-            seen = {key: torch.from_numpy(rows[f"{OBSERVATION}{key}"]) for key in keys}
-            self.normalizer = Normalizer.fit({FEATURES: self.encoder.vector(seen).numpy()}, "gaussian")
+        self.normalizer = Normalizer.fit(self.encoder.of_rows(rows), "gaussian")
 
     @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) that training images are brought to; None without cameras."""
-        sizes = [value.shape for key, value in self.reads.observation.items() if key.startswith("images/")]
-        return (sizes[0][0], sizes[0][1]) if sizes else None
+        return self.encoder.image_size
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights under ``module.``, statistics under ``normalizer.``."""

@@ -212,8 +212,7 @@ class DiffusionPolicy:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) that training images are brought to; None without cameras."""
-        sizes = [value.shape for key, value in self.spec.observation.items() if key.startswith("images/")]
-        return (sizes[0][0], sizes[0][1]) if sizes else None
+        return self.encoder.image_size
 
     def fit_normalizer(self, rows: Arrays) -> None:
         """Statistics from rows {array path: [N, D]} of the demonstrations. Raises InvalidArrayError for none."""

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from policies.features import Feature, check_keys
 from robot_rl.data.normalizer import Normalizer
 from robot_rl.errors import ConfigError, SpecMismatchError, valid_choices
-from robot_rl.types import ArraySpec, EnvSpec
+from robot_rl.types import Array, Arrays, ArraySpec, EnvSpec
 
 FEATURES = "features"  # key of the feature vector's statistics
+STATE = "obs/"  # before a name: its path in episodes
 
 
 class ObservationEncoder(nn.Module):
@@ -66,6 +67,20 @@ class ObservationEncoder(nn.Module):
     def vector(self, observation: Mapping[str, Tensor]) -> Tensor:
         """{key: [..., D]} -> features in physical units [..., F]."""
         return torch.cat([feature(observation) for feature in self.features], dim=-1)
+
+    def of_rows(self, rows: Arrays) -> dict[str, Array]:
+        """Features in physical units [N, F] of rows of episodes {array path: [N, D]}, by the key of their statistics;
+        nothing where there are none."""
+        if not self.features:
+            return {}
+        state = [key for key in self.inputs if not key.startswith(image_key(""))]
+        return {FEATURES: self.vector({key: torch.from_numpy(rows[f"{STATE}{key}"]) for key in state}).numpy()}
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) that images are brought to; None without cameras."""
+        sizes = [value.shape for key, value in self.inputs.items() if key.startswith(image_key(""))]
+        return (sizes[0][0], sizes[0][1]) if sizes else None
 
     def forward(
         self, observation: Mapping[str, Tensor], normalizer: Normalizer, generator: torch.Generator | None = None

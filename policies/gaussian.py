@@ -22,7 +22,6 @@ from robot_rl.data.normalizer import Normalizer
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays, EnvSpec, PolicySpec
 
 ACTION = "action"
-OBSERVATION = "obs/"  # array paths of an episode: obs/<name>, images/<camera>
 _LOG_2 = math.log(2.0)
 
 
@@ -107,8 +106,7 @@ class GaussianPolicy:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """(height, width) that training images are brought to; None without cameras."""
-        sizes = [value.shape for key, value in self.spec.observation.items() if key.startswith("images/")]
-        return (sizes[0][0], sizes[0][1]) if sizes else None
+        return self.encoder.image_size
 
     def sample(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, F] and standard-normal noise [B, A] -> actions in (-1, 1) [B, A], log-density there [B].
@@ -136,12 +134,7 @@ class GaussianPolicy:
 
         Raises InvalidArrayError for none.
         """
-        if not self.encoder.features:
-            return
-        keys = [key for key in self.spec.observation if not key.startswith("images/")]
-        observation = {key: torch.from_numpy(rows[f"{OBSERVATION}{key}"]) for key in keys}
-        limits = self._limits()
-        fitted = Normalizer.fit({FEATURES: self.encoder.vector(observation).numpy()}, "gaussian")
+        limits, fitted = self._limits(), Normalizer.fit(self.encoder.of_rows(rows), "gaussian")
         self.normalizer = Normalizer({**limits.offset, **fitted.offset}, {**limits.scale, **fitted.scale})
 
     def _limits(self) -> Normalizer:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from policies.arms import BASE, CLOSED, OPEN, RECORD, Arms, gate
 from policies.chosen import in_limits
-from policies.chunk_critic import ACTION, COMMANDED, OBSERVATION
+from policies.chunk_critic import ACTION, COMMANDED
 from policies.device import chosen_device
 from policies.encoders import FEATURES, ObservationEncoder
 from policies.features import Feature, every_feature, named_features
@@ -187,12 +187,8 @@ class Steered:
     def fit_normalizer(self, rows: Arrays) -> None:
         """Statistics from rows {array path: [N, D]} of demonstrations, frozen for the run. Raises InvalidArrayError
         for none."""
-        fitted = {ACTION: in_limits(torch.from_numpy(rows[COMMANDED]), self.env_spec.action).numpy()}
-        if self.encoder.features:
-            keys = [key for key in self.encoder.inputs if not key.startswith("images/")]
-            seen = {key: torch.from_numpy(rows[f"{OBSERVATION}{key}"]) for key in keys}
-            fitted[FEATURES] = self.encoder.vector(seen).numpy()
-        self.normalizer = Normalizer.fit(fitted, "gaussian")
+        actions = in_limits(torch.from_numpy(rows[COMMANDED]), self.env_spec.action).numpy()
+        self.normalizer = Normalizer.fit({ACTION: actions, **self.encoder.of_rows(rows)}, "gaussian")
 
     # --- checkpoints
 

@@ -51,6 +51,10 @@ class CommandRefusedError(RobotError):
     """A command never reached the arm: unknown frame, wrong kind, not finite, no lease, or the robot is stopped."""
 
 
+class FarPlanError(CommandRefusedError):
+    """A held robot was sent a plan that starts too far from it; one that starts near goes on."""
+
+
 class DeviceError(RobotRlError):
     """A teleoperation device cannot be found, opened or read."""
 

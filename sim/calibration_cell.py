@@ -89,7 +89,7 @@ class CalibrationCell:
     ) -> None:
         self.arm, self.cameras, self.boards = arm or panda(), dict(cameras), dict(boards)
         fixtures = [_Camera(name, camera) for name, camera in cameras.items()]
-        fixtures += [_Board(name, board) for name, board in boards.items()]
+        fixtures += [BoardFixture(name, board) for name, board in boards.items()]
         built = build_scene(Scene(), self.arm, fixtures, look=Profile.FAST)
         self.chain = arm_chain(built)
         self._model, self._data = built.model, mujoco.MjData(built.model)
@@ -173,7 +173,9 @@ class _Camera:
 
 
 @dataclass(frozen=True)
-class _Board:
+class BoardFixture:
+    """A board in a scene, of that name; only seen."""
+
     name: str
     board: MountedBoard
 

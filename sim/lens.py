@@ -43,13 +43,13 @@ class Lens:
         (fx, fy), (cx, cy) = self.focal_px, self.centre_px
         return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
-    @property
+    @cached_property
     def ideal_size(self) -> tuple[int, int]:
         """Height and width of the ideal image that ``apply`` takes, whose optical axis is its centre."""
         width, height = 2 * np.ceil(np.abs(self._rays).max(axis=(0, 1)) * self._ideal_focal + _EDGE_PX).astype(int)
         return int(height), int(width)
 
-    @property
+    @cached_property
     def fovy_deg(self) -> float:
         """Vertical field of view of the ideal image."""
         return float(np.degrees(2.0 * np.arctan(0.5 * self.ideal_size[0] / self._ideal_focal)))

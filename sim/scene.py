@@ -30,15 +30,22 @@ _SHOWN, _HIDDEN = 0, 3  # geom groups
 _LINK_RGBA, _FINGER_RGBA = (0.93, 0.94, 0.95, 1.0), (0.35, 0.36, 0.38, 1.0)
 
 
+class Fixture(Protocol):
+    """What is fastened to the arm or stands beside it without taking part in physics, such as a camera."""
+
+    def add_to(self, spec: mujoco.MjSpec, arm: Arm) -> None: ...
+
+
 @dataclass(frozen=True)
 class Scene:
-    """What stands around the arm."""
+    """What stands around the arm. ``fixtures`` are only seen, such as a board for cameras."""
 
     objects: Sequence[SceneObject] = ()
     table_size_m: Sequence[float] = (1.1, 1.2)  # x, y
     table_centre_m: Sequence[float] = (0.35, 0.0)
     table_friction: float = 1.0
     table_rgba: Sequence[float] = (0.72, 0.66, 0.58, 1.0)
+    fixtures: Sequence[Fixture] = ()
 
     def __post_init__(self) -> None:
         names = [thing.name for thing in self.objects]
@@ -53,12 +60,6 @@ class Scene:
         raise ConfigError(
             f"no object '{name}' in the scene", remedy=valid_choices(name, [o.name for o in self.objects])
         )
-
-
-class Fixture(Protocol):
-    """What is fastened to the arm or stands beside it without taking part in physics, such as a camera."""
-
-    def add_to(self, spec: mujoco.MjSpec, arm: Arm) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def build_scene(scene: Scene, arm: Arm, cameras: Sequence[Fixture] = (), *, look
         thing.add_to(spec)
     if look is not None:
         _add_light(spec)
-    for camera in cameras:
-        camera.add_to(spec, arm)
+    for fixture in [*cameras, *(scene.fixtures if look is not None else ())]:
+        fixture.add_to(spec, arm)
     model = spec.compile()
     arm.check(model)
     for thing in scene.objects:

@@ -38,6 +38,7 @@ class Config:
     first_seed: int
     episodes: int | None
     wait_s: float
+    learner_timeout_s: float | None
     retries: int
     keep_local: bool
     threads: int
@@ -47,7 +48,7 @@ class Config:
 
 def run(config: Any) -> None:
     """Run exploring episodes until the learner says stop, or ``config.episodes`` of them."""
-    at_least(config, first_seed=0, episodes=1, threads=1, retries=0)
+    at_least(config, first_seed=0, episodes=1, threads=1, retries=0, learner_timeout_s=1)
     env = judged(config, make_env(given_env(config, "actor")))
     folder = Path(config.root) / "actor" / (config.name or env.spec.task)
     with closing(env):
@@ -122,6 +123,7 @@ def _service(config: Any, env: Any, human: Any, store: Any, transport: Any, tell
         transport,
         store,
         retries=config.retries,
+        learner_timeout_s=config.learner_timeout_s,
         keep_local=config.keep_local,
         evaluated_in=by_rule(env),
         on_episode=on_episode,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,12 @@ from robot_rl.apps.folders import run_folder
 from robot_rl.apps.main import instantiate
 from robot_rl.errors import ConfigError
 from robot_rl.runtime.calibration_in_use import calibration_folder
+from robot_rl.teleop.cue import on_screen
+from robot_rl.teleop.device import Device
+from robot_rl.teleop.enabling import Enabling
+from robot_rl.teleop.keyboard import Keyboard
+from robot_rl.teleop.terminal import TERMINAL
+from robot_rl.types import EnvSpec
 
 SUBCOMMAND = "procedure"  # what the first bare word after the command stands for
 
@@ -49,9 +54,12 @@ def _collect(config: Any, calibrator: Any, samples: Path) -> str:
     robot = instantiate(config.robot)
     try:
         spec = robot.connect()
-        asks = not spec.simulated if config.confirm is None else config.confirm
-        confirm = _ask if asks else _say
-        calibrator.collect(robot, samples, _known(config, spec.robot), drive=config.drive, confirm=confirm)
+        operator = _operator(config, spec) if config.drive else None
+        try:
+            calibrator.collect(robot, samples, _known(config, spec.robot), drive=config.drive, operator=operator)
+        finally:
+            if operator is not None:
+                operator.close()
         return spec.robot
     finally:
         robot.close()
@@ -62,13 +70,17 @@ def _known(config: Any, robot: str) -> Path:
     return calibration_folder(robot) or Path(config.root) / "calibrations" / robot
 
 
-def _ask(what: str) -> None:
-    """Raises KeyboardInterrupt unless the person agrees."""
-    if not sys.stdin.isatty():
-        raise ConfigError(f"{what}, and nobody can be asked", remedy="Run it in a terminal, or give confirm=false")
-    if input(f"{what}. Clear its way. Enter: it moves, q: stop\n").strip().lower() == "q":
-        raise KeyboardInterrupt
-
-
-def _say(what: str) -> None:
-    print(what)
+def _operator(config: Any, spec: EnvSpec) -> Enabling | None:
+    """The person without whose device the arm does not move: that of ``teleop=``, else the terminal's keyboard where
+    ``confirm`` asks for one, as it does for a real arm unless it is false. Raises ConfigError, DeviceError."""
+    asks = not spec.simulated if config.confirm is None else config.confirm
+    if not asks and (config.confirm is False or not config.get("teleop")):
+        return None
+    device = instantiate(config.teleop.device) if config.get("teleop") and config.teleop.get("device") else None
+    if device is None and not config.get("teleop"):
+        device = Keyboard()
+    if not isinstance(device, Device):
+        raise ConfigError("this teleop= is no device in a person's hand", remedy="teleop=gamepad|keyboard|spacemouse")
+    device.poll()  # what is wrong with it is said before anything else
+    show = on_screen(getattr(device, "terminal", TERMINAL))
+    return Enabling(device, lambda text: show(f"{text}\n"))

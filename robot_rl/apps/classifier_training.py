@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.folders import run_folder
+from robot_rl.apps.learning_side import take_encoders
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.train import describe
 
@@ -33,6 +34,8 @@ def train(config: Any, store: Any, judge_config: Mapping[str, Any], judges: tupl
 
     run = TrainingRun(_folder(config), resume=config.resume, keep=config.keep)
     resuming = config.resume and run.resumable
+    if not resuming:
+        take_encoders(config, judge)
     every = config.evaluate_every or config.steps
     training = OfflineTraining(
         instantiate(config.algorithm)(judge),

@@ -32,6 +32,7 @@ class Config:
     episodes: int
     first_seed: int
     batch: int | None
+    classifier: str | None
     accept: list[str]
     first_changes: dict[str, Any]
     second_changes: dict[str, Any]

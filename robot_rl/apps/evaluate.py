@@ -21,6 +21,7 @@ from robot_rl.apps.environment import (
     with_task,
     wrapper_title,
 )
+from robot_rl.apps.judging import classifier_path, judged
 
 completed = with_task  # evaluate robot=bridge: the arm is named, the task is the checkpoint's
 
@@ -35,6 +36,7 @@ class Config:
     first_seed: int
     batch: int | None
     videos: int
+    classifier: str | None
     accept: list[str]
     changes: dict[str, Any]
     name: str | None
@@ -81,11 +83,11 @@ def evaluate_checkpoint(
 
     at_least(config, episodes=1, first_seed=0, batch=1, threads=1)
     torch.set_num_threads(config.threads)
-    envs = [make_env(node)]
-    envs += [make_env(node) for _ in range((config.batch or side_by_side(envs[0])) - 1)]
+    envs = [judged(config, make_env(node))]
+    envs += [judged(config, make_env(node)) for _ in range((config.batch or side_by_side(envs[0])) - 1)]
     with closing(*envs):
         policy = load_policy(str(checkpoint), envs[0].spec, list(config.accept), changes, wrapper)
-        key = _key(node, checkpoint, changes, len(envs), wrapper)
+        key = _key(config, node, checkpoint, changes, len(envs), wrapper)
         log = ScoreLog(folder / f"{checkpoint.name}-{key[:8]}.jsonl", key)
         label = f"{checkpoint.name}-seed{config.first_seed}-{config.episodes}-{key[:8]}"
         seeds = range(config.first_seed, config.first_seed + config.episodes)
@@ -114,7 +116,7 @@ def _film(config: Any, node: Any, checkpoint: Path, folder: Path) -> list[Path]:
 
     if config.videos < 1:
         return []
-    env = make_env(node)
+    env = judged(config, make_env(node))
     with closing(env):
         policy = load_policy(str(checkpoint), env.spec, list(config.accept), dict(config.changes), config.get("policy"))
         video = video_of(env, folder / f"{checkpoint.name}-seed{{seed}}.mp4")
@@ -134,8 +136,9 @@ def _name(checkpoint: Path, changes: Mapping[str, Any], wrapper: Any) -> str:
     return f"{run_folder.name}/{checkpoint.name}{around}{changed}"
 
 
-def _key(node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int, wrapper: Any) -> str:
-    """Names exactly what is evaluated: the checkpoint's content, what was changed or put around it, env and batch."""
+def _key(config: Any, node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int, wrapper: Any) -> str:
+    """Names exactly what is evaluated: the checkpoint's content, what was changed or put around it, env, batch and
+    classifier."""
     from omegaconf import OmegaConf
 
     from robot_rl.learning.checkpoint import find_checkpoint
@@ -146,4 +149,6 @@ def _key(node: Any, checkpoint: Path, changes: Mapping[str, Any], envs: int, wra
         parts.append(OmegaConf.to_yaml(wrapper, resolve=True))
         named = [Path(value) for value in wrapper.values() if isinstance(value, str) and Path(value).is_dir()]
         parts += [(find_checkpoint(path) / "manifest.json").read_text() for path in named]
+    if config.get("classifier"):
+        parts.append((find_checkpoint(classifier_path(config)) / "manifest.json").read_text())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from robot_rl.errors import ConfigError
 from robot_rl.interfaces import Env, Listener
 from robot_rl.types import EMPTY, ArraySpec, EnvSpec
 
@@ -14,21 +15,36 @@ def load_judge(config: Any, spec: EnvSpec) -> tuple[Any, int]:
     trained on another arm's episodes. Raises CheckpointError."""
     from robot_rl.learning.success_classifier import load_classifier
 
+    return load_classifier(classifier_path(config), spec, accept=["all"])
+
+
+def classifier_path(config: Any) -> Path:
+    """Where ``config.classifier`` lies, which is given."""
     run = Path(config.root) / "runs" / config.classifier
-    return load_classifier(run if run.exists() else config.classifier, spec, accept=["all"])
+    return run if run.exists() else Path(config.classifier)
 
 
 def judged(config: Any, env: Env) -> Env:
     """``env``, its success called by ``config.classifier`` where that is given; closed when that cannot be loaded."""
     from robot_rl.runtime.classified_env import ClassifiedEnv
 
-    if not config.classifier:
+    if not config.get("classifier"):
         return env
     try:
         return ClassifiedEnv(env, *load_judge(config, env.spec))
     except BaseException:
         env.close()
         raise
+
+
+def check_evaluated(config: Any, node: Any) -> None:
+    """Raise ConfigError where evaluations are due in the env of ``node`` and nothing judges them there: a key that a
+    person presses judges training episodes alone."""
+    if config.evaluate_every and not config.classifier and not node.get("rule", True):
+        raise ConfigError(
+            "with env.rule=false nothing judges evaluations",
+            remedy="Name what does with classifier=<run>, or set evaluate_every=0",
+        )
 
 
 def by_rule(env: Env) -> Env:

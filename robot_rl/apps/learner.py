@@ -9,9 +9,11 @@ from typing import Any
 
 from robot_rl.apps.environment import open_dataset
 from robot_rl.apps.learning_side import LearningKeys, check_learning_keys, make_training, open_run, run_folder
+from robot_rl.apps.resume import with_words_of_run
 from robot_rl.errors import StoreError
 
 Tell = Callable[[Mapping[str, Any]], None]
+completed = with_words_of_run  # learner resume=true name=<run>: as it was started
 
 
 @dataclass

@@ -13,7 +13,7 @@ from robot_rl.apps import folders
 from robot_rl.apps.environment import at_least, open_dataset
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.recorded_env import env_of_training
-from robot_rl.apps.resume import check_resumed, settings
+from robot_rl.apps.resume import check_resumed, keep_words, settings
 from robot_rl.errors import ConfigError
 
 
@@ -46,6 +46,7 @@ class LearningKeys:
     evaluate_episodes: int
     evaluate_seed: int
     stop_success: float | None
+    words: list[str]
 
 
 def check_learning_keys(config: Any) -> None:
@@ -66,6 +67,7 @@ def open_run(config: Any, folder: Path) -> tuple[Any, bool]:
     from robot_rl.learning.training_run import TrainingRun
 
     run = TrainingRun(folder, resume=config.resume, keep=config.keep)
+    keep_words(folder, config.words)
     return run, config.resume and run.resumable
 
 
@@ -85,7 +87,7 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
         check_resumed(config, run.folder, made)
     else:
         policy.fit_normalizer(commanded_rows(demos, policy.spec))
-        _take_encoders(config, policy)
+        take_encoders(config, policy)
     learner = instantiate(config.algorithm)(policy)
     replay = OnlineReplay(
         learner.views,
@@ -120,7 +122,7 @@ def with_base_actions(config: Any, demos: Any, learner: Any, made: Mapping[str, 
     return Shadowed(demos, policy, names, demos.root / "shadows" / key[:16])
 
 
-def _take_encoders(config: Any, policy: Any) -> None:
+def take_encoders(config: Any, policy: Any) -> None:
     """Camera encoders of another run below <root>/runs, or of a checkpoint, where that is wanted."""
     from robot_rl.learning.camera_encoders import take_camera_encoders
 

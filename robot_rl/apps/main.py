@@ -102,6 +102,8 @@ def run_command(command: str, words: Sequence[str]) -> None:
             raise ConfigError(f"'{word}' is not key=value", remedy=f"See: robot-rl {command} --help")
     config = compose(command, words)
     _check_types(command, config, app.Config)
+    if "words" in app.Config.__dataclass_fields__:  # of a run, which goes on with them
+        config.words = words
     app.run(config)
 
 

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.environment import dotted
+from robot_rl.apps.folders import run_folder
 from robot_rl.errors import CheckpointError
 
 # Where, how long and how closely watched: what is learned from the same data does not depend on these.
-_FREE = ("policy", "name", "resume", "threads", "steps", "keep", "mode", "address", "keys", "wait_s", "retries")
-_FREE_ENDINGS = ("_every", "_local", "restarts", "_episodes", "_seed")
+_FREE = ("policy", "name", "resume", "threads", "steps", "keep", "mode", "address", "keys", "retries", "words")
+_FREE_ENDINGS = ("_every", "wait_s", "_timeout_s", "_local", "restarts", "_episodes", "_seed")
+
+_WORDS_FILE = "words.json"  # in the run folder
+_WHERE = ("root", "name", "resume")
+
+
+def with_words_of_run(words: Sequence[str]) -> list[str]:
+    """``words`` of a command; those of one that resumes a run by its name stand behind the words that the run was
+    started with, and outweigh them."""
+    given = {_key(word): word.partition("=")[2] for word in words}
+    if given.get("resume", "").lower() != "true" or "name" not in given:
+        return list(words)
+    root = given.get("root") or os.environ.get("ROBOT_RL_ROOT", ".")
+    path = run_folder(root, given["name"]) / _WORDS_FILE
+    started = json.loads(path.read_text()) if path.exists() else []
+    return [*(word for word in started if _key(word) not in given), *words]
+
+
+def keep_words(folder: Path, words: Sequence[str]) -> None:
+    """Remember what the command of the run ``folder`` was given."""
+    from robot_rl.data.file_lock import replace_file
+
+    kept = [word for word in words if _key(word) not in _WHERE]
+    replace_file(folder / _WORDS_FILE, json.dumps(kept).encode())
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+")
 
 
 def settings(config: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from robot_rl.apps.environment import (
     make_env,
     make_human,
 )
-from robot_rl.apps.judging import by_rule, judged, score_extras, scored, verdicts
+from robot_rl.apps.judging import by_rule, check_evaluated, judged, score_extras, scored, verdicts
 from robot_rl.apps.learning_side import (
     LearningKeys,
     check_learning_keys,
@@ -27,12 +27,14 @@ from robot_rl.apps.learning_side import (
     open_run,
     run_folder,
 )
+from robot_rl.apps.resume import with_words_of_run
 from robot_rl.apps.session_processes import run_processes
 from robot_rl.apps.steering_start import tell_start
 from robot_rl.errors import CheckpointError, ConfigError, valid_choices
 
 LOCKSTEP, PROCESSES = "lockstep", "processes"
 MODES = (LOCKSTEP, PROCESSES)
+completed = with_words_of_run  # session resume=true name=<run>: as it was started
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Config(LearningKeys):
 
     mode: str | None
     wait_s: float
+    learner_timeout_s: float | None
     retries: int
     restarts: int
     keep_local: bool
@@ -54,10 +57,11 @@ def run(config: Any) -> None:
     from robot_rl.learning.training_plots import plot_learning_curve
 
     check_learning_keys(config)
-    at_least(config, first_seed=0, retries=0, restarts=0)
+    at_least(config, first_seed=0, retries=0, restarts=0, learner_timeout_s=1)
     if config.mode not in (None, *MODES):
         raise ConfigError(f"mode={config.mode}", remedy=valid_choices(config.mode, MODES))
     node = given_env(config, "session")
+    check_evaluated(config, node)
     folder = run_folder(config)
     if config.mode == PROCESSES or not _by_turns(config, node, folder):
         run_processes(config, folder)

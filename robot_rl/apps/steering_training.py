@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from robot_rl.apps.folders import run_folder
-from robot_rl.apps.learning_side import commanded_rows, images_of, policy_config, with_base_actions
+from robot_rl.apps.learning_side import commanded_rows, images_of, policy_config, take_encoders, with_base_actions
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.resume import check_resumed
 from robot_rl.errors import ConfigError
@@ -29,6 +29,7 @@ def train(config: Any, store: Any, evaluation: Any, about: Any, report: Any) -> 
 
     made, spec = policy_config(config), store.spec
     policy, acting = (build(made, env_spec=spec) for _ in range(2))
+    take_encoders(config, policy)  # a resumed run then takes its own
     config.algorithm.hand_over = None
     learner = instantiate(config.algorithm)(policy)
     if DEMONSTRATIONS not in learner.views:

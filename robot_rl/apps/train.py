@@ -9,6 +9,7 @@ from typing import Any
 
 from robot_rl.apps.environment import at_least, closing, open_dataset, side_by_side
 from robot_rl.apps.folders import dataset_folder, run_folder
+from robot_rl.apps.learning_side import take_encoders
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.recorded_env import env_of_training
 from robot_rl.apps.resume import check_resumed, settings
@@ -22,6 +23,7 @@ class Config:
     root: str
     data: str
     base: str | None
+    encoders: str | None
     name: str | None
     resume: bool
     seed: int
@@ -100,6 +102,8 @@ def _imitate(config: Any, store: Any, policy_config: Mapping[str, Any], policies
         policy.load_state_dict(load_checkpoint(Path(config.base), spec).state_dict())  # and its statistics
     else:
         policy.fit_normalizer(_rows(sampler))
+    if not resuming:
+        take_encoders(config, policy)
     learner = instantiate(config.algorithm)(policy)
     evaluate, envs = _evaluation(config, acting) if config.evaluate_every else (None, [])
     training = OfflineTraining(
@@ -179,11 +183,12 @@ def _about(config: Any, store: Any, episodes: Sequence[str], normalizer_sha256: 
 
 def _evaluation(config: Any, acting: Any) -> tuple[Any, list[Any]]:
     """(step, averaged weights) -> score on the seeds for choosing; and the envs that it needs."""
-    from robot_rl.runtime.evaluation import evaluate
+    from robot_rl.runtime.evaluation import check_judged, evaluate
 
     if not config.get("env"):
         raise ConfigError("evaluate_every needs an env", remedy="Choose a task=, or set evaluate_every=0")
     envs = [instantiate(config.env)]
+    check_judged(envs[0])
     envs += [instantiate(config.env) for _ in range(min(config.evaluate_episodes, side_by_side(envs[0])) - 1)]
     seeds = range(config.evaluate_seed, config.evaluate_seed + config.evaluate_episodes)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_rl.apps.folders import run_folder
+from robot_rl.apps.learning_side import take_encoders
 from robot_rl.apps.main import instantiate
 from robot_rl.apps.recorded_env import env_of_training
 from robot_rl.apps.resume import check_resumed
@@ -29,6 +30,7 @@ def train(config: Any, store: Any, critic_config: Mapping[str, Any]) -> None:
     _check_outcomes(store)
     base, critic_config = _like_base(config.base, store.spec, critic_config)
     critic, judge = (build(critic_config, env_spec=store.spec) for _ in range(2))
+    take_encoders(config, critic)  # a resumed run then takes its own
     learner = instantiate(config.algorithm)(critic)
     learnt, unseen = _samplers(config, store, learner, critic.image_size)
     run = TrainingRun(run_folder(config.root, config.name or _name(config)), resume=config.resume, keep=config.keep)

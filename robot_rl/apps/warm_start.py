@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robot_rl.apps.environment import at_least, checkpoint_env
+from robot_rl.apps.environment import at_least, checkpoint_env, dotted
 from robot_rl.apps.evaluate import evaluate_checkpoint, results_folder
 
 _BEND = 1.5  # timesteps of a list lie closer towards clean data: 5 3 1 0
@@ -28,6 +28,7 @@ class Config:
     first_seed: int
     batch: int | None
     accept: list[str]
+    changes: dict[str, Any]
     full_steps: int | None
     allowed_drop: float
     fewest_calls: int
@@ -47,13 +48,14 @@ def run(config: Any) -> None:
     checkpoint, node = checkpoint_env(config, "warm_start", config.checkpoint)
     folder = results_folder(config.root, config.name, checkpoint)
     levels = int(read_config(checkpoint)["schedule"]["steps"])
-    changes = {"sampler": {"steps": config.full_steps or levels}}
-    full = evaluate_checkpoint(config, node, checkpoint, changes, folder).best_reward_mean
+    changes = dict(config.changes)
+    steps = {"sampler.steps": config.full_steps or levels}
+    full = evaluate_checkpoint(config, node, checkpoint, {**dotted(changes), **steps}, folder).best_reward_mean
 
     def score(timesteps: Sequence[int]) -> float:
         wrapper = config.policy.copy()
         wrapper.timesteps = list(timesteps)
-        return evaluate_checkpoint(config, node, checkpoint, {}, folder, wrapper).best_reward_mean
+        return evaluate_checkpoint(config, node, checkpoint, changes, folder, wrapper).best_reward_mean
 
     first = [t for t in config.first_timesteps if t < levels]
     found, scores = shortest(score, full - config.allowed_drop, config.fewest_calls, config.most_calls, first)

@@ -25,12 +25,16 @@ def encode_line(record: Mapping[str, Any]) -> bytes:
     return b'%s%s%08x"}\n' % (body[:-1], _KEY, crc32c(body))
 
 
-def decode_line(line: bytes) -> dict[str, Any] | None:
-    """The record of a line without its newline, or None when it is torn or damaged."""
+def decode_lines(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The records of lines without their newlines; torn and damaged ones are left out."""
+    whole = (body for body in map(_checked_body, lines) if body is not None)
+    return json.loads((b"[%s]" % b",".join(whole)).decode())  # all at once: a call a line takes twice as long
+
+
+def _checked_body(line: bytes) -> bytes | None:
+    """The JSON of a line, or None when its checksum does not fit."""
     body, tail = line[:-_TAIL] + b"}", line[-_TAIL:]
-    if len(line) <= _TAIL or tail != b'%s%08x"}' % (_KEY, crc32c(body)):
-        return None
-    return json.loads(body)
+    return body if len(line) > _TAIL and tail == b'%s%08x"}' % (_KEY, crc32c(body)) else None
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
@@ -62,5 +66,4 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
     except FileNotFoundError:
         return [], 0
     end = content.rfind(b"\n") + 1
-    records = (decode_line(line) for line in content[:end].split(b"\n") if line)
-    return [record for record in records if record is not None], start + end
+    return decode_lines(line for line in content[:end].split(b"\n") if line), start + end

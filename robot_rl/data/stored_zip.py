@@ -19,6 +19,7 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
 _EXTRA = struct.Struct("<HHH")
+_BEFORE_PADDING = _LOCAL.size + _EXTRA.size
 _UTF8 = 0x800
 _DATE = 0x21  # 1980-01-01: equal content gives equal files
 
@@ -89,20 +90,20 @@ def local_name(content: Any, entry: Entry, size: int) -> bytes:
 
 
 def _directory_entries(directory: bytes, count: int, limit: int) -> dict[str, Entry]:
-    entries, position = {}, 0
+    entries, position, fixed = {}, 0, _CENTRAL.size
     for _ in range(count):
-        if position + _CENTRAL.size > len(directory):
+        if position + fixed > len(directory):
             raise ZipFormatError("the zip directory ends early")
         field = _CENTRAL.unpack_from(directory, position)
         magic, _, _, _, method, _, _, crc, stored, size, name_length, extra, comment, _, _, _, start = field
         if magic != b"PK\1\2" or method != 0 or stored != size:
             raise ZipFormatError("the zip directory holds an entry that is damaged or compressed")
-        name = directory[position + _CENTRAL.size : position + _CENTRAL.size + name_length]
-        position += _CENTRAL.size + name_length + extra + comment
+        name = directory[position + fixed : position + fixed + name_length].decode()
+        position += fixed + name_length + extra + comment
         # The local header repeats the name and pads to the alignment: its place follows from what is known here.
-        offset = start + _LOCAL.size + name_length + _EXTRA.size
+        offset = start + _BEFORE_PADDING + name_length
         offset += -offset % ALIGNMENT
         if offset + size > limit:
             raise ZipFormatError(f"entry {name!r} reaches outside the file")
-        entries[name.decode()] = Entry(offset, size, crc, start)
+        entries[name] = Entry(offset, size, crc, start)
     return entries

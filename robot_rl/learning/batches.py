@@ -12,6 +12,7 @@ from robot_rl.errors import InvalidArrayError
 from robot_rl.types import ReplayView
 
 Batches = Mapping[str, Mapping[str, Tensor]]  # {view: {key: [G, B, ...]}}
+SKIPPED = ("episode", "row", "version", "intervention", "policy/arm", "next/policy/arm")
 
 
 def check_batches(batches: Batches, step: int) -> None:
@@ -31,6 +32,13 @@ def _complaint(batch: Mapping[str, Tensor], view: str, key: str, value: Tensor, 
     rows = [f"{name} {int(batch[name][place[:2]])}" for name in ("episode", "row") if name in batch]
     where = f" ({', '.join(rows)} of its source)" if rows else ""
     return f"batch of step {step}: '{key}' of view '{view}' holds {value[place]:g} at {list(place)}{where}"
+
+
+def joined(batches: Batches) -> dict[str, Tensor]:
+    """Batches {view: {key: [G, B, ...]}} of equal views side by side, {key: [G, views * B, ...]}, less what nobody learns
+    from."""
+    first = next(iter(batches.values()))
+    return {key: torch.cat([batch[key] for batch in batches.values()], dim=1) for key in first if key not in SKIPPED}
 
 
 def place(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from robot_rl.learning.batches import array_path, check_batches, place
+from robot_rl.learning.batches import array_path, check_batches, joined, place
 from robot_rl.learning.followed_critics import FollowedCritics
 from robot_rl.learning.hand_over import HandOver
 from robot_rl.learning.named_optimizer import adam
@@ -18,7 +18,6 @@ from robot_rl.learning.training_state import fill, finite_numbers, part
 from robot_rl.types import PolicySpec
 
 NEXT = "next/"
-SKIPPED = ("episode", "row", "version", "intervention", "policy/arm", "next/policy/arm")  # not learnt from
 
 
 class Networks(Protocol):
@@ -175,9 +174,3 @@ class CorrectionTraining:
 
     def _networks(self) -> dict[str, Tensor]:
         return self.critics.networks() | {f"slow.{name}": value for name, value in self.slow.state_dict().items()}
-
-
-def joined(batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Batches {view: {key: [G, B, ...]}} of equal views side by side, {key: [G, views * B, ...]}."""
-    first = next(iter(batches.values()))
-    return {key: torch.cat([batch[key] for batch in batches.values()], dim=1) for key in first if key not in SKIPPED}

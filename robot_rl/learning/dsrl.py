@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robot_rl.errors import ConfigError
-from robot_rl.learning.batches import check_batches, place, transition_view
+from robot_rl.learning.batches import check_batches, joined, place, transition_view
 from robot_rl.learning.followed_critics import FollowedCritics
 from robot_rl.learning.hand_over import HandOver
 from robot_rl.learning.latent_steps import NEXT, LatentSteps, SteeringActor, critic_optimizer, observed
@@ -27,7 +27,6 @@ from robot_rl.learning.training_state import fill, finite_numbers
 from robot_rl.types import ReplayView
 
 DEMONSTRATIONS, ONLINE = "demonstrations", "online"
-BOOKKEEPING = {"episode", "row", "version"}
 
 
 class Dsrl:
@@ -112,12 +111,10 @@ class Dsrl:
         loss is not.
         """
         check_batches(batches, self.step)
-        shared = set.intersection(*(set(batches[view]) for view in self._views)) - BOOKKEEPING
-        joined = {key: torch.cat([batches[view][key] for view in self._views], dim=1) for key in sorted(shared)}
-        joined = place(joined, self.policy.device)
+        whole = place(joined({view: batches[view] for view in self._views}), self.policy.device)
         metrics: dict[str, Tensor] = {}
-        for group in range(len(joined["reward"])):
-            batch = {key: value[group] for key, value in joined.items()}
+        for group in range(len(whole["reward"])):
+            batch = {key: value[group] for key, value in whole.items()}
             generator = step_generator(self.seed, self.step)
             found, features = self._critic_step(batch, generator)
             metrics |= found

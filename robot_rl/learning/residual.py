@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robot_rl.errors import ConfigError
 from robot_rl.learning.batches import place, transition_view
 from robot_rl.learning.correction_training import NEXT, Correcting, CorrectionTraining
 from robot_rl.learning.diagnostics import Recorded
 from robot_rl.learning.hand_over import HandOver
+from robot_rl.learning.imitation import Imitation
 from robot_rl.learning.soft_losses import attainable_returns
 from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
@@ -42,7 +42,7 @@ class Residual:
         reward_scale, reward_shift: of stored 0/1 rewards.
         demonstrations: draw half of every batch from the view of that name.
         imitation: weight, at the start, of the squared distance (in largest residuals) from what would make the base's
-            action the demonstrated one; it halves every ``imitation_half_life`` critic steps. 0 is ResFiT.
+            action the demonstrated one; 0 is ResFiT. How it falls with ``imitation_steps``: see Imitation.
         hand_over: which episodes are the base's, see CorrectionTraining.
         seed: of noise and subsets; every step has a generator of its own, by counter.
     """
@@ -63,12 +63,10 @@ class Residual:
         reward_shift: float = 0.0,
         demonstrations: bool = True,
         imitation: float = 0.0,
-        imitation_half_life: float = 20_000.0,
+        imitation_steps: float = 20_000.0,
         hand_over: HandOver | None = None,
         seed: int = 0,
     ) -> None:
-        if imitation and not demonstrations:
-            raise ConfigError(f"imitation={imitation} needs demonstrations", remedy="Set demonstrations=true")
         self.training = CorrectionTraining(
             policy,
             subset=subset,
@@ -80,7 +78,7 @@ class Residual:
             seed=seed,
         )
         self.policy, self.networks, self.hand_over, self.seed = policy, policy.networks, hand_over, seed
-        self.actor_start, self._imitation, self._half_life = actor_start, imitation, imitation_half_life
+        self.actor_start, self._imitation = actor_start, Imitation(imitation, imitation_steps, demonstrations)
         self._bounds = attainable_returns(reward_scale, reward_shift, discount)
         view = transition_view(self.networks.reads, n_step, discount, reward_scale, reward_shift)
         self._views: dict[str, ReplayView | WindowSpec] = {ONLINE: replace(view, extras=(BASE_ACTION, ARM))}
@@ -142,7 +140,7 @@ class Residual:
             if self._imitation:
                 shown = networks.tangent.between(base, batch["action"]).flatten(1)
                 error = (by - shown)[len(by) // 2 :].square().sum(dim=-1).mean()
-                loss = loss + self._imitation * 0.5 ** (self.training.step / self._half_life) * error
+                loss = loss + self._imitation.at(self.training.step) * error
                 metrics["imitation_error"] = error.detach()
             self.training.descend_actor(loss)
         return metrics

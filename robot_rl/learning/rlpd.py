@@ -21,6 +21,7 @@ from robot_rl.learning.diagnostics import Recorded
 from robot_rl.learning.ema import ExponentialMovingAverage
 from robot_rl.learning.followed_critics import FollowedCritics
 from robot_rl.learning.grasp_critic import GraspCritic
+from robot_rl.learning.imitation import Imitation
 from robot_rl.learning.named_optimizer import adam
 from robot_rl.learning.soft_losses import SoftLosses, StochasticActor, attainable_returns
 from robot_rl.learning.step_generator import step_generator
@@ -52,8 +53,7 @@ class Rlpd:
             the state that follows, and is learnt at those of the first (DrQ: Kostrikov et al. 2021, K = M).
         demonstrations: draw half of every batch from the view of that name; False learns from scratch.
         imitation: weight, at the start, of the mean action's squared distance (in units of [-1, 1]) from what is shown
-            by demonstrations; after n times ``imitation_steps`` critic steps it is 0.5^(n^2) of that: demonstrations
-            lead first, and then let go. 0 is RLPD.
+            by demonstrations; 0 is RLPD. How it falls with ``imitation_steps``: see Imitation.
         averaging: what acts is an average of the actor's weights that keeps at most this share of the past per actor
             step; 0 acts with the newest.
         gripper_penalty: what a change between open and closed costs the grasp critic; see GraspCritic.
@@ -91,11 +91,9 @@ class Rlpd:
         self.device = next(policy.module.parameters()).device
         self.discount, self.augmentations = discount, augmentations
         self.target_entropy = -0.5 * policy.action_size if target_entropy is None else target_entropy
-        if imitation and not demonstrations:
-            raise ConfigError(f"imitation={imitation} needs demonstrations", remedy="Set demonstrations=true")
         if augmentations < 1:
             raise ConfigError(f"augmentations={augmentations}", limit="at least 1")
-        self._imitation, self._imitation_steps = imitation, imitation_steps
+        self._imitation = Imitation(imitation, imitation_steps, demonstrations)
         bounds = attainable_returns(reward_scale, reward_shift, discount)
         view = transition_view(policy.spec, n_step, discount, reward_scale, reward_shift)
         self._views: dict[str, ReplayView | WindowSpec] = {ONLINE: view}
@@ -227,8 +225,7 @@ class Rlpd:
         """The demonstrations' half of ``taken``, and how much it counts by now; nothing where they are not imitated."""
         if not self._imitation:
             return ()
-        weight = self._imitation * 0.5 ** (self.step / self._imitation_steps) ** 2
-        return taken[len(taken) // 2 :], torch.tensor(weight, device=self.device)
+        return taken[len(taken) // 2 :], torch.tensor(self._imitation.at(self.step), device=self.device)
 
     def _observed(self, batch: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         return {key: batch[f"{prefix}{array_path(key)}"] for key in self.policy.spec.observation}

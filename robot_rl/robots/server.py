@@ -217,8 +217,12 @@ class RobotServer:
             self.counts["stop_failed"] += 1
             _log.exception("the robot could not be stopped")
 
+    def refuse_waiting(self) -> None:
+        """What waits for its turn is not carried out: the robot was stopped, here or by another way."""
+        self._stops += 1
+
     def _stop(self) -> Message:
-        self._stops += 1  # what waits for its turn is not carried out afterwards
+        self.refuse_waiting()
         self.robot.stop()
         return Message("done")
 

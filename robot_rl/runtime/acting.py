@@ -5,6 +5,7 @@ Everything but acting happens between two episodes, at a reset, when the arm is 
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Callable
@@ -42,6 +43,8 @@ class ActorService:
         actor: whose policy takes the newest weights; its next seed is remembered in ``store``.
         store: what ``actor`` records into and ``transport`` ships.
         retries: faults in a row after which the next one is raised.
+        learner_timeout_s: after so long without a word of the learner the arm waits at its next reset until the learner
+            is back, lest it outrun what can be learnt. None: it goes on.
         keep_local: whether episodes stay in ``store`` once the learner has them.
         evaluated_in: the same arm as the actor's env, where evaluations are judged otherwise; None: the actor's env.
         on_episode: hears of every training episode that ended.
@@ -56,6 +59,7 @@ class ActorService:
         store: EpisodeStore,
         *,
         retries: int = 3,
+        learner_timeout_s: float | None = None,
         keep_local: bool = False,
         evaluated_in: Env | None = None,
         on_episode: Callable[[EpisodeEnd], None] = lambda end: None,
@@ -65,8 +69,9 @@ class ActorService:
         self._policy, self._transport, self._store = policy, transport, store
         self._retries, self._keep_local, self._evaluated_in = retries, keep_local, evaluated_in or actor.env
         self._on_episode, self._tell = on_episode, tell
+        self._learner_timeout_s = math.inf if learner_timeout_s is None else learner_timeout_s
         self._faults = 0  # in a row
-        self._paused = self._stopped = False
+        self._paused = self._stopped = self._alone = False
         self._evaluation: _Evaluation | None = None
         actor.next_seed = max(actor.next_seed, _remembered_seed(store))
 
@@ -77,10 +82,10 @@ class ActorService:
             if self._stopped:
                 return
             try:
-                if self._evaluation is not None:
-                    self._evaluate(self._evaluation)
-                elif self._paused:
+                if self._left_alone() or (self._paused and self._evaluation is None):
                     self._transport.wait(WAIT_S)
+                elif self._evaluation is not None:
+                    self._evaluate(self._evaluation)
                 else:
                     self._act()
             except RobotError as error:
@@ -102,6 +107,17 @@ class ActorService:
                 self._paused = signal.kind == PAUSE
             elif signal.kind == EVALUATE:
                 self._evaluation = self._asked(signal)
+
+    def _left_alone(self) -> bool:
+        """Whether the learner has been silent for too long; both turns are told."""
+        silent_s = self._transport.status().age_s
+        alone = silent_s > self._learner_timeout_s
+        if alone and not self._alone:
+            self._tell(f"no word of the learner for {silent_s:.0f} s: waiting at the reset until it is back")
+        elif self._alone and not alone:
+            self._tell("the learner is back: going on")
+        self._alone = alone
+        return alone
 
     def _asked(self, signal: Signal) -> _Evaluation | None:
         """Several actors share the seeds: each begins at a place of its own."""

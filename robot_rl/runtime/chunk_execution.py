@@ -15,7 +15,8 @@ class ChunkExecution:
     ``begun`` goes on from where the one before it was anchored, with what is left of that changed. Both edges
     of a human intervention void the plan. While a human commands, the policy's plan is only followed in shadow and the
     env is told to hold, so that nothing stale is in force when control comes back. A human has the arm when the loop
-    knows (``observe``) or when the robot reports one of its own, e.g. at the bridge.
+    knows (``observe``) or when the robot reports one of its own, e.g. at the bridge. A plan that the robot did not
+    follow, because it held for reasons of its own, is void as well: what comes next starts where the arm is.
     """
 
     def __init__(self, env: Env, source: Phase = Phase.POLICY) -> None:
@@ -27,7 +28,7 @@ class ChunkExecution:
         self._anchor: Observation | None = None
         self._known = False  # the loop gave the last step to a human
         self.human = False
-        self.takeover = False  # control just came back from a human
+        self.takeover = False  # control just came back from a human, or from a hold of the robot's own
 
     def observe(self, observation: Observation, human: bool = False) -> bool:
         """Notice who is in command, ``human`` where the loop knows it; True when a new chunk is needed for this
@@ -35,8 +36,9 @@ class ChunkExecution:
         report = observation.report
         reported = report is not None and report.source is Phase.HUMAN and self._source is not Phase.HUMAN
         self._known, human = human, human or (reported and not self._known)
-        self.takeover = self.human and not human
-        if human is not self.human:
+        held = not human and report is not None and report.source is Phase.HOLD
+        self.takeover = held or (self.human and not human)
+        if held or human is not self.human:
             self._chunk = None
         self.human = human
         return self._chunk is None or observation.step - self._start >= self._length

@@ -9,6 +9,7 @@ import numpy as np
 
 from robot_rl.errors import (
     ConfigError,
+    FarPlanError,
     RobotError,
     SimulationDivergedError,
     SpecMismatchError,
@@ -145,7 +146,8 @@ class RobotEnv:
 
         Commanded, executed and human targets come back in the units of the policy's action. A fault of the robot, or a
         simulation that diverges, stops it and truncates the episode with ``info["fault"]``. Raises whatever else the
-        robot raises, after stopping it.
+        robot raises, after stopping it. A plan that a held robot finds too far away is not followed, for
+        ``info["refused"]``: held it stays, and what is planned next may start nearer.
         """
         before = self._current()
         fresh = plan.first_step == before.step
@@ -153,7 +155,7 @@ class RobotEnv:
         try:
             if self._reflex is not None:
                 plan = _with_targets(plan, self._reflex.targets(before))
-            self._robot.command(plan)
+            refused = self._sent(plan)
             diverged, overrun = None, False
             try:
                 overrun = self._grid.wait()
@@ -169,6 +171,8 @@ class RobotEnv:
         self._observation = after
         fault = after.mode.startswith("fault")
         info: dict[str, object] = {"overrun": overrun} if overrun else {}
+        if refused:
+            info["refused"] = refused
         if fault:
             self._robot.stop()
             info["fault"] = str(diverged or after.mode.removeprefix("fault").lstrip(": ") or "unknown")
@@ -182,6 +186,14 @@ class RobotEnv:
     def close(self) -> None:
         """Stop the robot and let go of it; idempotent."""
         self._robot.close()
+
+    def _sent(self, plan: TargetChunk) -> str:
+        """Send ``plan``; why a held robot does not follow it."""
+        try:
+            self._robot.command(plan)
+        except FarPlanError as error:
+            return str(error)
+        return ""
 
     def _seen(self, observation: Observation) -> Observation:
         """``observation`` with what only the env knows."""

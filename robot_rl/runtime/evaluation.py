@@ -34,6 +34,8 @@ def evaluate(
 ) -> EvaluationReport:
     """Deterministic episodes on ``seeds``, without exploration.
 
+    Raises ConfigError for an env in which nothing tells a success.
+
     Several envs run in lockstep (robot_rl.runtime.lockstep) with one batched policy call per replanning round;
     listeners are for a single env. ``finished`` are episodes of an interrupted evaluation, which are not run again;
     ``on_episode`` hears of each new one.
@@ -44,6 +46,7 @@ def evaluate(
     scores = {seed: score for seed, score in (finished or {}).items() if seed in wanted}
     missing = [seed for seed in wanted if seed not in scores]
     envs = list(env) if isinstance(env, Sequence) else [env]
+    check_judged(*envs)
     if len(envs) > 1 and listeners:
         raise ConfigError("listeners hear one env at a time", remedy="Evaluate with a single env to record or film")
     if len(envs) == 1:
@@ -54,6 +57,15 @@ def evaluate(
         scores[score.seed] = score
         on_episode(score)
     return EvaluationReport(name, envs[0].spec.task, tuple(scores[seed] for seed in wanted), dict(meta or {}))
+
+
+def check_judged(*envs: Env) -> None:
+    """Raise ConfigError for an env that tells no success: every score would be 0."""
+    if not all(getattr(env, "judges", True) for env in envs):
+        raise ConfigError(
+            "nothing tells a success here: env.rule=false, and no classifier",
+            remedy="Name a classifier=, or set env.rule=true where the robot measures what the rule reads",
+        )
 
 
 class _BestReward:

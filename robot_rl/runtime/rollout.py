@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,6 +29,7 @@ from robot_rl.types import (
 )
 
 _POLICY = Command(Phase.POLICY)
+_DELAYS = 10  # decisions whose delay counts: one hiccup is not remembered for good
 
 
 def run_episode(
@@ -99,6 +101,7 @@ class _Planner:
         self._action_size = env.spec.action.size
         self._records = bool(policy.spec.record)
         self._decisions = 0
+        self._delays = deque([0], maxlen=_DELAYS)
         self.execution = ChunkExecution(env, source)
 
     def advance(self, observation: Observation, human: bool = False) -> Decision | None:
@@ -110,18 +113,25 @@ class _Planner:
         context = ActContext(
             step=np.array([observation.step]),
             executed_since_plan=np.array([execution.executed_since_plan(observation.step)]),
-            delay_steps=np.zeros(1, dtype=np.int64),
+            delay_steps=np.array([max(self._delays)]),
             takeover=np.array([execution.takeover]),
             explore=self._explore,
         )
         began = time.perf_counter()
         chunk = self._policy.act(self._window.arrays(), context)
         latency_s = time.perf_counter() - began
+        if self._decisions:  # no plan was in force before the first one, which also takes longest
+            self._delays.append(self._behind(observation))
         execution.accept(chunk, observation)
         self._decisions += 1
         extras = {name: value[0] for name, value in chunk.decision.items()}
         planned = np.asarray(chunk.actions[0], dtype=np.float32)
         return Decision(self._decisions - 1, execution.start, planned, extras, latency_s)
+
+    def _behind(self, observation: Observation) -> int:
+        """Whole control steps since ``observation`` by the robot's clock; 0 where a simulator waits."""
+        passed_ns = self._env.clock.now_ns() - observation.stamp_ns
+        return max(passed_ns // self._env.spec.step_period_ns, 0)
 
     def plan(self, observation: Observation, command: Command) -> TargetChunk:
         """What to send at this step: the person's action, else what the policy's plan says."""

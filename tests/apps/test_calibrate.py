@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from calibration.camera_model import Intrinsics
 from calibration.closed_form import differences
 from calibration.quick_view import QuickView
 from calibration.storage import Calibration, FrameTransform, load_calibration, save_calibration
-from robot_rl.apps.main import compose, instantiate, main, run_command
-from robot_rl.errors import CalibrationError, ConfigError
+from robot_rl.apps.environment import make_env
+from robot_rl.apps.main import INTERRUPTED, compose, instantiate, main, run_command
+from robot_rl.errors import CalibrationError, ConfigError, DeviceError
+from robot_rl.runtime.calibration_in_use import MAX_AGE
 from robot_rl.types import ResetRequest
+from tests.teleop.pseudo_terminal import pseudo_terminal
 
 DELAY_S = 0.043
 LENS = "robot.cell.cameras.wrist.lens"
@@ -98,9 +102,67 @@ def test_mistakes_are_one_clear_line(site: Path, capsys: pytest.CaptureFixture[s
     assert "First: robot-rl calibrate camera procedure.camera=wrist" in capsys.readouterr().err
 
 
-def test_nobody_to_ask_means_no_motion(site: Path) -> None:
-    with pytest.raises(ConfigError, match="nobody can be asked"):
-        run_command("calibrate", ["camera", "confirm=true", *SMALL])
+def test_a_camera_is_calibrated_by_an_arm_that_drives_itself(site: Path) -> None:
+    run_command("calibrate", ["camera", "procedure.views=12", "name=lens", *SMALL])
+    found = load_calibration(site / "site" / "calibration" / "sim_calibration" / "wrist_camera.yaml").cameras["wrist"]
+    assert np.abs(np.diag(found.matrix)[:2] / [302.0, 301.0] - 1.0).max() < 0.01
+    assert "image covered" in (site / "runs" / "lens" / "report.html").read_text()
+    assert (site / "runs" / "lens" / "wrist.camera_info.yaml").is_file()
+
+
+def test_without_a_person_an_arm_that_waits_for_one_does_not_move(site: Path, tmp_path: Path) -> None:
+    absent = ["teleop=keyboard", f"teleop.device.terminal={tmp_path / 'tty'}"]
+    with pytest.raises(DeviceError, match="no terminal at"):
+        run_command("calibrate", ["camera", *absent, *SMALL])
+    with pytest.raises(ConfigError, match="no device in a person"):
+        run_command("calibrate", ["camera", "confirm=true", "teleop=random", *SMALL])
+
+
+def test_a_person_at_a_keyboard_starts_and_ends_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pseudo_terminal() as terminal:
+        before = terminal.modes()
+
+        def person() -> None:
+            assert "The arm will drive itself" in terminal.until("Start (Enter)")
+            terminal.type(b"\r")
+            terminal.until("it moves")
+            terminal.type(b" ")
+
+        typing = threading.Thread(target=person)
+        typing.start()
+        words = ["camera", "teleop=keyboard", f"teleop.device.terminal={terminal.path}", *SMALL]
+        assert main(["calibrate", *words]) == INTERRUPTED
+        typing.join(20.0)
+        assert not typing.is_alive()
+        assert terminal.modes() == before
+    assert "interrupted" in capsys.readouterr().err
+    assert not list(site.rglob("*.yaml"))
+
+
+def test_a_session_warns_of_a_calibration_that_is_old_and_that_the_board_contradicts(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robot = instantiate(compose("calibrate", SMALL).robot)
+    camera, board = robot.cell.cameras["wrist"], robot.cell.boards["table_board"]
+    robot.close()
+    beside = camera.transform.copy()
+    beside[0, 3] += 0.02
+    found = {
+        "T_tcp_wrist": FrameTransform("tcp", "wrist_optical", beside),
+        "T_base_wrist_board": FrameTransform("base", "wrist_board", board.transform),
+    }
+    lens = Intrinsics(camera.lens.matrix, np.array(camera.lens.distortion), (320, 240))
+    stored = site / "site" / "calibration" / "sim_calibration" / "wrist_hand_eye.yaml"
+    save_calibration(stored, Calibration("sim_calibration", found, {"wrist": lens}, date="2026-01-01T00:00:00+00:00"))
+    monkeypatch.setenv(MAX_AGE, "7")
+    for command in ("session", "deploy"):
+        words = ["task=reach", "robot=sim_calibration", "board_check=quick_view", *SMALL]
+        env = make_env(compose(command, words).env)
+        assert env.spec.calibration_sha256
+        env.close()
+        said = capsys.readouterr().err
+        assert "warning: calibration 'wrist_hand_eye' of robot 'sim_calibration' is" in said
+        assert "warning: camera 'wrist' sees the board 20 mm" in said
 
 
 def test_every_procedure_has_the_board_of_the_configuration() -> None:

@@ -93,6 +93,13 @@ def test_a_killed_session_goes_on_to_the_same_numbers(root: Path) -> None:
     assert_equal_runs(root / "runs" / "whole", run)
 
 
+def test_a_run_goes_on_by_its_name_alone(root: Path) -> None:
+    """As it was started; what is given beside outweighs."""
+    assert main([*SESSION, f"root={root}", "name=short", "steps=40"]) == 0
+    assert main(["session", "resume=true", "name=short", f"root={root}", "steps=100"]) == 0
+    assert_equal_runs(root / "runs" / "whole", root / "runs" / "short")
+
+
 def test_a_session_resumed_without_a_checkpoint_begins_anew(root: Path) -> None:
     """Killed before its first checkpoint, what it recorded is made again."""
     run = root / "runs" / "early"
@@ -109,6 +116,7 @@ MISTAKES = {
     "policy": (["name=whole", "resume=true", "policy.hidden=[8]"], "another policy configuration"),
     "demos": (["name=none", "demos=lyft"], "Did you mean 'lift'"),
     "mode": (["name=none", "mode=lokstep"], "Did you mean 'lockstep'"),
+    "rule": (["name=none", "env.rule=false"], "nothing judges evaluations. Name what does with classifier=<run>"),
 }
 
 
@@ -125,8 +133,10 @@ def test_a_session_needs_a_task(root: Path, capsys: pytest.CaptureFixture[str]) 
     assert "'task' must be given" in capsys.readouterr().err
 
 
-def test_what_was_learnt_is_evaluated_like_any_checkpoint(root: Path) -> None:
+def test_what_was_learnt_is_evaluated_like_any_checkpoint(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = root / "runs" / "whole"
     assert main(["evaluate", *ARM, f"checkpoint={run}", f"root={root}", "episodes=2", "videos=0"]) == 0
     report = json.loads(next((run / "evaluation").glob("*.json")).read_text())
     assert report["episodes_total"] == 2
+    assert main(["evaluate", *ARM, "env.rule=false", f"checkpoint={run}", f"root={root}", "episodes=2"]) == 2
+    assert "nothing tells a success here" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,9 @@ def test_the_classifier_ends_training_episodes_and_the_rule_judges_evaluations(
         assert not episode.arrays["policy/rule_success"].any()
     assert {row["success"] for row in read_rows(root / "runs" / mode / "evaluations.jsonl")} == {0.0}
     assert "by the classifier alone: " in capfd.readouterr().out
+    run = root / "runs" / mode
+    for judge, success in (("null", False), ("easy", True)):  # an evaluation asks whom it is told to
+        words = [f"checkpoint={run}", f"classifier={judge}", f"name={mode}-{judge}", f"root={root}"]
+        assert main(["evaluate", *SESSION[1:3], *words, "episodes=1", "videos=0"]) == 0
+        (report,) = (root / "runs" / f"{mode}-{judge}").glob("*.json")
+        assert [episode["success"] for episode in json.loads(report.read_text())["episodes"]] == [success]

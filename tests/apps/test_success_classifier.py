@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from robot_rl.apps.main import compose, instantiate, main
 from robot_rl.data.store import EpisodeStore
-from robot_rl.learning.checkpoint import find_checkpoint, read_config, save_checkpoint
+from robot_rl.learning.checkpoint import find_checkpoint, read_config, read_weights, save_checkpoint
 from robot_rl.learning.success_classifier import load_classifier
 from robot_rl.learning.targets import build
 from tests.learning.judged_episodes import CONFIG, SPEC, record_lamp
@@ -72,3 +73,23 @@ def test_a_recording_is_judged_by_the_classifier_and_the_rule_is_told_beside_it(
     scores = episode.arrays["policy/success_score"]
     assert ((scores > 0) & (scores < 1)).all() and episode.arrays["policy/rule_success"].any()
     assert main([*words, "classifier=nowhere"]) == 2
+
+
+def test_training_begins_with_the_encoders_of_another_run(root: Path) -> None:
+    """Frozen ones keep them, in a classifier and in a policy that imitates."""
+
+    def convolutions(run: str) -> dict[str, torch.Tensor]:
+        stored = read_weights(find_checkpoint(root / "runs" / run))
+        return {name: value for name, value in stored.items() if "convolutions" in name}
+
+    words = ["train", "data=lamp", "batch=8", "steps=2", "encoders=judge", f"root={root}"]
+    judge = [*(f"judge.{word}" for word in SMALL), "+judge.encoder.frozen=true", "judge.dropout=0.0"]
+    eye = [f"+policy.cameras.front.{word.removeprefix('encoder.')}" for word in SMALL[:-1]]
+    eye += ["+policy.cameras.front._target_=policies.conv_encoder.ConvEncoder", "+policy.cameras.front._partial_=true"]
+    policy = [*eye, "+policy.cameras.front.frozen=true", "policy.network.width=8", "policy.network.blocks=1"]
+    assert main([*words, "name=again", "algorithm=success_classifier", *judge, "steps=60"]) == 0
+    assert main([*words, "name=imitated", *policy]) == 0
+    wanted = convolutions("judge")
+    for run in ("again", "imitated"):
+        taken = convolutions(run)
+        assert len(taken) == 4 and all(torch.equal(value, wanted[name]) for name, value in taken.items())

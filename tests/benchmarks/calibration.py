@@ -1,6 +1,9 @@
 """Errors of calibration against known truth, next to OpenCV's solvers on the same samples.
 
-Run: python -m tests.benchmarks.calibration [seeds=20] [rendered=20]
+Run: python -m tests.benchmarks.calibration [seeds=20] [rendered=20] [parts=solvers,images,motion] [root=.]
+
+What takes long is done seed by seed: finished ones stand in <root>/runs/calibration/<part>.jsonl and are not measured
+again, so that a run goes on where it was ended. Remove that folder to measure other code.
 
 The last line is one JSON object; errors are [median, 95th percentile] over seeds:
   hand_eye                <mounting>_<poses>: {ours, park, horaud, daniilidis}: {mm, deg} of the camera's mount, from
@@ -8,22 +11,26 @@ The last line is one JSON object; errors are [median, 95th percentile] over seed
   ratio_vs_best_opencv    median of ours over the least median of OpenCV's, over the seeds of both mountings: the
                           largest over counts, mm and deg
   ratio_mm, ratio_deg     <mounting>_<poses>: the same ratios row by row
+  ratio_interval          <mounting>_<poses>: {mm, deg}: 95 % interval of these by resampling the seeds
   focal_error             largest relative error of fx and fy, from rendered images of 640 x 480 px with lens
                           distortion, blur and grey noise, corners with another 0.3 px of noise, 60 images
   hand_eye_mm, hand_eye_deg  of the camera's mount from these images and that lens, both mountings
   held_out_px             of the intrinsics
   time_offset_ms, tool_mm and others, as tests/benchmarks/calibration_joints.py says
-  seeds, rendered, seconds
+  seeds, rendered         how many seeds: of synthetic samples, of images (of each mounting)
+  seconds                 of processor time, those of earlier runs included
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,14 +42,18 @@ from calibration.intrinsics import calibrate_intrinsics
 from calibration.opencv_solvers import opencv_hand_eye
 from calibration.refinement import refine
 from calibration.rig import Mount, Rig
+from robot_rl.errors import ConfigError, valid_choices
+from robot_rl.learning.training_run import read_rows
 from robot_rl.types import Array
 from sim.calibration_cell import MountedBoard
 from sim.lens import Lens
-from tests.benchmarks.calibration_joints import measure
+from tests.benchmarks.calibration_joints import motion, time_rendered_ms
 from tests.calibration.rendered import BOARD, CAMERA, capture, in_hand_cell, joint_positions, pattern, to_hand_cell
 from tests.calibration.truth import MOUNTINGS, Truth, arm_poses, pose_captures
 
+_PARTS = ("solvers", "images", "motion")
 _COUNTS = (15, 30)
+_RESAMPLINGS = 2000
 _IMAGES = 60
 _CORNER_NOISE_PX = 0.3
 _LENS = Lens((605.0, 603.0), (322.0, 243.0), (-0.12, 0.06, 0.001, -0.0005, -0.01), blur_px=0.5, noise=2.0)
@@ -50,6 +61,12 @@ _PRINT = MountedBoard(
     (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), columns=12, rows=10, square_m=0.02, marker_m=0.015, dictionary="DICT_4X4_100"
 )
 _CELLS = {"eye_in_hand": in_hand_cell, "eye_to_hand": to_hand_cell}
+_OURS = "ours"
+
+Errors = Mapping[str, tuple[float, float]]  # of each solver, mm and deg
+
+
+# --- solvers on the same samples --------------------------------------------------------------------------------------
 
 
 def solvers(truth: Truth, count: int, seed: int) -> dict[str, tuple[float, float]]:
@@ -58,19 +75,19 @@ def solvers(truth: Truth, count: int, seed: int) -> dict[str, tuple[float, float
     eye = rig.board_poses(captures)
     hand = np.array([sample.arm.T_base_tcp for sample in captures])
     hand = hand if truth.camera_on is Mount.TCP else np.linalg.inv(hand)
-    solutions = {"ours": refine(captures, rig, hand_eye_start(captures, rig, eye)).transforms["camera"]}
+    solutions = {_OURS: refine(captures, rig, hand_eye_start(captures, rig, eye)).transforms["camera"]}
     solutions |= opencv_hand_eye(hand, eye)
     return {name: _apart(truth.T_mount_camera, x) for name, x in solutions.items()}
 
 
-def compare(seeds: int) -> dict[str, Any]:
-    """All mountings and counts."""
+def compare(seeds: int, first: int = 0) -> dict[str, Any]:
+    """All mountings and counts, by ``seeds`` seeds from ``first`` on."""
     runs: dict[tuple[str, int], list[dict[str, tuple[float, float]]]] = {}
     for number, (mounting, truth) in enumerate(MOUNTINGS.items()):
         for count in _COUNTS:
             # other samples for each mounting: with the same ones they are the same problem
-            runs[mounting, count] = [solvers(truth, count, seed + 1000 * number) for seed in range(seeds)]
-            print(f"{mounting} {count}: {_ratios(runs[mounting, count])}", file=sys.stderr, flush=True)
+            runs[mounting, count] = [solvers(truth, count, first + seed + 1000 * number) for seed in range(seeds)]
+            _tell(f"{mounting} {count}: {_ratios(runs[mounting, count])}")
     rows = {f"{mounting}_{count}": some for (mounting, count), some in runs.items()}
     ratios = {name: _ratios(some) for name, some in rows.items()}
     pooled = [_ratios([run for (_, n), some in runs.items() if n == count for run in some]) for count in _COUNTS]
@@ -81,14 +98,37 @@ def compare(seeds: int) -> dict[str, Any]:
         "ratio_vs_best_opencv": max(max(pair) for pair in pooled),
         "ratio_mm": {name: pair[0] for name, pair in ratios.items()},
         "ratio_deg": {name: pair[1] for name, pair in ratios.items()},
+        "ratio_interval": {name: _interval(some) for name, some in rows.items()},
+        "seeds": seeds,
     }
 
 
-def _ratios(runs: Sequence[Mapping[str, tuple[float, float]]]) -> list[float]:
+def _ratios(runs: Sequence[Errors]) -> list[float]:
     """Of medians in mm and deg."""
-    medians = {name: np.median([run[name] for run in runs], axis=0) for name in runs[0]}
-    ours = medians.pop("ours")
-    return [round(float(value), 3) for value in ours / np.min(list(medians.values()), axis=0)]
+    return [round(float(value), 3) for value in _ratio(*_stacked(runs))]
+
+
+def _stacked(runs: Sequence[Errors]) -> tuple[Array, Array]:
+    """Ours [n, 2], and those of the other solvers [m, n, 2]."""
+    names = [name for name in runs[0] if name != _OURS]
+    return np.array([run[_OURS] for run in runs]), np.array([[run[name] for run in runs] for name in names])
+
+
+def _ratio(ours: Array, others: Array) -> Array:
+    return np.median(ours, axis=0) / np.median(others, axis=1).min(axis=0)
+
+
+def _interval(runs: Sequence[Errors]) -> dict[str, list[float]]:
+    """What the ratios might as well have been with other seeds (percentile bootstrap)."""
+    ours, others = _stacked(runs)
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(0, len(runs), len(runs)) for _ in range(_RESAMPLINGS)]
+    ratios = np.array([_ratio(ours[some], others[:, some]) for some in drawn])
+    bounds = np.percentile(ratios, [2.5, 97.5], axis=0).round(3)
+    return {"mm": bounds[:, 0].tolist(), "deg": bounds[:, 1].tolist()}
+
+
+# --- from rendered images ---------------------------------------------------------------------------------------------
 
 
 def rendered(mounting: str, seed: int) -> dict[str, float]:
@@ -105,10 +145,42 @@ def rendered(mounting: str, seed: int) -> dict[str, float]:
     result = calibrate_hand_eye(seen, rig, forward_kinematics=cell.chain.pose)
     mm, deg = _apart(true.transform, result.transforms[rig.transform_name(CAMERA)])
     focal = np.abs(np.diag(report.intrinsics.matrix)[:2] / _LENS.focal_px - 1.0).max()
-    print(f"{mounting} seed {seed}: focal {focal:.5f}, {mm:.3f} mm, {deg:.4f} deg", file=sys.stderr, flush=True)
     return {
         "focal_error": float(focal), "hand_eye_mm": mm, "hand_eye_deg": deg, "held_out_px": report.held_out_px,
     }  # fmt: skip
+
+
+def from_images(folder: Path, seeds: int) -> dict[str, Any]:
+    """Lens, mounting and time offset from images, seed by seed."""
+    keys = [{"mounting": mounting, "seed": seed} for seed in range(seeds) for mounting in _CELLS]
+    rows = finished(folder / "images.jsonl", keys, rendered)
+    late = finished(
+        folder / "time_offset.jsonl",
+        [{"seed": seed} for seed in range(seeds)],
+        lambda seed: {"time_offset_ms": time_rendered_ms(seed)},
+    )
+    result: dict[str, Any] = {name: _spread([row[name] for row in rows]) for name in ("focal_error", "held_out_px")}
+    result |= {name: _spread([row[name] for row in rows]) for name in ("hand_eye_mm", "hand_eye_deg")}
+    result["time_offset_ms"] = _spread([row["time_offset_ms"] for row in late])
+    return result | {"rendered": seeds, "earlier_s": sum(row["seconds"] for row in [*rows, *late])}
+
+
+def finished(
+    path: Path, keys: Sequence[Mapping[str, Any]], measured: Callable[..., Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """One row for each of ``keys``: those in the file, then what is still ``measured``, which is appended to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(path)
+    for key in keys:
+        if any(key.items() <= row.items() for row in rows):
+            continue
+        began = time.process_time()
+        row = {**key, **measured(**key), "seconds": round(time.process_time() - began, 2)}
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        rows.append(row)
+        _tell(f"{path.stem}: {row}")
+    return [next(row for row in rows if key.items() <= row.items()) for key in keys]
 
 
 def _apart(true: Array, found: Array) -> tuple[float, float]:
@@ -124,16 +196,29 @@ def _spread(values: Sequence[float] | Array) -> list[float]:
     return [round(float(np.percentile(values, share)), 5) for share in (50, 95)]
 
 
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
 def main(words: Mapping[str, str]) -> dict[str, Any]:
-    """All of it."""
-    began = time.monotonic()
+    """The parts that are asked for."""
+    parts = words.get("parts", ",".join(_PARTS)).split(",")
+    for part in parts:
+        if part not in _PARTS:
+            raise ConfigError(f"part '{part}'", remedy=valid_choices(part, _PARTS))
     seeds, images = int(words.get("seeds", "20")), int(words.get("rendered", "20"))
-    result = compare(seeds)
-    runs = [rendered(mounting, seed) for seed in range(images) for mounting in _CELLS]
-    if runs:
-        result |= {name: _spread([run[name] for run in runs]) for name in runs[0]}
-    result |= measure(seeds, min(images, 2))
-    return result | {"seeds": seeds, "rendered": images, "seconds": round(time.monotonic() - began, 1)}
+    folder = Path(words.get("root", os.environ.get("ROBOT_RL_ROOT", "."))) / "runs" / "calibration"
+    began, result = time.process_time(), {}
+    if "solvers" in parts:
+        result |= compare(seeds)
+    if "motion" in parts:
+        result |= motion(seeds)
+    before_images = time.process_time()
+    seconds = before_images - began
+    if "images" in parts and images:
+        result |= from_images(folder, images)
+        seconds += result.pop("earlier_s")
+    return result | {"seconds": round(seconds, 1)}
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Does re-ranking a base's chunks by value help, and not less with more of them (learning.md, section 7)? Resumable.
 
     python -m tests.benchmarks.reranking task=peg_insert|pusht base=runs/<run> [root=.] [algorithm=iql|calql]
-        [critics=3] [steps=20000] [rollouts=320] [episodes=700]
+        [critics=3] [steps=20000] [rollouts=320] [episodes=700] [batch=20]
 
 Takes the base's demonstrations, where they were judged, records ``rollouts`` episodes of the base with failures, trains
 ``critics`` critics and one that was shuffled, and evaluates base, controls and K = 1, 4, 16, 64 on nested noise on the
-same reset seeds from 100000, of which every critic has its equal share. The last line is JSON:
+same reset seeds from 100000, of which every critic has its equal share, ``batch`` episodes side by side. Medoid and
+random choose among as many as are judged. Finished parts are not done again. The last line is JSON:
     task, base_run, algorithm, critics, episodes
     base, zero_noise, half_noise, medoid, random_of_k     success
     best_control                                          the highest of w = 0, half noise and medoid
@@ -26,6 +27,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,30 +46,57 @@ from robot_rl.types import ActContext
 from tests.benchmarks.base import CONTROLS
 
 CANDIDATES, JUDGED = (1, 4, 16, 64), 16
+AMONG_K = ("medoid", "random_of_k")
 FIRST_ROLLOUT = 10_000  # reset seeds for training count from 0, those of demonstrations first
 TOLD = ("q_minus_return", "rank_correlation", "rank_between_episodes", "dq_da")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for all that is trained and evaluated."""
+
+    root: Path
+    task: str
+    base: Path
+    algorithm: str
+    data: str
+    episodes: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """Folder of the evaluations below <root>/runs; the critics' begin with it."""
+        return f"{self.data}_{self.algorithm}"
 
 
 def main(arguments: Mapping[str, str]) -> dict[str, Any]:
     if not {"task", "base"} <= arguments.keys():
         raise ConfigError("task= and base= must be given", remedy="base=runs/peg_insert_base, of tests.benchmarks.base")
     root, base = Path(arguments.get("root", ".")), find_checkpoint(Path(arguments["base"]))
-    task, algorithm = arguments["task"], arguments.get("algorithm", "iql")
-    count, episodes = int(arguments.get("critics", "3")), int(arguments.get("episodes", "700"))
-    data = collect(root, task, base, int(arguments.get("rollouts", "320")))
-    name, steps = f"{data}_{algorithm}", arguments.get("steps", "20000")
-    critics = [train(root, f"{name}_{seed}", base, data, algorithm, seed, steps) for seed in range(count)]
-    shuffled = train(root, f"{name}_shuffled", base, data, algorithm, 0, steps, "algorithm.shuffled=true")
-    reports = {"base": evaluate(root, task, base, name, "base", [], episodes)}
+    count, steps = int(arguments.get("critics", "3")), arguments.get("steps", "20000")
+    data = collect(root, arguments["task"], base, int(arguments.get("rollouts", "320")))
+    setting = Setting(
+        root,
+        arguments["task"],
+        base,
+        arguments.get("algorithm", "iql"),
+        data,
+        int(arguments.get("episodes", "700")),
+        int(arguments.get("batch", "20")),
+    )
+    critics = [train(setting, str(seed), seed, steps) for seed in range(count)]
+    shuffled = train(setting, "shuffled", 0, steps, "algorithm.shuffled=true")
+    reports = {"base": evaluate(setting, "base", [], setting.episodes)}
     for control in (*CONTROLS, "random_of_k"):
-        reports[control] = evaluate(root, task, base, name, control, [f"policy={control}"], episodes)
+        words = [f"policy={control}", *([f"policy.candidates={JUDGED}"] if control in AMONG_K else [])]
+        reports[control] = evaluate(setting, control, words, setting.episodes)
     for many in CANDIDATES:
-        reports[f"success_{many}"] = shared(root, task, base, name, critics, many, episodes)
-    reports["shuffled"] = shared(root, task, base, name, [shuffled], JUDGED, episodes)
-    result = {"task": task, "base_run": str(base), "algorithm": algorithm, "critics": count, "episodes": episodes}
+        reports[f"success_{many}"] = shared(setting, critics, many)
+    reports["shuffled"] = shared(setting, [shuffled], JUDGED)
+    result = {"task": setting.task, "base_run": str(base), "algorithm": setting.algorithm}
+    result |= {"critics": count, "episodes": setting.episodes}
     result |= summary(reports) | told(critics) | {"p50_ms": latency(base, critics[0])}
-    (root / "runs" / name).mkdir(parents=True, exist_ok=True)
-    (root / "runs" / name / "reranking.json").write_text(json.dumps(result, indent=1) + "\n")
+    (root / "runs" / setting.name / "reranking.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 
@@ -86,34 +115,32 @@ def collect(root: Path, task: str, base: Path, rollouts: int) -> str:
     return name
 
 
-def train(root: Path, name: str, base: Path, data: str, algorithm: str, seed: int, steps: str, *more: str) -> Path:
-    """Run folder of a critic; goes on where it was stopped."""
-    words = [f"algorithm={algorithm}", f"base={base}", f"data={data}", f"name={name}", f"root={root}", f"seed={seed}"]
-    run_command("train", [*words, f"steps={steps}", "resume=true", *more])
-    return root / "runs" / name
+def train(setting: Setting, label: str, seed: int, steps: str, *more: str) -> Path:
+    """Run folder of a critic, by the recipe of task and algorithm; goes on where it was stopped."""
+    words = [f"task={setting.task}", f"algorithm={setting.algorithm}", f"base={setting.base}", f"data={setting.data}"]
+    words += [f"root={setting.root}", f"name={setting.name}_{label}", f"seed={seed}", f"steps={steps}"]
+    run_command("train", [*words, "resume=true", *more])
+    return setting.root / "runs" / f"{setting.name}_{label}"
 
 
-def evaluate(
-    root: Path, task: str, base: Path, name: str, label: str, words: list[str], episodes: int, skip: int = 0
-) -> EvaluationReport:
+def evaluate(setting: Setting, label: str, words: list[str], episodes: int, skip: int = 0) -> EvaluationReport:
     """The base, with what acts around it, on reset seeds from 100000 + ``skip``."""
-    folder = root / "runs" / name / label
-    given = [f"task={task}", f"checkpoint={base}", f"episodes={episodes}", f"first_seed={FIRST_SEED + skip}"]
-    run_command("evaluate", [*given, "videos=0", f"root={root}", f"name={folder.relative_to(root / 'runs')}", *words])
+    folder = setting.root / "runs" / setting.name / label
+    given = [f"task={setting.task}", f"checkpoint={setting.base}", f"episodes={episodes}", "videos=0"]
+    given += [f"first_seed={FIRST_SEED + skip}", f"batch={setting.batch}", f"root={setting.root}"]
+    run_command("evaluate", [*given, f"name={setting.name}/{label}", *words])
     return EvaluationReport.load(max(folder.glob("*.json"), key=lambda path: path.stat().st_mtime))
 
 
-def shared(
-    root: Path, task: str, base: Path, name: str, critics: list[Path], many: int, episodes: int
-) -> EvaluationReport:
+def shared(setting: Setting, critics: list[Path], many: int) -> EvaluationReport:
     """K candidates on all seeds, of which each critic has its share: pairs stay independent of one another."""
-    borders = np.linspace(0, episodes, len(critics) + 1).round().astype(int).tolist()
+    borders = np.linspace(0, setting.episodes, len(critics) + 1).round().astype(int).tolist()
     parts = []
     for critic, first, last in zip(critics, borders, borders[1:], strict=False):
         words = ["policy=reranked", f"policy.critic={find_checkpoint(critic)}", f"policy.candidates={many}"]
-        parts.append(evaluate(root, task, base, name, f"{critic.name}_k{many}", words, last - first, first))
+        parts.append(evaluate(setting, f"{critic.name}_k{many}", words, last - first, first))
     scores = tuple(score for part in parts for score in part.episodes)
-    return EvaluationReport(f"{name} K={many}", parts[0].task, scores)
+    return EvaluationReport(f"{setting.name} K={many}", parts[0].task, scores)
 
 
 def summary(reports: Mapping[str, EvaluationReport]) -> dict[str, Any]:

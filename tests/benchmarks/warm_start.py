@@ -1,12 +1,14 @@
 """Replanning at every control step from the last plan, against full denoising, and what real-time chunking smooths.
 
     python -m tests.benchmarks.warm_start checkpoint=runs/<run> [timesteps=5,3,1,0] [noise=0] [episodes=500]
-        [first_seed=100000] [border_episodes=50] [delay_steps=3] [root=.]
+        [execute=8] [first_seed=100000] [border_episodes=50] [delay_steps=3] [root=.]
 
 Without ``timesteps`` they are those that `robot-rl warm_start` found for the checkpoint, else found now on the seeds
-for choosing. Finished episodes are not run again. The last line is JSON:
+for choosing. ``execute`` is T_a of full denoising and of real-time chunking; the checkpoint's own where it is not
+given. Finished episodes are not run again. The last line is JSON:
     timesteps, calls_per_plan      noise levels that a plan visits, and their number: network calls per plan
-    score_full, score_warm         mean best reward over ``episodes`` seeds; full is 100 steps, replanning every T_a
+    score_full, score_warm         mean best reward over ``episodes`` seeds; full is 100 steps and plans every T_a steps,
+                                   warm plans at every step
     score_drop, score_drop_interval_95   full minus warm, paired over seeds; bootstrap
     success_full, success_warm     share of episodes that succeeded
     p50_ms, p99_ms                 of one warm ``act`` at batch 1, one thread, wall time: run on an idle core
@@ -36,6 +38,7 @@ from policies.warm_started import WarmStarted
 from robot_rl.apps.main import run_command
 from robot_rl.interfaces import Policy
 from robot_rl.learning.checkpoint import find_checkpoint, load_checkpoint
+from robot_rl.runtime.evaluation import FIRST_SEED
 from robot_rl.runtime.lockstep import run_in_lockstep
 from robot_rl.runtime.scores import EvaluationReport
 from robot_rl.runtime.statistics import bootstrap_mean
@@ -58,28 +61,37 @@ def main(arguments: Mapping[str, str]) -> dict[str, Any]:
 
 
 def chosen_timesteps(arguments: Mapping[str, str], root: Path, checkpoint: Path) -> list[int]:
+    """Those given, those found that keep the score, or the best that were tried."""
     if "timesteps" in arguments:
         return [int(t) for t in arguments["timesteps"].split(",")]
     name = f"{_run(checkpoint)}_warm_start"
     found = root / "runs" / name / "warm_start.json"
     if not found.exists():
-        run_command("warm_start", [f"checkpoint={checkpoint}", f"root={root}", f"name={name}"])
-    return json.loads(found.read_text())["timesteps"]
+        words = [f"checkpoint={checkpoint}", f"root={root}", f"name={name}"]
+        run_command("warm_start", [*words, *(f"+changes.{key}={value}" for key, value in changes(arguments).items())])
+    told = json.loads(found.read_text())
+    return told["timesteps"] or max(told["scores"], key=lambda tried: tried[1])[0]
+
+
+def changes(arguments: Mapping[str, str]) -> dict[str, int]:
+    """What is changed of the checkpoint's policy."""
+    return {"execute": int(arguments["execute"])} if "execute" in arguments else {}
 
 
 def scores(
     arguments: Mapping[str, str], root: Path, checkpoint: Path, timesteps: list[int], noise: float
 ) -> dict[str, Any]:
     """Full and warm on the same seeds, by the command that users compare with."""
+    episodes, first_seed = arguments.get("episodes", "500"), arguments.get("first_seed", str(FIRST_SEED))
     name = f"{_run(checkpoint)}_warm_scores_{'_'.join(map(str, timesteps))}_{noise}"
     words = [f"first={checkpoint}", f"second={checkpoint}", f"+first_changes.sampler.steps={FULL_STEPS}"]
+    words += [f"+first_changes.{key}={value}" for key, value in changes(arguments).items()]
     words += ["policy@second_policy=warm_started", f"second_policy.timesteps={timesteps}".replace(" ", "")]
     words += [f"second_policy.noise={noise}", f"root={root}", f"name={name}"]
-    words += [f"{key}={arguments[key]}" for key in ("first_seed",) if key in arguments]
-    run_command("compare", [*words, f"episodes={arguments.get('episodes', '500')}"])
+    run_command("compare", [*words, f"first_seed={first_seed}", f"episodes={episodes}"])
     folder = root / "runs" / name
-    reports = [EvaluationReport.load(path) for path in folder.glob("*-seed*.json")]
-    full, warm = (next(r for r in reports if bool(r.meta["policy"]) is wrapped) for wrapped in (False, True))
+    paths = sorted(folder.glob(f"*-seed{first_seed}-{episodes}-*.json"), key=lambda path: path.stat().st_mtime)
+    full, warm = (EvaluationReport.load(path) for path in paths[-2:])  # in the order in which they were evaluated
     compared = json.loads((folder / "comparison.json").read_text())
     return {
         "score_full": round(full.best_reward_mean, 4),
@@ -129,6 +141,7 @@ class Bordered:
     def __init__(self, policy: Policy, delay: int = 0) -> None:
         self.policy, self.spec, self.delay, self.jumps = policy, policy.spec, delay, []
         self._last: Array | None = None
+        self._step = np.zeros(0)
 
     def reset(self, rows: Array, seeds: Array) -> None:
         self.policy.reset(rows, seeds)
@@ -137,13 +150,13 @@ class Bordered:
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
         chunk = self.policy.act(window, context)
         actions, done = np.array(chunk.actions), chunk.execute
-        if self._last is not None:  # lanes replan together; those that have ended add nothing
-            running = context.executed_since_plan == done
+        if self._last is not None:  # lanes replan together; those that have ended stand still
+            running = context.step > self._step
             if self.delay:
                 actions[:, : self.delay] = self._last[:, done : done + self.delay]
             jump = np.linalg.norm(actions[:, self.delay] - self._last[:, done + self.delay], axis=-1)
             self.jumps += jump[running].tolist()
-        self._last = actions
+        self._last, self._step = actions, context.step
         return ActionChunk(actions, done, decision=chunk.decision)
 
 
@@ -152,7 +165,8 @@ def borders(arguments: Mapping[str, str], checkpoint: Path, warm: WarmStarted) -
     from sim.pusht_env import pusht_env
 
     count, delay = int(arguments.get("border_episodes", "50")), int(arguments.get("delay_steps", "3"))
-    first, base = int(arguments.get("first_seed", "100000")), load_checkpoint(checkpoint)
+    first = int(arguments.get("first_seed", FIRST_SEED))
+    base = load_checkpoint(checkpoint, changes=changes(arguments))
     envs = [pusht_env() for _ in range(min(ENVS, count))]
     variants = {
         "plain": Bordered(base),

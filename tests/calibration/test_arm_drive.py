@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,14 @@ from calibration.arm_stream import ArmStream, Stillness
 from calibration.calibrator import Calibrator
 from calibration.motion_procedures import ToolProcedure
 from calibration.storage import load_calibration
-from robot_rl.errors import CalibrationError, CommandRefusedError, ConfigError, RobotError, StaleObservationError
+from robot_rl.errors import (
+    CalibrationError,
+    CommandRefusedError,
+    ConfigError,
+    ResetError,
+    RobotError,
+    StaleObservationError,
+)
 from robot_rl.geometry import matrix_from_rotvec, pose_from_matrix
 from robot_rl.robots.fake import FakeRobot, Fault
 from robot_rl.types import Array, Observation, ResetRequest
@@ -70,6 +78,119 @@ def test_an_arm_that_takes_joints_cannot_be_driven() -> None:
     robot = FakeRobot(control="joint")
     with pytest.raises(ConfigError, match="a pose of the TCP"):
         ArmDrive(ArmStream(robot, robot.connect()))
+
+
+class Person:
+    """An operator who lets go and takes hold again at certain steps; ``may`` is what it says now."""
+
+    def __init__(self, *turns: int) -> None:
+        self.turns, self.may, self.asked, self.steps = turns, True, list[str](), list[int]()
+
+    def ask(self, what: str) -> None:
+        self.asked.append(what)
+
+    def allows(self, now_ns: int) -> bool:
+        return self.may
+
+    def hears(self, seen: Observation) -> None:
+        self.steps.append(seen.step)
+        if seen.step in self.turns:
+            self.may = not self.may
+
+
+def speeds(stream: ArmStream, since: int) -> Array:
+    """m/s between the samples from ``since`` on."""
+    places = np.array([sample.T_base_tcp[:3, 3] for sample in stream.samples[since:]])
+    stamps = np.array([sample.stamp_ns for sample in stream.samples[since:]])
+    return np.linalg.norm(np.diff(places, axis=0), axis=1) / np.diff(stamps) * 1e9
+
+
+def test_letting_go_pauses_the_motion_on_its_way_and_taking_hold_goes_on() -> None:
+    robot, person = FakeRobot(), Person(40, 80)
+    stream = ArmStream(robot, robot.connect())
+    drive = ArmDrive(stream, person, speed_m_s=0.1)
+    drive.start()
+    stream.listener, since = person.hears, len(stream.samples)
+    goal = START @ pose(0.2, 0.0, 0.0)
+    assert drive.move(goal)
+    assert stream.here.T_base_tcp == pytest.approx(goal, abs=1e-6)
+    speed, steps = speeds(stream, since), np.array(person.steps)[1:]
+    assert speed.max() <= 0.1 * 1.01
+    assert speed[steps < 38].max() > 0.05
+    assert speed[(steps > 40 + 8) & (steps < 80)].max() < 1e-9  # at rest within 0.4 s of being let go
+    assert np.abs(np.diff(speed)).max() < 0.03  # braked, not stopped dead: 0.1 m/s in 0.3 s is 0.017 a step
+    places = np.array([sample.T_base_tcp[:3, 3] for sample in stream.samples[since:]])
+    assert np.ptp(places[:, 1:], axis=0).max() < 1e-6  # nowhere beside its way
+
+
+def test_the_stop_key_ends_the_motion_and_stops_the_arm(tmp_path: Path) -> None:
+    class Stops(Person):
+        def allows(self, now_ns: int) -> bool:
+            raise KeyboardInterrupt
+
+    robot = FakeRobot()
+    drive = ArmDrive(ArmStream(robot, robot.connect()), Stops())
+    with pytest.raises(KeyboardInterrupt):
+        drive.move(START @ pose(0.2, 0.0, 0.0))
+
+
+class SlowlyReset(FakeRobot):
+    """Its reset takes until it is stopped, as that of an arm which moves to its start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = threading.Event()
+
+    def reset(self, request: ResetRequest) -> Observation:
+        assert self.stopped.wait(20.0)
+        raise ResetError("stopped")
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_letting_go_on_the_way_to_the_start_stops_the_arm(by_key: bool) -> None:
+    class Tires(Person):
+        def allows(self, now_ns: int) -> bool:
+            self.asked.append("")
+            if by_key and len(self.asked) == 3:
+                raise KeyboardInterrupt
+            return len(self.asked) < 3
+
+    robot = SlowlyReset()
+    drive = ArmDrive(ArmStream(robot, robot.connect()), Tires())
+    with pytest.raises(KeyboardInterrupt if by_key else ResetError, match="" if by_key else "let go"):
+        drive.start()
+    assert robot.stopped.is_set()
+
+
+def test_a_path_that_is_too_fast_is_followed_more_slowly() -> None:
+    robot = FakeRobot()
+    stream = ArmStream(robot, robot.connect())
+    drive = ArmDrive(stream, path_m_s=0.2)
+    since, start = (drive.start(), len(stream.samples))[1], pose_from_matrix(START)
+
+    def path(time_s: float) -> Array:
+        there = start.copy()
+        there[1] += 0.5 * min(time_s, 0.4)  # 0.5 m/s
+        return there
+
+    told = drive.follow(path, 0.4)
+    assert speeds(stream, since).max() <= 0.2 * 1.01
+    assert told[-1][1][1] == pytest.approx(0.2)
+    assert np.ptp([stamp for stamp, _ in told]) == pytest.approx(1e9, abs=0.05e9)  # not 0.4 s
+
+
+def test_planning_that_takes_long_makes_no_jump() -> None:
+    robot = FakeRobot()
+    stream = ArmStream(robot, robot.connect())
+    drive = ArmDrive(stream, speed_m_s=0.1)
+    drive.start()
+    robot.clock.wait_until(robot.clock.now_ns() + 5_000_000_000)
+    since = len(stream.samples)
+    assert drive.move(START @ pose(0.1, 0.0, 0.0))
+    assert speeds(stream, since).max() <= 0.1 * 1.01
 
 
 def pivoting(robot: FakeRobot, noise_m: float) -> object:

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robot_rl.data.index import EpisodeIndex, EpisodeInfo
-from robot_rl.data.line_log import append_lines, decode_line, encode_line, read_lines, rewrite_lines
+from robot_rl.data.line_log import append_lines, decode_lines, encode_line, read_lines, rewrite_lines
 
 pytestmark = pytest.mark.robot
 
@@ -26,7 +26,7 @@ def _info(id, **more):
 def test_a_line_is_plain_json_with_its_checksum():
     line = encode_line({"id": "a", "n": 1})
     assert line.endswith(b"\n") and json.loads(line)["id"] == "a"
-    assert decode_line(line[:-1]) == {"id": "a", "n": 1}
+    assert decode_lines([line[:-1]]) == [{"id": "a", "n": 1}]
 
 
 @settings(max_examples=60, deadline=None)
@@ -36,8 +36,8 @@ def test_a_damaged_line_is_never_read(record, data):
     bit = data.draw(st.integers(0, 8 * len(line) - 1))
     damaged = bytearray(line)
     damaged[bit // 8] ^= 1 << bit % 8
-    assert decode_line(bytes(damaged)) is None
-    assert decode_line(line[: data.draw(st.integers(0, len(line) - 1))]) is None
+    assert decode_lines([bytes(damaged)]) == []
+    assert decode_lines([line[: data.draw(st.integers(0, len(line) - 1))]]) == []
 
 
 @REUSES_FOLDER

@@ -159,6 +159,12 @@ def test_demonstrations_are_imitated_by_what_is_missing_to_the_base() -> None:
     assert learner.update(batches)["imitation_error"] == pytest.approx(1.0)
     errors = [learner.update(batches)["imitation_error"] for _ in range(80)]
     assert errors[-1] < 0.1
+    released = [make(demonstrations=True, imitation=weight, imitation_steps=1.0) for weight in (5.0, 0.0)]
+    for other in released:  # n steps leave 0.5^(n^2) of it
+        other.training.step = 40
+        other.update(batches)
+    first, second = (other.acting_state() for other in released)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
     with pytest.raises(ConfigError, match="demonstrations=true"):
         make(imitation=1.0)
 

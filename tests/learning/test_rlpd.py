@@ -114,6 +114,33 @@ def test_a_target_is_the_mean_over_views_and_learnt_at_all_of_them() -> None:
     assert means.tolist() == pytest.approx([0.015, 0.25, 0.3])
 
 
+@pytest.mark.parametrize(
+    ("entropy_backup", "targets"), [(True, (0.2, 0.5)), (False, (0.1, 0.25))], ids=["entropy", "bounds"]
+)
+def test_targets_by_hand_with_the_entropys_bonus_and_within_bounds(
+    entropy_backup: bool, targets: tuple[float, float]
+) -> None:
+    """Ahead 0.2 and 0.6, of log-density -2 at temperature 0.1, bootstrapped by 0.5 and 0: with the bonus 0.5 (0.2 + 0.2)
+    and 0.5; without it 0.1, and 0.5 cut to the bound of 0.25."""
+    losses = SoftLosses(
+        Sure(log_density=-2.0),  # type: ignore[arg-type]
+        AtItsWord(),
+        AtItsWord(),
+        subset=2,
+        entropy_backup=entropy_backup,
+        bounds=(0.0, 0.25),
+        precision="float32",
+        compiled=False,
+    )
+    values, ahead = torch.tensor([[0.1], [0.3]]), torch.tensor([[0.2], [0.6]])
+    reward, bootstrap, temperature = torch.tensor([0.0, 0.5]), torch.tensor([0.5, 0.0]), torch.tensor(0.1)
+    loss, means = losses.critic_error(
+        values, torch.zeros(2, 1), reward, bootstrap, ahead, torch.zeros(2, 1), torch.tensor([0, 1]), temperature.log()
+    )
+    assert loss.item() == pytest.approx(((0.1 - targets[0]) ** 2 + (0.3 - targets[1]) ** 2) / 2)
+    assert means[2].item() == pytest.approx(sum(targets) / 2)
+
+
 def test_views_of_a_state_without_images_are_alike() -> None:
     learner = make(augmentations=2)
     state = {key: value[0] for key, value in batch(rows=8)["online"].items()}
@@ -135,12 +162,15 @@ class AtItsWord(torch.nn.Module):
 
 
 class Sure:
-    """An actor whose mean action is its features, of density 1."""
+    """An actor whose mean action is its features, of one density."""
 
     module = torch.nn.Linear(1, 1)
 
+    def __init__(self, log_density: float = 0.0) -> None:
+        self._log_density = log_density
+
     def sample(self, features: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return features + noise, torch.zeros(len(features))
+        return features + noise, torch.full((len(features),), self._log_density)
 
 
 class Indifferent(torch.nn.Module):

@@ -282,7 +282,7 @@ def test_who_is_answered_beside_a_reset_does_not_cost_its_client_the_lease() -> 
         thread.join(timeout=10)
 
 
-@pytest.mark.parametrize("why", ["expired", "stopped"])
+@pytest.mark.parametrize("why", ["expired", "stopped", "stopped by another way"])
 def test_a_reset_that_waits_behind_another_is_not_carried_out_once_given_up_or_stopped(why: str) -> None:
     patient = Patient()
     with RobotServer(patient) as server, BridgeRobot(server.address) as client, BridgeRobot(server.address) as other:
@@ -298,11 +298,13 @@ def test_a_reset_that_waits_behind_another_is_not_carried_out_once_given_up_or_s
             wait_for(lambda: not server._requests.empty())
             if why == "stopped":
                 other.stop()
+            elif why.startswith("stopped"):
+                server.refuse_waiting()
             else:
                 wait_for(lambda: patient.clock.now_ns() > expires)
             patient.may_go_on.set()
             thread.join(timeout=10)
-            if why == "stopped":
+            if why.startswith("stopped"):
                 assert socket.poll(10_000)
                 assert "before the robot's stop" in str(decode(socket.recv_multipart()).fields)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,10 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 
+from robot_rl.errors import ConfigError
 from robot_rl_bridge.adapters import ControllerSwitch, ModeFault, StringFault
+from robot_rl_bridge.arm_description import load_arm
+from robot_rl_bridge.ros_port import RosPort
 from robot_rl_bridge.spinning import LATCHED
 from tests.ros.graph import Graph, own_domain
 
@@ -67,3 +71,14 @@ def test_a_controller_manager_that_answers_no_more_is_a_fault(monkeypatch: pytes
     now_s = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now_s + 3.5)
     assert "has not answered for 3.5 s" in switch.fault()
+
+
+def test_opening_the_port_again_after_it_failed_makes_nothing_twice(graph: Graph) -> None:
+    adapters = {"fault": {"use": "string_topic", "topic": "fault"}, "gripper": {"use": "no_such_adapter"}}
+    port = RosPort(graph.node, replace(load_arm("sim_panda"), adapters=adapters))
+    counts = []
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="no_such_adapter"):
+            port.open()
+        counts.append((len(list(graph.node.publishers)), len(list(graph.node.subscriptions))))
+    assert counts == [counts[0]] * 3

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from robot_rl.errors import CommandRefusedError
+from robot_rl.errors import CommandRefusedError, FarPlanError
 from robot_rl.types import Phase, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, JOINTS, TCP, CommandTopic
 from robot_rl_bridge.modes import Mode
@@ -322,7 +321,7 @@ def test_a_person_takes_over_within_a_tick_and_the_policy_gets_the_arm_back_smoo
     assert loop.control.servo.pose[1] > 0.01
     report = loop.control.report(loop.step() - 1)
     assert report is not None and report.source is Phase.HUMAN and report.human is not None
-    loop.control.human.let_go()
+    loop.control.hand_back()
     for _ in range(12):
         loop.submit(loop.plan([0.0, 0.0]))
         loop.tick(5)
@@ -411,19 +410,72 @@ def test_a_plan_that_is_refused_opens_no_gate(loop: Loop) -> None:
         loop.submit(loop.plan([0.3, 0.3]))
 
 
-def test_after_a_person_only_a_plan_that_starts_near_the_arm_goes_on(loop: Loop) -> None:
+def left_by_a_person(loop: Loop) -> None:
+    """Moved along y for 0.2 s by a person whose stream then ends without another word; the policy plans on."""
     for _ in range(4):
         loop.submit(loop.plan([0.2] * 10))
         loop.control.human.hear(np.array([0.0, 0.1, 0, 0, 0, 0]), "base", loop.now)
         loop.tick(5)
-    start = x(loop)
     for _ in range(16):
-        with suppress(CommandRefusedError):
-            loop.submit(loop.plan([0.2] * 10))
+        loop.submit(loop.plan([0.001] * 10))
         loop.tick(5)
-    assert loop.control.modes.text == "holding: the person commands no more"
-    assert x(loop) == pytest.approx(start, abs=1e-3)
-    assert loop.control.counts["far plans"] > 0
+
+
+def test_an_arm_that_a_person_left_is_held_whatever_the_policy_plans(loop: Loop) -> None:
+    left_by_a_person(loop)
+    start = loop.control.servo.pose
+    for offset_m in (0.001, 0.2):  # a plan far off is not even refused: nobody follows it
+        for _ in range(20):
+            loop.submit(loop.plan([offset_m] * 10))
+            loop.tick(5)
+        assert loop.control.modes.text == "holding: the person commands no more and has not handed back"
+        np.testing.assert_allclose(loop.control.servo.pose, start, atol=1e-6)
+        report = loop.control.report(loop.step() - 1)
+        assert report is not None and (report.source, report.valid) == (Phase.HOLD, False)
+
+
+def test_what_was_planned_before_the_arm_is_handed_back_is_not_followed(loop: Loop) -> None:
+    left_by_a_person(loop)
+    start = x(loop)
+    loop.submit(loop.plan([0.2] * 10))
+    loop.control.hand_back()
+    loop.tick(10)
+    assert loop.control.modes.text == "holding: handed back"
+    assert x(loop) == pytest.approx(start, abs=1e-6)
+    with pytest.raises(FarPlanError, match="plan starts"):
+        loop.submit(loop.plan([0.2] * 10))
+    assert loop.control.counts["far plans"] == 1
+    loop.submit(loop.plan([0.002, 0.004]))
+    loop.tick(5)
+    assert loop.control.modes.text == "tracking"
+
+
+def test_who_hands_back_while_still_heard_commands_no_more(loop: Loop) -> None:
+    for _ in range(4):
+        loop.control.human.hear(np.array([0.0, 0.1, 0, 0, 0, 0]), "base", loop.now)
+        loop.tick(5)
+    loop.control.hand_back()
+    loop.tick(1)
+    assert loop.control.modes.text == "holding: handed back"
+    loop.control.hand_back()  # once is enough
+    loop.tick(20)
+    assert loop.control.at_rest
+
+
+@pytest.mark.parametrize("by", ["person", "reset", "enable"])
+def test_an_arm_that_a_person_left_is_taken_over_by_an_act_of_somebody(loop: Loop, by: str) -> None:
+    left_by_a_person(loop)
+    loop.tick(20)
+    if by == "person":
+        loop.control.human.hear(np.array([0.0, 0.1, 0, 0, 0, 0]), "base", loop.now)
+        loop.tick(5)
+        assert loop.control.modes.text == "teleop"
+        return
+    if by == "reset":
+        loop.control.begin_reset(loop.measured, loop.now, "")
+        loop.control.end_reset(loop.measured, loop.now, loop.now)
+    else:
+        loop.control.enable(loop.measured, loop.now)
     loop.submit(loop.plan([0.002, 0.004]))
     loop.tick(5)
     assert loop.control.modes.text == "tracking"

@@ -168,7 +168,9 @@ def test_a_velocity_of_a_person_takes_over_and_ends_with_its_stream(running: Run
         return running.graph.heard["tcp_pose"][-1].pose.position.y < start - 0.02
 
     running.graph.poll(moved, "the arm moves")
-    running.wait_mode("holding")
+    running.wait_mode("holding", "has not handed back")
+    assert running.graph.call(Trigger, "episode/hand_back").success
+    running.wait_mode("holding", "handed back")
 
 
 @pytest.mark.parametrize("age_s", [None, 0.4])

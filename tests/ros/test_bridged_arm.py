@@ -18,7 +18,7 @@ from robot_rl.types import Observation, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, TCP, ResetRoutine
 from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.modes import Mode
-from robot_rl_bridge.reset_routine import joint_way, tcp_way
+from robot_rl_bridge.reset_routine import joint_way, lifted_joint_way, tcp_way
 from robot_rl_bridge.sensors import Sensors
 from tests.ros.driven_arm import ExactPort, bridged, described, wait_for
 
@@ -206,6 +206,26 @@ def test_ways_begin_and_end_gently() -> None:
     joints = joint_way(np.zeros(2), np.array([0.4, -0.2]), routine, 0.05)
     assert np.abs(np.diff(joints, axis=0)).max() / 0.05 <= 0.4001
     np.testing.assert_allclose(joints[-1], [0.4, -0.2])
+
+
+def test_an_arm_commanded_by_joints_is_lifted_first_too() -> None:
+    arm = described("sim_ur5e")
+    routine, chain, start = ResetRoutine(lift_m=0.05, speed_m_s=0.1), arm.chain, arm.home
+    end = start + np.array([0.4, 0.1, -0.1, 0.0, 0.0, 0.2])
+    here, there = chain.pose(start), chain.pose(end)
+    assert np.linalg.norm(there[:2] - here[:2]) > 0.1
+    way = lifted_joint_way(chain, start, end, routine, 0.05, ceiling_m=1.0)
+    poses = np.array([chain.pose(row) for row in way])
+    height = max(here[2], there[2]) + 0.05
+    assert poses[:, 2].max() >= height - 1e-4
+    up, down = np.argmax(poses[:, 2] > height - 1e-4), len(way) - 1 - np.argmax(poses[::-1, 2] > height - 1e-4)
+    np.testing.assert_allclose(poses[: up + 1, :2], np.tile(here[:2], (up + 1, 1)), atol=1e-3)  # straight up
+    np.testing.assert_allclose(poses[down:, :2], np.tile(there[:2], (len(way) - down, 1)), atol=1e-3)  # and down
+    np.testing.assert_allclose(way[-1], end, atol=1e-9)
+    turned = np.abs(np.diff(np.vstack((start, way)), axis=0)).max(axis=1) / 0.05
+    assert turned.max() <= routine.joint_speed_rad_s + 1e-6
+    near = lifted_joint_way(chain, start, start + 0.01, routine, 0.05, ceiling_m=1.0)
+    np.testing.assert_array_equal(near, joint_way(start, start + 0.01, routine, 0.05))
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def test_an_opening_does_not_keep_a_velocity_alive(loop: Loop) -> None:
 def test_an_opening_counts_for_one_intervention_only(loop: Loop) -> None:
     steer(loop, 10, opening=1.0)
     loop.tick(100)
+    loop.control.hand_back()
     for _ in range(10):
         plan = loop.plan([0.0] * 10)
         plan.targets[GRIPPER][:] = 0.0

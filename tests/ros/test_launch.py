@@ -14,9 +14,13 @@ import yaml
 
 pytest.importorskip("rclpy", reason="the extra 'ros' is not installed")
 
+from robot_rl_bridge.arm_description import load_arm
 from tests.ros.launch_stand_in import LAUNCH, DeclareLaunchArgument, Started, description, executed, installed
 
 FILES = sorted(path.name for path in LAUNCH.glob("*.launch.py"))
+FIXED_FRAME = yaml.safe_load((LAUNCH.parent / "rviz" / "arm.rviz").read_text())["Visualization Manager"][
+    "Global Options"
+]["Fixed Frame"]
 GIVEN = {"name": "lift_human", "demos": "lift_human", "checkpoint": "runs/lift"}  # arguments without a default
 
 
@@ -89,6 +93,9 @@ def shown(processes: dict[str, Started]) -> list[Any]:
 def check(process: Started) -> None:
     if process.name == "rviz2":
         assert Path(process.command[process.command.index("-d") + 1]).is_file()
+        return
+    if process.name == "static_transform_publisher":
+        assert process.command[process.command.index("--child-frame-id") + 1] == FIXED_FRAME
         return
     assert process.ends_all, f"{process.name} may end without the others"
     if process.name.startswith("robot-rl "):
@@ -180,3 +187,10 @@ def test_the_stand_in_takes_what_the_originals_take(original: str) -> None:
             theirs = inspect.signature(getattr(real, name).__init__).parameters
             takes_more = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in theirs.values())
             assert takes_more or inspect.signature(part.__init__).parameters.keys() <= theirs.keys()
+
+
+def test_rviz_has_a_fixed_frame_that_somebody_tells_of(tmp_path: Path) -> None:
+    """A simulated arm has no driver that does; what its bridge publishes is in that frame."""
+    assert "static_transform_publisher" in started("sim.launch.py", tmp_path, rviz="true")
+    assert load_arm("sim_panda").command.frame == FIXED_FRAME
+    assert "static_transform_publisher" not in started("sim.launch.py", tmp_path, rviz="true", arm="fr3")

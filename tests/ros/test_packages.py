@@ -83,18 +83,21 @@ def test_scripts_go_to_the_folder_that_ros_run_looks_in(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_declared_dependencies_are_those_imported(name: str) -> None:
+def test_declared_dependencies_are_those_imported_and_those_launched(name: str) -> None:
     imported: set[str] = set()
+    launched: set[str] = set()
     for path in (SOURCES / name).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 imported.add(node.module.split(".")[0])
-    needed = {module for module in imported if ROS_MODULE.match(module)} - {name}
+            elif isinstance(node, ast.keyword) and node.arg == "package" and isinstance(node.value, ast.Constant):
+                launched.add(str(node.value.value))
+    needed = {module for module in imported if ROS_MODULE.match(module)} | launched
     root = ElementTree.parse(SOURCES / name / "package.xml").getroot()
     declared = {element.text for element in root.findall("exec_depend")}
-    assert declared - {"robot_rl_bridge"} == needed
+    assert declared - {"robot_rl_bridge"} == needed - {name, "robot_rl_bridge"}
 
 
 @pytest.mark.parametrize("executable", sorted(nodes()))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from robot_rl.runtime import acting
 from robot_rl.runtime.acting import ActorService
 from robot_rl.runtime.actor import Actor, NewestPolicy
 from robot_rl.runtime.recorder import EpisodeRecorder
+from robot_rl.transport.actor import ZmqActor
+from robot_rl.transport.learner import ZmqLearner
 from robot_rl.transport.local import LocalTransport
 from robot_rl.transport.signals import EVALUATE, GO_ON, NO_EVALUATION, PAUSE, SCORE, STOP
 from robot_rl.types import EpisodeEnd
@@ -105,6 +110,44 @@ def test_it_waits_at_a_reset_until_it_may_go_on(env: Env, tmp_path: Path, monkey
     ends.service.run(episodes=1)
     assert len(waits) == 3
     assert ends.seeds() == [5]
+
+
+def test_without_a_learner_it_goes_on_for_a_while_and_then_waits_at_a_reset(env: Env, tmp_path: Path) -> None:
+    """Over real sockets: the learner dies, the actor runs ahead, waits, and goes on with the next learner."""
+    session = EpisodeStore.create(tmp_path / "session")
+    store = EpisodeStore.create(tmp_path / "actor", spec=env.spec)
+    told: list[tuple[str, int]] = []
+    acts, waits, goes_on = (threading.Event() for _ in range(3))
+
+    def tell(text: str) -> None:
+        told.append((text.partition(" for ")[0], service.episodes))
+        (waits if "waiting" in text else goes_on).set()
+
+    with ZmqLearner(session, "tcp://127.0.0.1:0") as learner, ExitStack() as opened:
+        address = learner.address
+        learner.publish(4, weights(fitted(env.spec, seed=1)), {})
+        transport = ZmqActor(store.root, address)
+        opened.enter_context(transport)
+        policy = NewestPolicy(GaussianPolicy(env.spec, hidden=(8,)), transport)
+        actor = Actor(env, policy, [EpisodeRecorder(store)], next_seed=5)
+        service = ActorService(
+            actor, policy, transport, store, learner_timeout_s=0.3, on_episode=lambda end: acts.set(), tell=tell
+        )
+        while transport.latest() is None:
+            transport.wait(1.0)
+        pool = opened.enter_context(ThreadPoolExecutor(1))
+        running = pool.submit(service.run)
+        assert acts.wait(30.0)
+        left = opened.pop_all()
+    with left:
+        assert waits.wait(30.0)
+        with ZmqLearner(EpisodeStore.open(session.root), address) as learner:
+            assert goes_on.wait(30.0)
+            learner.signal(STOP, keep=True)
+            running.result(30.0)
+    (first, at), (second, later) = told
+    assert (first, second) == ("no word of the learner", "the learner is back: going on")
+    assert at == later >= 1
 
 
 class Faulty:

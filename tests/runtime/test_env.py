@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from robot_rl.errors import CommandRefusedError, ConfigError, RobotError, SpecMismatchError, StaleObservationError
+from robot_rl.errors import (
+    CommandRefusedError,
+    ConfigError,
+    FarPlanError,
+    RobotError,
+    SpecMismatchError,
+    StaleObservationError,
+)
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.frame_codec import decode
@@ -278,3 +285,28 @@ def test_reports_of_another_source_pass_through() -> None:
 
 def _scripted(report: CommandReport) -> CommandReport:
     return replace(report, source=Phase.SCRIPTED)
+
+
+@pytest.mark.parametrize("error", [FarPlanError, CommandRefusedError])
+def test_a_plan_too_far_for_a_held_robot_is_not_followed_and_the_episode_goes_on(
+    error: type[CommandRefusedError],
+) -> None:
+    """Any other refusal ends it."""
+
+    class Held(FakeRobot):
+        def command(self, chunk: TargetChunk) -> None:
+            if chunk.first_step in (2, 3):
+                self._plan = None
+                raise error("the arm is held and the plan starts 0.100 m from it")
+            super().command(chunk)
+
+    env = RobotEnv(Held(), ReachTask(), POSITION, max_steps=6)  # type: ignore[arg-type]
+    tape = Tape()
+    if error is CommandRefusedError:
+        with pytest.raises(CommandRefusedError, match="is held"):
+            run_episode(env, CountingPolicy(env.spec, 1, 1), [tape], seed=0)
+        return
+    run_episode(env, CountingPolicy(env.spec, 1, 1), [tape], seed=0)
+    sources = [row.action.source for row in tape.rows]
+    assert sources == [Phase.POLICY] * 2 + [Phase.HOLD] * 2 + [Phase.POLICY] * 2
+    assert [row.action.valid for row in tape.rows] == [source is Phase.POLICY for source in sources]

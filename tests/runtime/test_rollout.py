@@ -20,7 +20,19 @@ from robot_rl.interfaces import Clock
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.rollout import run_episode
-from robot_rl.types import ActionSpec, ArraySpec, EnvSpec, EpisodeEnd, Observation, Phase, ResetRequest, StepRow
+from robot_rl.types import (
+    ActContext,
+    ActionChunk,
+    ActionSpec,
+    Arrays,
+    ArraySpec,
+    EnvSpec,
+    EpisodeEnd,
+    Observation,
+    Phase,
+    ResetRequest,
+    StepRow,
+)
 from tests.runtime.counting import DELTA, POSITION, UNIT_M, CountingPolicy, ReachTask, Tape, counting_env
 
 
@@ -114,6 +126,23 @@ def test_extras_reach_every_row_and_the_final_one_without_a_decision_of_its_own(
     assert len(policy.contexts) == 2 + from_a_new_plan
     assert len(tape.decisions) == 2
     assert final.decision == -1
+
+
+def test_decisions_are_told_how_many_steps_late_the_last_ones_were() -> None:
+    """Thinking takes 7.5, 2.5, 0.9 and 1 steps of the robot's clock, then none. The first is not counted: nothing was
+    in force yet. Ten decisions later 2.5 is forgotten, two more and 1 is."""
+    env, thinking = counting_env(60), [7.5, 2.5, 0.9, 1.0]
+
+    class Slow(CountingPolicy):
+        def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+            steps = dict(enumerate(thinking)).get(len(self.contexts), 0.0)
+            env.clock.wait_until(env.clock.now_ns() + round(steps * env.spec.step_period_ns))
+            return super().act(window, context)
+
+    policy = Slow(env.spec, 12, 1)
+    run_episode(env, policy, seed=0)
+    delays = [int(context.delay_steps[0]) for context in policy.contexts]
+    assert delays[:20] == [0, 0, *[2] * 10, 1, 1, *[0] * 6]
 
 
 def test_a_window_repeats_the_first_observation() -> None:

@@ -1,9 +1,7 @@
-"""The arm tick by tick: who commands, what the safety chain makes of it, what is sent, and what became of each step.
+"""The arm tick by tick: who commands, for how long, and what is refused.
 
-No thread, no clock and no ROS: ``tick`` is given the time and what was measured. Control step k of an episode lasts
-from start + k T to start + (k + 1) T; row k of a plan is due at its end. Ticks divide the step. A plan that comes
-within a step is joined there, so that its rows are reached when they are due: the next row where less than half a step
-is left.
+No thread, no clock and no ROS: ``tick`` is given the time and what was measured. What the rows in force become is in
+``arm_motion``.
 """
 
 from __future__ import annotations
@@ -11,31 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 
 from controllers.arbiter import Arbiter, Arbitration
-from controllers.gripper import Gripper
-from controllers.joint_safety import JointSafetyChain
-from controllers.safety import LAYERS, SafetyChain
-from robot_rl.errors import CommandRefusedError
+from robot_rl.errors import CommandRefusedError, FarPlanError
 from robot_rl.robots.target_check import checked_targets
-from robot_rl.types import Array, CommandReport, EnvSpec, Phase, TargetChunk
-from robot_rl_bridge.arm_description import GRIPPER, JOINTS, TCP, ArmDescription
+from robot_rl.types import CommandReport, EnvSpec, Phase, TargetChunk
+from robot_rl_bridge.arm_description import ArmDescription
+from robot_rl_bridge.arm_motion import HOLD, ArmMotion
 from robot_rl_bridge.arm_state import Measured, SetPoint, check_place, distance, still
 from robot_rl_bridge.human_stream import HumanStream
 from robot_rl_bridge.modes import Listener, Mode, Modes
-from robot_rl_bridge.position_servo import JointPositionServo, PoseServo
 
 HEARTBEAT_S = 0.25  # a plan runs while its client was heard of within this
 OPEN_LOOP_S = 0.5  # and so long past its arrival
-AFTER_END_S = 0.1  # and its last row so long past its end, coming to rest
 HUMAN_S = 0.25
 OLDEST_PLAN_S = 1.0  # since the observation it was made from
 FROZEN_S = 0.1  # a tick that comes so late finds an arm that others held
 GATE = (0.05, 0.3)  # [m, rad] from the arm: a plan that starts further away does not end a hold
-_HOLD = Arbitration(Phase.HOLD, None, None, None)
-_MOST_REPORTS = 64
-_AT_REST = 1e-4  # m/s, rad/s of the set point
+KEPT, HANDED_BACK = "the person commands no more and has not handed back", "handed back"
 
 
 class ArmControl:
@@ -43,24 +34,17 @@ class ArmControl:
 
     def __init__(self, arm: ArmDescription, spec: EnvSpec, listener: Listener = lambda mode, cause: None) -> None:
         self.arm, self.spec, self.modes = arm, spec, Modes(listener)
-        self.part = TCP if TCP in spec.action.by_name else JOINTS
-        self.period_ns, self.tick_s = spec.step_period_ns, 1.0 / arm.control_rate_hz
-        step_s, limits = 1.0 / spec.step_rate_hz, arm.safety_limits
-        if self.part == JOINTS:
-            self.safety: SafetyChain | JointSafetyChain = JointSafetyChain(limits, arm.chain, step_s)
-            self.servo: PoseServo | JointPositionServo = JointPositionServo(arm.chain, limits, arm.home, step_s)
-        else:
-            self.safety, self.servo = SafetyChain(limits, step_s), PoseServo(arm.chain, limits, arm.home, step_s)
+        self.motion = ArmMotion(arm, spec)
+        self.servo, self.safety, self.gripper = self.motion.servo, self.motion.safety, self.motion.gripper
+        self.part, self.period_ns, self.tick_s = self.motion.part, self.motion.period_ns, self.motion.tick_s
+        step_s = 1.0 / spec.step_rate_hz
         steps = [max(int(limit_s / step_s + 1e-9), 1) for limit_s in (OPEN_LOOP_S, HUMAN_S)]
         self.arbiter = Arbiter(steps[0], steps[1])
         self.human = HumanStream(spec.action, step_s, HUMAN_S)
-        self.gripper = Gripper()
         self.counts: Counter[str] = Counter()  # rows and plans not taken, layers of the safety chain, limits reached
         self.halted_ns = (0, 0)  # when the last limit was reached, and when braking began for it
-        self._latency_ns = round(arm.command.latency_s * 1e9)
         self._tick_ns = self._seen_ns = self._heard_ns = 0
         self._active, self.settled = False, True  # settled: at rest where it was measured, since that was asked for
-        self._reports: dict[int, CommandReport] = {}
         self._begin_at(0)
 
     # --- modes --------------------------------------------------------------------------------------------------------
@@ -84,6 +68,7 @@ class ArmControl:
         CommandRefusedError when idle, in a fault or while the arm moves without being enabled."""
         self.require_active()
         check_place(self.arm, self.safety.inside, measured)
+        self._kept = False
         if self.modes.enabled and not self.stands(measured):
             self.hold(cause, now_ns)
         else:
@@ -111,13 +96,14 @@ class ArmControl:
         """Step 0 of an episode begins at ``start_ns``; what was observed before counts for nothing."""
         self._begin_at(start_ns)
         self._latch(measured, now_ns)
-        self._reports[-1] = CommandReport(-1, Phase.RESET, self._wish, self._wish)
+        self.motion.report_reset()
         self.modes.enter(Mode.TRACKING)
 
     def stop(self, cause: str = "stopped") -> None:
         """Brake to hold; commands are refused until the next reset."""
-        self.arbiter.reset(self._start_ns)
+        self.arbiter.reset(self.motion.start_ns)
         self.human.let_go()
+        self._kept = False
         if self.modes.mode is not Mode.IDLE:
             self.modes.enter(Mode.STOPPED, cause)
 
@@ -125,15 +111,16 @@ class ArmControl:
         """A limit was reached at a time: brake to hold; a plan that starts near the arm goes on."""
         if not self.modes.enabled or (self.modes.mode is Mode.HOLDING and self._gated):
             return
-        self.arbiter.reset(self._start_ns)
+        self.arbiter.reset(self.motion.start_ns)
         self.counts[f"held: {cause}"] += 1
         self._gated, self.halted_ns = True, (reached_ns, 0)
         self.modes.enter(Mode.HOLDING, cause)
 
     def fail(self, cause: str) -> None:
         """Brake to hold until the fault is cleared."""
-        self.arbiter.reset(self._start_ns)
+        self.arbiter.reset(self.motion.start_ns)
         self.human.let_go()
+        self._kept = False
         self.counts["faults"] += self.modes.mode is not Mode.FAULT
         self.modes.enter(Mode.FAULT, cause)
 
@@ -168,15 +155,19 @@ class ArmControl:
 
     def step_at(self, now_ns: int) -> int:
         """The control step that runs at a time."""
-        return (now_ns - self._start_ns) // self.period_ns
+        return self.motion.step_at(now_ns)
 
     def left_ns(self, now_ns: int) -> int:
         """Of the control step that runs at a time."""
-        return self.period_ns - (now_ns - self._start_ns) % self.period_ns
+        return self.motion.left_ns(now_ns)
 
     def decided(self, step: int) -> bool:
         """Whether ``step`` has begun, so that the report of the one before is there."""
-        return self._step >= step or not self._active
+        return self.motion.step >= step or not self._active
+
+    def report(self, step: int) -> CommandReport | None:
+        """What became of ``step``, or of the newest before it that has ended."""
+        return self.motion.report(step)
 
     def heartbeat(self, now_ns: int) -> None:
         """The client that commands was heard."""
@@ -198,24 +189,37 @@ class ArmControl:
             raise CommandRefusedError(
                 f"the plan was made from an observation of {age_s:.2f} s ago", limit=f"{OLDEST_PLAN_S} s"
             )
-        self._check_gate(left)
-        step = self._commanded_step(now_ns)
+        passes = self._passes_gate(left)
+        step = self.motion.commanded_step(now_ns)
         if step >= left.first_step + left.length:  # a single row comes too late to be compensated
             left = replace(left.remaining(left.first_step + left.length - 1), first_step=step)
         self.arbiter.submit(left, step, now_ns)
-        self._changed, self._gated = True, self._gated and self.part not in left.targets
+        self._changed, self._gated = True, self._gated and not passes
 
-    def _check_gate(self, plan: TargetChunk) -> None:
-        if not self._gated or self.part not in plan.targets:
+    def hand_back(self) -> None:
+        """The person gives the arm back, whose stream may still be heard: a plan that starts near it goes on."""
+        if not self._kept:
             return
+        self._kept = False
+        self.human.let_go()
+        self.arbiter.withdraw(Phase.POLICY)  # it was made while others had the arm
+        if self.modes.mode is Mode.HOLDING:
+            self.modes.enter(Mode.HOLDING, HANDED_BACK)
+
+    def _passes_gate(self, plan: TargetChunk) -> bool:
+        """Whether ``plan`` may end a hold. Raises FarPlanError for one that starts too far from the arm, unless a
+        person keeps it: then no plan is followed anyway."""
+        if not self._gated or self.part not in plan.targets or (self._kept and plan.source is not Phase.HUMAN):
+            return not self._gated
         far_m, far_rad = distance(self.part, plan.targets[self.part][0], self.servo.measured)
         if far_m > GATE[0] or far_rad > GATE[1]:
             self.counts["far plans"] += 1
-            raise CommandRefusedError(
+            raise FarPlanError(
                 f"the arm is held ({self.modes.cause}) and the plan starts {far_m:.3f} m, {far_rad:.2f} rad from it",
                 limit=f"{GATE[0]} m, {GATE[1]} rad",
                 remedy="Plan from the newest observation, or reset",
             )
+        return True
 
     # --- ticks --------------------------------------------------------------------------------------------------------
 
@@ -228,29 +232,22 @@ class ArmControl:
         self._settle(measured, now_ns)
         self._blind = bool(silent)
         self._watch(silent, now_ns)
-        if measured.external is not None:
-            self.servo.arm.external[:] = measured.external
-        step = self._commanded_step(now_ns)
-        if step != self._step:
-            self._end_step(step)
+        step = self.motion.commanded_step(now_ns)
+        if step != self.motion.step:
+            self.counts.update(self.motion.end_step(step))
         self._hear_human(step, now_ns)
         self._arbitrate(step, now_ns)
-        self.servo.tick(measured.position, self.tick_s)
+        point = self.motion.tick(measured)
         if self.servo.fault:
             self.fail(self.servo.fault)
         if self.halted_ns[0] and not self.halted_ns[1]:
             self.halted_ns = (self.halted_ns[0], now_ns)
-        return SetPoint(self.servo.pose, self.servo.joints, self.gripper.move(self._opening, self.tick_s))
+        return point
 
     @property
     def at_rest(self) -> bool:
         """Whether the set point stands."""
-        return bool(np.abs(self.servo.speed).max() < _AT_REST)
-
-    def report(self, step: int) -> CommandReport | None:
-        """What became of ``step``, or of the newest before it that has ended."""
-        ended = [known for known in self._reports if known <= step]
-        return self._reports[max(ended)] if ended else None
+        return self.motion.at_rest
 
     def _awake(self, now_ns: int, measured: Measured) -> bool:
         """After a standstill the arm is where others held it: it is latched anew, once that was measured."""
@@ -272,70 +269,45 @@ class ArmControl:
         """Time limits by receive time."""
         if silent:
             self.hold(f"{silent} silent", now_ns)
-        unheard_ns = now_ns - self._heard_ns - round(HEARTBEAT_S * 1e9)
-        of_client = self._verdict.row is not None and self._verdict.source not in (Phase.HUMAN, Phase.RESET)
+        unheard_ns, verdict = now_ns - self._heard_ns - round(HEARTBEAT_S * 1e9), self.motion.verdict
+        of_client = verdict.row is not None and verdict.source not in (Phase.HUMAN, Phase.RESET)
         if unheard_ns > 0 and of_client:  # a person's plan runs no longer anyway
             self.hold("client silent", now_ns - unheard_ns)
 
     def _hear_human(self, step: int, now_ns: int) -> None:
-        """The person's stream is a plan from where the set point is, renewed every step as long as it is heard."""
+        """The person's stream is a plan from where the set point is, renewed every step as long as it is heard. It may
+        have broken when it ends: the policy gets the arm back when that is said."""
         heard = self.modes.enabled and not self._blind and self.human.alive(now_ns)
         if heard and self._human_step != step:
-            self._human_step, self._gated, self._changed = step, False, True
+            self._human_step, self._gated, self._changed, self._kept = step, False, True, True
             self.arbiter.submit(self.human.plan(self.servo.pose, step, now_ns), step, now_ns)
         elif not heard and self._human_step >= 0:
             self._human_step, self._changed = -1, True
             self.human.let_go()
             self.arbiter.withdraw(Phase.HUMAN)
-            self.hold("the person commands no more", now_ns)  # whether released or broken: no plan far from the arm
+            self.hold(KEPT if self._kept else HANDED_BACK, now_ns)
 
     def _arbitrate(self, step: int, now_ns: int) -> None:
-        """Head for the row in force where a step begins, and within it where another came in."""
+        """Follow the row in force where a step begins, and within it where another came in."""
         begins, self._decided_step = step != self._decided_step, step
-        withdrawn = self._verdict.row is not None and self.arbiter.silent
+        withdrawn = self.motion.verdict.row is not None and self.arbiter.silent
         if not (begins or self._changed or withdrawn):
             return
         self._changed = False
-        moving = (self.modes.enabled or self.modes.mode is Mode.RESETTING) and not self._blind
-        verdict = self.arbiter.decide(step) if moving else _HOLD
-        if verdict.source is Phase.HUMAN and self.human.alive(now_ns) and self.human.still(now_ns):
-            verdict = Arbitration(Phase.HUMAN, None, None, verdict.human)
-        if self._coasting(verdict, step) or (not begins and _same(verdict, self._verdict)):
+        verdict = self._decide(step, now_ns)
+        if not self.arbiter.silent and not self._blind and self.motion.coasts(verdict, step):
             return
-        if verdict.source is not self._verdict.source:
-            self.safety.join()
-        self._verdict = verdict
-        self._head_for(verdict, step, now_ns, begins)
-        self._tell_mode(verdict)
+        if self.motion.follow(verdict, step, now_ns, begins):
+            self._tell_mode(verdict)
 
-    def _coasting(self, verdict: Arbitration, step: int) -> bool:
-        """A plan that has just ended comes to rest along its own path: a stream of single rows has no gaps."""
-        ended = verdict.source is Phase.HOLD and self._verdict.row is not None and not self.arbiter.silent
-        return ended and not self._blind and (step - self._row_step) * self.period_ns <= AFTER_END_S * 1e9
-
-    def _head_for(self, verdict: Arbitration, step: int, now_ns: int, begins: bool) -> None:
-        row, self._wish = verdict.row or {}, {**self._in_force(), **(verdict.row or {})}
-        if verdict.human and not row:  # who holds the arm still may move its gripper
-            self._wish[GRIPPER] = verdict.human.get(GRIPPER, self._wish[GRIPPER])
-        wish, following, within_ns = self._wish[self.part], None, self.period_ns
-        if verdict.source is not Phase.HOLD:
-            self._source, self._human = verdict.source, verdict.human
-        if row:
-            self._fresh, self._row_step = True, step
-            following = (verdict.following or {}).get(self.part)
-            left_ns = self._start_ns + (step + 1) * self.period_ns - now_ns - self._latency_ns
-            if not begins and 2 * left_ns >= self.period_ns:
-                within_ns = left_ns
-            elif not begins and following is not None:
-                wish, following, within_ns = following, None, left_ns + self.period_ns
-        opening = float(self._wish[GRIPPER][0])
-        target, self._opening = self.safety.set_point(wish, opening, np.array(self.servo.measured))
-        if following is not None and not np.allclose(target, wish, rtol=0.0, atol=1e-9):
-            following = None  # what comes after a set point that was cut short is not where that one leads
-        if row:
-            self.servo.begin(target, following, within_ns * 1e-9)
-        else:
-            self.servo.begin(self.servo.reference, None, within_ns * 1e-9, moving=False)
+    def _decide(self, step: int, now_ns: int) -> Arbitration:
+        """Whose row is in force."""
+        moving = (self.modes.enabled or self.modes.mode is Mode.RESETTING) and not self._blind
+        verdict = self.arbiter.decide(step) if moving else HOLD
+        if verdict.source is Phase.HUMAN:
+            still_held = self.human.alive(now_ns) and self.human.still(now_ns)
+            return Arbitration(Phase.HUMAN, None, None, verdict.human) if still_held else verdict
+        return HOLD if self._kept and self._human_step < 0 else verdict
 
     def _tell_mode(self, verdict: Arbitration) -> None:
         if not self.modes.enabled:
@@ -344,57 +316,20 @@ class ArmControl:
             self.modes.enter(Mode.TELEOP)
         elif verdict.row is not None:
             self.modes.enter(Mode.TRACKING)
-        elif self.modes.mode is not Mode.HOLDING and self._row_step >= 0:
+        elif self.modes.mode is not Mode.HOLDING and self.motion.row_step >= 0:
             self.modes.enter(Mode.HOLDING, "nothing in force")
-
-    def _end_step(self, step: int) -> None:
-        """Report the step that ended; jumps are measured from where the set point came to."""
-        reached, counts = self.servo.reference, self.safety.counts + self.servo.arm.counts
-        layers = {name: count for name, count in zip(LAYERS, counts.tolist(), strict=True) if count}
-        self.safety.counts[:] = 0
-        self.servo.arm.counts[:] = 0
-        self.counts.update(layers)
-        if self._step >= 0:
-            executed = {self.part: reached, GRIPPER: np.array([self.gripper.opening])}
-            self._reports[self._step] = CommandReport(
-                self._step, self._source, self._wish, executed, self._human, self._fresh, layers
-            )
-            self._reports.pop(self._step - _MOST_REPORTS, None)
-        self.safety.latch(reached)
-        self._step, self._fresh, self._source, self._human = step, False, Phase.HOLD, None
 
     # --- state --------------------------------------------------------------------------------------------------------
 
-    def _commanded_step(self, now_ns: int) -> int:
-        """The step whose set point is sent now: what takes ``latency_s`` to be seen is sent so much earlier."""
-        return self.step_at(now_ns + self._latency_ns)
-
-    def _in_force(self) -> dict[str, Array]:
-        target, opening = self.safety.last
-        return {self.part: target, GRIPPER: np.array([opening])}
-
     def _latch(self, measured: Measured, now_ns: int) -> None:
         """Whatever was commanded before, the arm rests where it is measured."""
-        self.arbiter.reset(self._start_ns)
+        self.arbiter.reset(self.motion.start_ns)
         self.human.let_go()
-        self.servo.reset(measured.position)
-        self.safety.reset(self.servo.reference, measured.opening)
-        self.gripper.reset({"gripper_opening": np.array([measured.opening])})
-        self._opening, self._seen_ns = measured.opening, 0
-        self._tick_ns = self._heard_ns = now_ns
-        self.settled = True
-        self._verdict, self._wish, self._changed, self._muted = _HOLD, self._in_force(), True, False
-        self._fresh, self._source, self._human = False, Phase.HOLD, None
+        self.motion.latch(measured)
+        self._seen_ns, self._tick_ns, self._heard_ns = 0, now_ns, now_ns
+        self.settled, self._changed, self._muted = True, True, False
 
     def _begin_at(self, start_ns: int) -> None:
-        self._start_ns = start_ns
-        self._step = self._decided_step = self._row_step = self._human_step = -1
-        self._gated = self._blind = self._muted = False
-        self._reports.clear()
-
-
-def _same(new: Arbitration, old: Arbitration) -> bool:
-    """Whether the row in force is what it was."""
-    if new.source is not old.source or new.row is None or old.row is None:
-        return new.source is old.source and new.row is old.row
-    return new.row.keys() == old.row.keys() and all(np.array_equal(new.row[n], old.row[n]) for n in new.row)
+        self.motion.begin_at(start_ns)
+        self._decided_step = self._human_step = -1
+        self._gated = self._blind = self._muted = self._kept = self._changed = False

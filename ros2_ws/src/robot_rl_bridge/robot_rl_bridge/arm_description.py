@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -170,6 +170,11 @@ class ArmDescription:
     def home(self) -> Array:
         """[n] rad."""
         return np.array(self.home_rad)
+
+    def with_images(self, size_px: int) -> ArmDescription:
+        """The same arm, its images ``size_px`` high and wide; 0: as they are."""
+        size = {"height": size_px, "width": size_px} if size_px else {}
+        return replace(self, cameras={name: replace(camera, **size) for name, camera in self.cameras.items()})
 
     def env_spec(self, part: str, cameras: Sequence[str], objects: Sequence[str]) -> EnvSpec:
         """The spec of the arm commanded by ``part`` (TCP or JOINTS), with these cameras, and with these ``objects``

@@ -14,7 +14,7 @@ from robot_rl.types import Array, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, JOINTS
 from robot_rl_bridge.arm_state import distance, still
 from robot_rl_bridge.modes import Mode
-from robot_rl_bridge.reset_routine import goal, joint_way, tcp_way, verify
+from robot_rl_bridge.reset_routine import goal, lifted_joint_way, tcp_way, verify
 
 if TYPE_CHECKING:
     from robot_rl_bridge.bridged_arm import BridgedArm
@@ -116,9 +116,10 @@ class ArmReset:
         control, step_s = self._arm.control, self._arm.control.period_ns * 1e-9
         if control.part == JOINTS and joints is None:
             raise ResetError("the arm is commanded by joints", remedy="Give joint_position in the reset request")
-        if control.part == JOINTS and joints is not None:
-            return joint_way(control.servo.reference, joints, self._routine, step_s)
         ceiling_m = self._arm.arm.safety_limits.box_upper_m[2]
+        if control.part == JOINTS and joints is not None:
+            chain = self._arm.arm.chain
+            return lifted_joint_way(chain, control.servo.reference, joints, self._routine, step_s, ceiling_m)
         return tcp_way(control.servo.reference, pose, self._routine, step_s, ceiling_m)
 
     def _at_rest(self) -> bool:

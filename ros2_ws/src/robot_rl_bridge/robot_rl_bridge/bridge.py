@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -23,24 +21,22 @@ from geometry_msgs.msg import TwistStamped
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Float64, String
-from std_srvs.srv import SetBool, Trigger
 
 from robot_rl.data.streams import Arrivals
 from robot_rl.errors import CommandRefusedError, ConfigError, RobotRlError, valid_choices
 from robot_rl.robots.server import RobotServer
-from robot_rl.types import EpisodeEvent, ResetRequest
 from robot_rl_bridge.arm_control import HUMAN_S
 from robot_rl_bridge.arm_description import JOINTS, TCP, load_arm
 from robot_rl_bridge.arm_topics import ArmTopics
+from robot_rl_bridge.bridge_services import BridgeServices
 from robot_rl_bridge.bridge_status import bridge_status
 from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.parameters import Declared, declare
-from robot_rl_bridge.ros_commands import CLIENT, RosCommands
+from robot_rl_bridge.ros_commands import RosCommands
 from robot_rl_bridge.ros_port import RosPort
 from robot_rl_bridge.sensors import Sensors
 from robot_rl_bridge.spinning import (
-    EVENTS,
     LATCHED,
     Diagnostics,
     Spinning,
@@ -57,6 +53,7 @@ PARAMETERS = (
     Declared("arm", "sim_panda", "description of the arm: a name in $ROBOT_RL_SITE or robot_rl_bringup, or a file"),
     Declared("part", "tcp", "what clients command: poses of the TCP or joint positions", choices=("tcp", "joints")),
     Declared("cameras", "all", "of the description that are observed: all, none, or names with commas"),
+    Declared("image_px", 0, "height and width of images; 0: as described", low=0, high=4096),
     Declared("objects", "", "that a simulator tells of, with commas: cube_pose, target_position"),
     Declared("address", DEFAULT_ADDRESS, "where clients find the arm; beyond loopback it needs keys"),
     Declared("keys", "", "name of this machine's key pair"),
@@ -66,7 +63,6 @@ PARAMETERS = (
     Declared("reset_confirm", True, "resets of hardware wait for an operator; false waives it"),
     Declared("auto_activate", False, "configure and activate as soon as nothing is missing"),
 )
-_CLEAR_S = 1.0  # between two clearings of faults
 
 
 class Bridge(LifecycleNode):
@@ -78,7 +74,7 @@ class Bridge(LifecycleNode):
         self._spinning, values = spinning, declare(self, PARAMETERS)
         self._values, self._state, self._told_missing = values, "unconfigured", ""
         self._by_itself: bool = values["auto_activate"]  # until it was active once: what an operator does then stands
-        self.description = load_arm(values["arm"])
+        self.description = load_arm(values["arm"]).with_images(values["image_px"])
         cameras = _chosen(values["cameras"], list(self.description.cameras))
         objects = [name.strip() for name in values["objects"].split(",") if name.strip()]
         spec = self.description.env_spec(TCP if values["part"] == "tcp" else JOINTS, cameras, objects)
@@ -86,17 +82,17 @@ class Bridge(LifecycleNode):
         self.port = RosPort(self, self.description)
         self._mode = self.create_publisher(DiagnosticStatus, "mode", MODES)
         self._safety = self.create_publisher(DiagnosticStatus, "safety/state", LATCHED)
-        self._events = self.create_publisher(String, "episode/event", EVENTS)
         self._spec = self.create_publisher(String, "~/spec", LATCHED)
         self.arm = BridgedArm(
             self.description, spec, self.sensors, self.port, listener=self._tell_mode, on_death=spinning.fail,
             confirm=self.description.reset.confirm and values["reset_confirm"],
         )  # fmt: skip
         self.server = RobotServer(self.arm, values["address"], lease_s=values["lease_s"], keys=values["keys"])
-        self._commands = RosCommands(self, self.arm, self.server) if values["accept_ros_commands"] else None
+        if values["accept_ros_commands"]:
+            RosCommands(self, self.arm, self.server)
         self._topics = ArmTopics(self, self.description, self.sensors)
-        self._teleop, self._cleared_s = Arrivals(), 0.0
-        self._serve()
+        self._teleop = Arrivals()
+        BridgeServices(self, self.arm, self.server, values["accept_ros_commands"], spinning.fail)
         Diagnostics(self, self._diagnose)
         self.create_timer(0.2, self._activate_by_itself)
         spinning.on_fault(lambda cause: self.arm.fail(f"bridge: {cause}"))
@@ -199,79 +195,6 @@ class Bridge(LifecycleNode):
         except CommandRefusedError as error:
             self.sensors.counts[f"teleop: {error.what}"[:80]] += 1
 
-    # --- services -----------------------------------------------------------------------------------------------------
-
-    def _serve(self) -> None:
-        for name, act in (
-            ("~/stop", lambda: self.arm.stop("stopped over ROS")),
-            ("~/clear_fault", self._clear_fault),
-            ("~/confirm_reset", self.arm.confirmed),
-            ("~/reset_home", self._reset_home),
-        ):
-            self._trigger(name, act)
-        for event in [event for event in EpisodeEvent if event != "stop"]:  # which ~/stop is
-            self._trigger(f"episode/{event}", lambda event=event: self._tell_event(event))
-        self._switch("~/set_enabled", self._set_enabled)
-        self._switch("~/pause", self._pause)
-
-    def _trigger(self, name: str, act: Callable[[], None]) -> None:
-        self.create_service(Trigger, name, lambda request, response: _answered(response, act))
-
-    def _switch(self, name: str, act: Callable[[bool], None]) -> None:
-        def serve(request: Any, response: Any) -> Any:
-            return _answered(response, lambda: act(bool(request.data)))
-
-        self.create_service(SetBool, name, serve)
-
-    def _clear_fault(self) -> None:
-        if time.monotonic() - self._cleared_s < _CLEAR_S:
-            raise CommandRefusedError("faults are cleared one at a time", limit=f"one per {_CLEAR_S} s")
-        self._cleared_s = time.monotonic()
-        self.get_logger().warning(f"clearing '{self.arm.control.modes.text}'")
-        self.arm.clear_fault()
-
-    def _set_enabled(self, enabled: bool) -> None:
-        if not enabled:
-            return self.arm.stop("disabled over ROS")
-        self._check_ros_commands()
-        return self.arm.enable()
-
-    def _pause(self, paused: bool) -> None:
-        """A stop that is undone by its end; one of others, or of a reset, is not."""
-        with self.arm.lock:
-            modes = self.arm.control.modes
-            if paused and modes.mode is not Mode.STOPPED:
-                self.arm.stop("paused" if modes.enabled else "stopped by a pause")
-            elif not paused and modes.text != "stopped: paused":
-                raise CommandRefusedError(
-                    f"the robot is in mode '{modes.text}'", remedy="Only a pause is ended by this"
-                )
-            elif not paused:
-                self.arm.enable("resumed")
-
-    def _reset_home(self) -> None:
-        self._check_ros_commands()
-        self.server.lease.take(CLIENT)
-        threading.Thread(target=self._run_reset, name="reset", daemon=True).start()
-
-    def _run_reset(self) -> None:
-        try:
-            with self.server.leased(CLIENT):
-                self.arm.reset(ResetRequest())
-        except RobotRlError as error:
-            self.get_logger().error(str(error))
-        except Exception as error:
-            self._spinning.fail(f"the reset raised {error!r}")
-
-    def _check_ros_commands(self) -> None:
-        if self._commands is None:
-            raise CommandRefusedError("ROS does not command this arm", remedy="Start with accept_ros_commands:=true")
-
-    def _tell_event(self, event: EpisodeEvent) -> None:
-        if event is EpisodeEvent.START:
-            self.arm.confirmed()
-        self._events.publish(String(data=json.dumps({"event": str(event), "seed": None})))
-
     # --- what is told -------------------------------------------------------------------------------------------------
 
     def _tell_mode(self, mode: Mode, cause: str) -> None:
@@ -285,16 +208,6 @@ class Bridge(LifecycleNode):
         *parts, safety = bridge_status(name, self._state, self.arm, self.server, told)
         self._safety.publish(safety)
         return [*parts, safety]
-
-
-def _answered(response: Any, act: Callable[[], None]) -> Any:
-    """Act, and say how it went; what is refused is no fault."""
-    try:
-        act()
-        response.success = True
-    except RobotRlError as error:
-        response.success, response.message = False, str(error)
-    return response
 
 
 def _chosen(names: str, known: list[str]) -> list[str]:

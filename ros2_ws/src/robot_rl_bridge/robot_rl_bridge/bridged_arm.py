@@ -15,23 +15,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
 
-import numpy as np
-
 from robot_rl.errors import CommandRefusedError, ResetError, StaleObservationError
 from robot_rl.runtime.clock import WallClock
 from robot_rl.types import EnvSpec, Observation, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_control import ArmControl
-from robot_rl_bridge.arm_description import GRIPPER, ArmDescription
+from robot_rl_bridge.arm_description import ArmDescription
 from robot_rl_bridge.arm_reset import ArmReset
 from robot_rl_bridge.arm_state import Measured
+from robot_rl_bridge.arm_watch import ArmWatch
 from robot_rl_bridge.modes import Listener, Mode
 from robot_rl_bridge.pace import Pace
 from robot_rl_bridge.port import Port
 from robot_rl_bridge.sensors import Sensors
+from robot_rl_bridge.warm_up import warm_up
 
-_WATCH_S = 0.02
 _MOST_FAILURES = 50  # of control, which then ends; until then it tries to brake
-_DEAD_LOOKS = 25  # of the watchdog without a cycle of the control thread, which then counts as dead
 _SOON_NS = 3_000_000  # a read that comes so early waits for its step
 _POLL_S = 0.002
 
@@ -73,24 +71,18 @@ class BridgedArm:
 
     def warm_up(self) -> None:
         """Run every kernel once, before anything moves: compiling them takes seconds."""
-        scratch, home = ArmControl(self.arm, self.spec), self.arm.home
-        measured = Measured(home, np.zeros(len(home)), 1.0, 0, np.zeros(len(home)))
-        scratch.activate(measured, 0)
-        target = {scratch.part: np.tile(scratch.servo.reference, (3, 1)), GRIPPER: np.ones((3, 1))}
-        scratch.enable(measured, 0, "warm")
-        scratch.submit(TargetChunk(target, 0, 0), 0)
-        tick_ns = round(1e9 * scratch.tick_s)
-        for tick in range(3 * scratch.period_ns // tick_ns):
-            scratch.heartbeat(tick * tick_ns)
-            scratch.tick(tick * tick_ns, measured)
-        scratch.hold("warm", 0)
-        scratch.tick(3 * scratch.period_ns, measured)
+        warm_up(self.arm, self.spec)
         self.warm = True
 
     def start(self) -> Self:
         """Begin to tick; nothing is sent before activation."""
         sys.setswitchinterval(0.0005)
-        for name, work in (("control", self._run), ("watchdog", self._watch), ("teller", self._tell)):
+        watch = ArmWatch(self.port, self.control.modes, self.pace, self.fail, self._on_death)
+        for name, work in (
+            ("control", self._run),
+            ("watchdog", lambda: watch.run(self._closing)),
+            ("teller", self._tell),
+        ):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -196,6 +188,11 @@ class BridgedArm:
         """Brake to hold; a plan that starts near the arm goes on."""
         with self.lock:
             self.control.hold(cause, self._clock.now_ns())
+
+    def hand_back(self) -> None:
+        """The person gives the arm back to the policy."""
+        with self.lock:
+            self.control.hand_back()
 
     def heartbeat(self) -> None:
         """The client that commands was heard."""
@@ -310,21 +307,6 @@ class BridgedArm:
                 self._listener(*change)
             except Exception as error:
                 self._on_death(f"telling the mode raised {error!r}")
-
-    def _watch(self) -> None:
-        """The watchdog thread: faults of the arm itself, and a control thread that stands still while this one runs."""
-        last_ns, looks = 0, 0
-        while not self._closing.wait(_WATCH_S):
-            try:
-                fault = self.port.fault()
-            except Exception as error:
-                fault = f"the arm's state cannot be told: {error!r}"
-            if fault and self.control.modes.mode not in (Mode.IDLE, Mode.FAULT):
-                self.fail(f"arm: {fault}")
-            looks = looks + 1 if last_ns == self.pace.last_ns else 0
-            last_ns = self.pace.last_ns
-            if looks > _DEAD_LOOKS:
-                self._on_death("the control thread stands still")
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
         with self._ticked:

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from controllers.inverse_kinematics import inverse_kinematics
 from controllers.kinematics import SerialChain
 from robot_rl.errors import ResetError
 from robot_rl.geometry import geodesic_angle, pose_interpolate
@@ -15,6 +16,8 @@ from robot_rl_bridge.arm_state import Measured, distance
 
 MOST_S = 600.0  # of a reset
 _NEAR_M = 0.02  # from here on no lift is needed
+_RISE_M = 0.005  # between two joint positions of a way straight up
+_MOST_TURN_RAD = 0.1  # of a joint between these: more is another branch, or a singularity
 
 
 def goal(arm: ArmDescription, request: ResetRequest) -> tuple[Array, Array | None]:
@@ -37,9 +40,8 @@ def goal(arm: ArmDescription, request: ResetRequest) -> tuple[Array, Array | Non
 def tcp_way(start: Array, end: Array, routine: ResetRoutine, step_s: float, ceiling_m: float) -> Array:
     """Rows [H, 7], one every ``step_s``, from ``start`` to ``end`` by way of a lift to ``lift_m`` above the higher one
     (never beyond ``ceiling_m``), each leg smoothly from rest to rest at the routine's speeds."""
-    corners = [start]
-    if np.linalg.norm(end[:3] - start[:3]) > _NEAR_M and routine.lift_m > 0.0:
-        height = max(start[2], min(max(start[2], end[2]) + routine.lift_m, ceiling_m))
+    corners, height = [start], _height(start, end, routine, ceiling_m)
+    if height is not None:
         corners.append(np.array([*start[:2], height, *start[3:]]))
         corners.append(np.array([*end[:2], max(height, end[2]), *end[3:]]))
     corners.append(end)
@@ -55,6 +57,47 @@ def joint_way(start: Array, end: Array, routine: ResetRoutine, step_s: float) ->
     """Rows [H, n] straight from ``start`` to ``end`` [n] rad, from rest to rest."""
     shares = _shares(float(np.abs(end - start).max()) / routine.joint_speed_rad_s, step_s)
     return start + shares[:, None] * (end - start)
+
+
+def lifted_joint_way(
+    chain: SerialChain, start: Array, end: Array, routine: ResetRoutine, step_s: float, ceiling_m: float
+) -> Array:
+    """Rows [H, n] as of ``tcp_way`` for an arm that is commanded by joints: the TCP straight up, as far as the arm can,
+    over in joint space, straight down."""
+    here, there = chain.pose(start), chain.pose(end)
+    height = _height(here, there, routine, ceiling_m)
+    if height is None:
+        return joint_way(start, end, routine, step_s)
+    up, down = _rise(chain, start, height), _rise(chain, end, max(height, there[2]))[::-1]
+    legs = [_along(up, routine, step_s), joint_way(up[-1], down[0], routine, step_s), _along(down, routine, step_s)]
+    return np.concatenate(legs)
+
+
+def _height(start: Array, end: Array, routine: ResetRoutine, ceiling_m: float) -> float | None:
+    """To which the TCP is lifted on its way from one pose to the other; None where they are near."""
+    if np.linalg.norm(end[:3] - start[:3]) <= _NEAR_M or routine.lift_m <= 0.0:
+        return None
+    return max(float(start[2]), min(max(start[2], end[2]) + routine.lift_m, ceiling_m))
+
+
+def _rise(chain: SerialChain, joints: Array, height_m: float) -> Array:
+    """Joint positions [K, n] from ``joints`` with the TCP straight up to a height, or as far as the arm can."""
+    way, pose = [joints], chain.pose(joints)
+    for height in np.linspace(pose[2], height_m, max(int(np.ceil((height_m - pose[2]) / _RISE_M)), 1) + 1)[1:]:
+        pose[2] = height
+        found = inverse_kinematics(chain, pose, way[-1], attempts=1)
+        if found is None or np.abs(found - way[-1]).max() > _MOST_TURN_RAD:
+            break
+        way.append(found)
+    return np.array(way)
+
+
+def _along(way: Array, routine: ResetRoutine, step_s: float) -> Array:
+    """Rows [H, n] through the joint positions ``way`` [K, n], from rest to rest."""
+    turned = np.concatenate(([0.0], np.cumsum(np.abs(np.diff(way, axis=0)).max(axis=1, initial=0.0))))
+    mean_s = max(turned[-1] / routine.joint_speed_rad_s, (len(way) - 1) * _RISE_M / routine.speed_m_s)
+    done = _shares(mean_s, step_s) * turned[-1]
+    return np.stack([np.interp(done, turned, joint) for joint in way.T], axis=1)
 
 
 def _shares(mean_s: float, step_s: float) -> Array:

@@ -37,15 +37,18 @@ class RosPort:
         self._number = time.time_ns()  # of resets; another bridge's answers are none of ours
 
     def open(self) -> None:
-        """Create publishers and adapters. Raises ConfigError."""
+        """Create adapters and publishers, each once however often that fails. Raises ConfigError."""
         arm, node = self._arm, self._node
+        for role, options in arm.adapters.items():
+            if role not in self._adapters:
+                more = {"value": arm.gripper.value} if role == "gripper" else {}
+                self._adapters[role] = make_adapter(node, role, options, **more)
+        if self._command is not None:
+            return
         kind = PoseStamped if arm.command.interface == "tcp_pose" else Float64MultiArray
         self._command = node.create_publisher(kind, arm.command.topic, NEWEST)
         if arm.gripper.command_topic:
             self._gripper = node.create_publisher(Float64, arm.gripper.command_topic, NEWEST)
-        for role, options in arm.adapters.items():
-            more = {"value": arm.gripper.value} if role == "gripper" else {}
-            self._adapters[role] = make_adapter(node, role, options, **more)
         if arm.reset.by == "simulator":
             self._reset = node.create_publisher(String, "sim/reset", EVENTS)
             node.create_subscription(String, "sim/reset_result", self._on_reset_result, EVENTS)

@@ -44,6 +44,7 @@ PARAMETERS = (
     Declared("interface", "", "what the arm's controller takes; empty: tcp for a Panda, joints for others",
              choices=("", *INTERFACES)),
     Declared("task", "lift", "option of the group task/ whose scene is simulated"),
+    Declared("scene", "", "option of the group scene/ in its place"),
     Declared("camera", "front_wrist", "option of the group camera/; none: no images"),
     Declared("camera_rate_hz", 30.0, "images per second of each camera", low=1.0, high=60.0),
     Declared("image_px", 0, "height and width of the images; 0: as the camera option says", low=0, high=1024),
@@ -257,6 +258,7 @@ class SimRobot(Node):
 def _configured(values: Mapping[str, Any]) -> dict[str, Any]:
     """Scene, arm, cameras and limits as the commands of the stack compose them, $ROBOT_RL_SITE included."""
     overrides = [f"task={values['task']}", f"robot={values['arm']}", f"camera={values['camera']}"]
+    overrides += [f"scene={values['scene']}"] if values["scene"] else []
     robot = compose("view", overrides).env.robot
     if "arm" not in robot:
         raise ConfigError(f"'{values['arm']}' is no simulated arm", remedy="Choose one of sim_panda, sim_ur5e")

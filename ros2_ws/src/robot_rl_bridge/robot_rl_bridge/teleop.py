@@ -3,7 +3,9 @@
     python -m robot_rl_bridge.teleop --ros-args -r __ns:=/arm0 -p device:=keyboard
 
 Silence lets go: the bridge holds the arm 0.25 s after the last message, so that a node that dies or a cable that breaks
-needs no further care. Keys of the episode call the bridge's services; the key stop does so before anything else.
+needs no further care, and the policy gets it back by ``episode/hand_back`` alone. A device without a dead-man says so
+when the person lets go; with one the person presses HAND_BACK. Keys of the episode call the bridge's services; the key stop
+does so before anything else.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from robot_rl_bridge.spinning import NEWEST, Diagnostics, Spinning, run, stamped
 
 DEVICES = ("keyboard", "gamepad", "spacemouse", "joy")
 GRIPPER_KEYS = (Key.GRIPPER, Key.OPEN, Key.CLOSE)
+HAND_BACK_S = 0.25  # without a command the person has let go
 PARAMETERS = (
     Declared("device", "keyboard", "what the person holds; joy: any sensor_msgs/Joy", choices=DEVICES),
     Declared("path", "", "terminal of the keyboard, or joystick of the gamepad; empty: the usual one"),
@@ -66,6 +69,7 @@ class Teleop(Node):
         self._opening: float | None = None  # as the person wants it
         self._measured = 1.0
         self._active = False
+        self._commanded_s: float | None = None  # when the person did last, until handed back
         self._twist = self.create_publisher(TwistStamped, "teleop/target", NEWEST)
         self._gripper = self.create_publisher(Float64, "teleop/gripper", NEWEST)
         self._joy = self.create_publisher(JoyMessage, "teleop/joy", NEWEST)
@@ -110,12 +114,25 @@ class Teleop(Node):
             self._gripper.publish(Float64(data=self._opening))
         if commands and twist is not None:
             self._publish(twist)
+        self._hand_back_when_released(commands or grasp is not None)
         if commands is not self._active:
             self._active = commands
             self._show(f"{BELL}  {'you have the arm' if commands else 'let go'}\n")
         buttons = [int(commands), int(grasp is not None)]
         joy = JoyMessage(axes=[0.0] * 6 if axes is None else [float(axis) for axis in axes], buttons=buttons)
         self._joy.publish(stamped(joy, self.get_clock().now().nanoseconds))
+
+    def _hand_back_when_released(self, commands: bool) -> None:
+        """Only a person who lets go hands back: a device that is lost has the arm held."""
+        now_s = time.monotonic()
+        if self.device.age_s > 0.0:
+            self._commanded_s = None
+        elif commands:
+            self._commanded_s = now_s
+        elif self._commanded_s is not None and now_s - self._commanded_s > HAND_BACK_S:
+            self._commanded_s = None
+            if not self.device.dead_man:
+                self._call(Key.HAND_BACK)
 
     def _publish(self, twist: Array) -> None:
         message = stamped(TwistStamped(), self.get_clock().now().nanoseconds, self.speed.frame)
@@ -127,6 +144,7 @@ class Teleop(Node):
         """Act on the keys; the last one of the gripper."""
         if Key.STOP in keys:
             self.device.release()
+            self._commanded_s = None
             self._call(Key.STOP)
         for key in keys:
             if key in EVENTS and key is not Key.STOP:

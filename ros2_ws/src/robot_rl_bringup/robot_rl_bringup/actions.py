@@ -44,23 +44,30 @@ def described(arguments: Sequence[Argument], start: Callable[[Values], Sequence[
     return LaunchDescription([*map(_declared, arguments), OpaqueFunction(function=opened)])
 
 
-def arm(values: Values, folder: Path) -> list[Any]:
-    """The bridge of an arm, and the arm itself where it is simulated; ``folder`` is that of the package's files."""
+def arm(values: Values, folder: Path, scene: str = "", camera: str = "front_wrist", image_px: int = 0) -> list[Any]:
+    """The bridge of an arm, and the arm itself where it is simulated; ``folder`` is that of the package's files. A
+    simulated arm stands in ``scene`` (empty: that of the task), seen by ``camera`` in images of ``image_px`` (0: as
+    described)."""
     simulated = not values["arm_file"] and values["arm"].startswith("sim_")
     actions = []
     if simulated:
-        camera = "none" if values["cameras"] == "none" else "front_wrist"
-        actions.append(node(values, "sim_robot", arm=values["arm"], task=values["task"], camera=camera))
+        camera = "none" if values["cameras"] == "none" else camera
+        stage = {"task": values["task"], "scene": scene, "camera": camera, "image_px": image_px}
+        actions.append(node(values, "sim_robot", arm=values["arm"], **stage))
     actions.append(
         node(
             values, "bridge", arm=values["arm_file"] or values["arm"], address=values["address"], part=values["part"],
-            cameras=values["cameras"], objects=values["objects"] if simulated else "", auto_activate=simulated,
+            cameras=values["cameras"], image_px=image_px if simulated else 0,
+            objects=values["objects"] if simulated else "", auto_activate=simulated,
             accept_ros_commands=values["accept_ros_commands"] == "true",
         )
     )  # fmt: skip
     if values["rviz"] == "true":
         view = ["-d", str(folder / "rviz" / "arm.rviz")]
         actions.append(Node(package="rviz2", executable="rviz2", namespace=values["namespace"], arguments=view))
+        if simulated:  # RViz shows nothing in a frame that nobody tells of; the driver of a real arm does
+            frames = ["--frame-id", "world", "--child-frame-id", "base"]
+            actions.append(Node(package="tf2_ros", executable="static_transform_publisher", arguments=frames))
     return actions
 
 
