@@ -9,6 +9,8 @@ Ten episodes of 300 steps, synthetic RGB: two cameras of 128x128, one of 640x480
     windows_per_s_2cam_cold, _3cam_cold      the cache out of memory (told by mincore), each batch announced two batches
                                              ahead; six batches a round from the announcement of the first on, so that
                                              about a tenth of the frames were in an earlier one
+    ratio_cold_vs_disk_2cam, _3cam           these to the same frames, as many windows, read past the page cache by
+                                             eight threads at once: what the disk gives; interleaved
     windows_per_s_zarr_2cam, _3cam           the peer: lz4 blosc chunks of 2 MB read through zarr-python, interleaved
     ratio_windows_vs_zarr_concat             ours to the peer, 2 cameras; and ratio_windows_vs_zarr_concat_3cam
     transitions_per_s                        (s, a, r, s') with the 2 small cameras, batch 256
@@ -28,6 +30,8 @@ from __future__ import annotations
 
 import gc
 import json
+import mmap
+import os
 import sys
 import tempfile
 import time
@@ -193,7 +197,7 @@ def bare_copies(replay: ReplaySampler, folder: Path, copies: Copies = take_rows)
 
 def cold_rates(store: EpisodeStore, rounds: int = 3) -> dict[str, tuple[float, float]]:
     """Windows per second and per processor second while the cache lies on disk alone."""
-    found: dict[str, list[tuple[float, float]]] = {"2cam_cold": [], "3cam_cold": []}
+    found: dict[str, list[tuple[float, float]]] = {}
     for seed in range(rounds):
         for name, cameras in (("2cam_cold", SMALL), ("3cam_cold", ALL)):
             with patch("robot_rl.data.frames._free_memory", return_value=0):  # as where the cache exceeds the memory
@@ -210,10 +214,36 @@ def cold_rates(store: EpisodeStore, rounds: int = 3) -> dict[str, tuple[float, f
                     sampler.prepare(step + 2)
                 sampler.batch(step, out)
             windows = COLD_BATCHES * BATCH
-            found[name].append((windows / (time.perf_counter() - wall), windows / (time.process_time() - cpu)))
+            rate = windows / (time.perf_counter() - wall), windows / (time.process_time() - cpu)
+            found.setdefault(name, []).append(rate)
             del sampler
             gc.collect()  # its maps hold the pages in memory
+            found.setdefault(f"{name}_disk", []).append((direct_reads(store, cameras, windows, seed), 1.0))
     return {name: (median(w for w, _ in each), median(c for _, c in each)) for name, each in found.items()}
+
+
+def direct_reads(store: EpisodeStore, cameras: Sequence[str], windows: int, seed: int, threads: int = 8) -> float:
+    """Windows per second when their frames alone are read from the disk, ``threads`` requests at a time."""
+    generator, pieces = np.random.default_rng(seed), []
+    for name in cameras:
+        path = next((store.root / "cache" / "frames").glob(f"{name}-*/frames.u8"))
+        size = int(np.prod(SIZES[name])) * 3
+        first = generator.integers(0, EPISODES * (STEPS + 1) - OBSERVED, windows)
+        pieces += [(path, int(frame) * size, OBSERVED * size) for frame in first]
+    work = [pieces[index] for index in generator.permutation(len(pieces))]
+
+    def read(number: int) -> None:
+        buffer = mmap.mmap(-1, max(length for _, _, length in work))  # O_DIRECT asks for whole pages
+        files = {path: os.open(path, os.O_RDONLY | os.O_DIRECT) for path, _, _ in pieces[::windows]}
+        for path, start, length in work[number::threads]:
+            os.preadv(files[path], [memoryview(buffer)[:length]], start)
+        for descriptor in files.values():
+            os.close(descriptor)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(read, range(threads)))
+    return windows / (time.perf_counter() - began)
 
 
 def rates(readers: Mapping[str, tuple[Callable[[], int], int]]) -> dict[str, tuple[float, float]]:
@@ -274,9 +304,14 @@ def measure_windows(root: Path) -> dict[str, float]:
     wall, cpu = ({name: each[i] for name, each in measured.items()} for i in (0, 1))
     small_bytes = OBSERVED * len(SMALL) * 128 * 128 * 3
     return {
-        **{f"windows_per_s_{name}": round(wall[name]) for name in wall if "cam" in name or name == "low_dim"},
+        **{
+            f"windows_per_s_{name}": round(wall[name])
+            for name in wall
+            if ("cam" in name and "disk" not in name) or name == "low_dim"
+        },
         "ratio_windows_vs_zarr_concat": round(wall["2cam"] / wall["zarr_2cam"], 1),
         "ratio_windows_vs_zarr_concat_3cam": round(wall["3cam"] / wall["zarr_3cam"], 1),
+        **{f"ratio_cold_vs_disk_{n}": round(wall[f"{n}_cold"] / wall[f"{n}_cold_disk"], 2) for n in ("2cam", "3cam")},
         "transitions_per_s": round(wall["transitions"]),
         "transitions_ceiling_per_s": round(wall["ceiling"]),
         "ratio_transitions_vs_ceiling": round(cpu["transitions"] / cpu["ceiling"], 3),
