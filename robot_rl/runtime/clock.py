@@ -61,16 +61,17 @@ class StepGrid:
 
     def __init__(self, clock: Clock, period_ns: int) -> None:
         self._clock, self._period_ns = clock, period_ns
-        self._end_ns = clock.now_ns()
+        self._start_ns = self._end_ns = clock.now_ns()
         self.overruns = 0
 
     def start(self, stamp_ns: int) -> None:
         """Step 0 begins at ``stamp_ns``."""
-        self._end_ns = stamp_ns
+        self._start_ns = self._end_ns = stamp_ns
 
-    def wait(self) -> bool:
-        """Wait for the end of the running step; True when it had already passed, or a whole step was slept through."""
-        self._end_ns += self._period_ns
+    def wait(self, step: int = -1) -> bool:
+        """Wait for the end of the running step, which is ``step`` where the robot has told of a later one; True when it
+        had already passed, or a whole step was slept through."""
+        self._end_ns = max(self._end_ns, self._start_ns + step * self._period_ns) + self._period_ns
         late = self._clock.now_ns() > self._end_ns
         missed = (self._clock.wait_until(self._end_ns) - self._end_ns) // self._period_ns
         self._end_ns += missed * self._period_ns

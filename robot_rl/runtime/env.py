@@ -158,7 +158,7 @@ class RobotEnv:
             refused = self._sent(plan)
             diverged, overrun = None, False
             try:
-                overrun = self._grid.wait()
+                overrun = self._grid.wait(before.step)
             except SimulationDivergedError as error:  # the end of this episode, not of the run
                 diverged = error
             after = self._seen(_checked(self._robot.read(), before))

@@ -145,7 +145,7 @@ class Node(ExecuteProcess):
         command = [sys.executable, "-m", f"{package}.{executable}"] if ours else [executable]
         super().__init__(cmd=[*command, *arguments, "--ros-args", *ros_arguments], name=executable, **process)
         self.parameters = list(parameters or [])
-        rules = [f"__node:={name}"] * (name is not None) + [f"__ns:=/{namespace.strip('/')}"] * bool(namespace)
+        rules = [f"__node:={name}"] * (name is not None) + [f"__ns:=/{(namespace or '').strip('/')}"] * bool(namespace)
         rules += [f"{old}:={new}" for old, new in remappings]
         self._rules = [word for rule in rules for word in ("-r", rule)]
 

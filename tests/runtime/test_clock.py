@@ -72,3 +72,16 @@ def test_sleeping_through_whole_steps_is_an_overrun_too() -> None:
     grid.start(0)
     assert grid.wait() is True  # asked for 100, awake at 350
     assert grid.overruns == 1
+
+
+def test_a_robot_that_is_a_step_ahead_is_waited_for_where_it_is() -> None:
+    """What was asked for in step 1 came in step 2: step 2 is not over when step 1 is."""
+    clock = SimulatedClock()
+    grid = StepGrid(clock, period_ns=100)
+    grid.start(0)
+    assert grid.wait(0) is False
+    clock.wait_until(205)
+    assert grid.wait(2) is False
+    assert clock.now_ns() == 300
+    assert grid.wait(3) is False
+    assert clock.now_ns() == 400

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-
 from controllers.arbiter import Arbiter, Arbitration
 from robot_rl.errors import CommandRefusedError, FarPlanError
 from robot_rl.robots.target_check import checked_targets

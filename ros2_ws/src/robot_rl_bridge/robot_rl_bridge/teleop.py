@@ -4,8 +4,8 @@
 
 Silence lets go: the bridge holds the arm 0.25 s after the last message, so that a node that dies or a cable that breaks
 needs no further care, and the policy gets it back by ``episode/hand_back`` alone. A device without a dead-man says so
-when the person lets go; with one the person presses HAND_BACK. Keys of the episode call the bridge's services; the key stop
-does so before anything else.
+when the person lets go; with one the person presses HAND_BACK. Keys of the episode call the bridge's services; the
+key stop does so before anything else.
 """
 
 from __future__ import annotations
