@@ -3,9 +3,9 @@
     python -m tests.benchmarks.precision [root=.] [problems=bandit,lift] [seeds=10] [updates=1500] [lift_seeds=4]
         [steps=4000] [compiled=true]
 
-``bandit``: a contextual bandit of reward 1 - |a - a*(s)|^2 / 8, where a* moves with four of the state's 18 numbers; both
-precisions are given the same draws, so that a pair of curves differs by the precision alone. The mean action is scored
-by its distance to the known optimum on 512 states that are never trained on.
+``bandit``: a contextual bandit of reward 1 - |a - a*(s)|^2 / 8, where a* moves with four of the state's 18 numbers;
+both precisions are given the same draws, so that a pair of curves differs by the precision alone. The mean action is
+scored by its distance to the known optimum on 512 states that are never trained on.
 ``lift``: sessions of the recipe, which choose their own data, so that equal seeds give other runs; the mean action is
 scored by its success on 20 seeds every 500 control steps. Finished sessions are kept.
 The last line is JSON, by problem:

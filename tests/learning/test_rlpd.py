@@ -120,8 +120,8 @@ def test_a_target_is_the_mean_over_views_and_learnt_at_all_of_them() -> None:
 def test_targets_by_hand_with_the_entropys_bonus_and_within_bounds(
     entropy_backup: bool, targets: tuple[float, float]
 ) -> None:
-    """Ahead 0.2 and 0.6, of log-density -2 at temperature 0.1, bootstrapped by 0.5 and 0: with the bonus 0.5 (0.2 + 0.2)
-    and 0.5; without it 0.1, and 0.5 cut to the bound of 0.25."""
+    """Ahead 0.2 and 0.6, of log-density -2 at temperature 0.1, bootstrapped by 0.5 and 0: with the bonus
+    0.5 (0.2 + 0.2) and 0.5; without it 0.1, and 0.5 cut to the bound of 0.25."""
     losses = SoftLosses(
         Sure(log_density=-2.0),  # type: ignore[arg-type]
         AtItsWord(),
