@@ -17,6 +17,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation, RotationSpline
 
+from calibration.closed_form import closed_form
 from calibration.correlation import ALIKE, CorrelationPeak, correlation_peak
 from calibration.rig import Mount
 from calibration.samples import ArmSample, BoardPose
@@ -27,7 +28,9 @@ _FEWEST = 40  # images
 _SLOWEST_RAD_S = 0.05
 _SHORTEST_S = 3.0
 _REPEAT_GRID_S = 0.01
+_TURN_S = 0.1  # within which turns are compared: longer ones are sharper, and blur what is faster
 _TOO_FAST = 3.0  # of the arm's fastest
+_MOST_STARTING = 80  # images from which P and Q are begun
 _START_SIGMA = (0.002, 0.005)  # m, rad: weights before the fit's own are known
 
 
@@ -71,10 +74,9 @@ def time_offset(
     _check_amount(times_s, motion, range_s)
     inside = (times_s > motion.start_s + range_s) & (times_s < motion.end_s - range_s)
     times_s, seen = times_s[inside], seen[inside]
-    velocities = _AngularVelocities(times_s, seen, motion)
-    peak = correlation_peak(velocities, range_s)
+    peak = correlation_peak(_Turns(times_s, seen, motion), range_s)
     fit = _Mounting(times_s, seen, motion, range_s)
-    x, deviation_s, left = _fit(fit, fit.start(peak.lag_s, velocities))
+    x, deviation_s, left = _fit(fit, fit.start(peak.lag_s))
     if deviation_s > max_deviation_s:
         raise CalibrationError(
             f"the motion leaves the offset uncertain by {1e3 * deviation_s:.1f} ms (standard deviation)",
@@ -108,34 +110,52 @@ class _ArmMotion:
         """Rotations and positions [n, 3] m."""
         return self._rotation(times_s), self._position(times_s)
 
+    def turns(self, first_s: Array, last_s: Array) -> Array:
+        """Rotation vectors [n, 3] from one time to another, in the TCP's own frame."""
+        return (self._rotation(first_s).inv() * self._rotation(last_s)).as_rotvec()
+
     def angular_velocity(self, times_s: Array) -> Array:
         """In the TCP's own frame [n, 3] rad/s."""
         return self._rotation(times_s).apply(self._rotation(times_s, 1), inverse=True)
 
 
-class _AngularVelocities:
-    """Correlation of what the camera and the arm turned with, over the lag."""
+class _Turns:
+    """Correlation of what the camera and the arm turned by, over the lag."""
 
     def __init__(self, times_s: Array, seen: Array, motion: _ArmMotion) -> None:
-        turned = Rotation.from_matrix(seen[:, :3, :3])
-        gaps = np.diff(times_s)
-        seen = (turned[:-1].inv() * turned[1:]).as_rotvec() / gaps[:, None]
-        fastest = np.linalg.norm(motion.angular_velocity(times_s), axis=1).max()
-        # not across images without a board, nor where it was taken for another
-        used = (gaps < 2.5 * np.median(gaps)) & (np.linalg.norm(seen, axis=1) < _TOO_FAST * fastest)
-        self._times, self._seen = (times_s[:-1] + 0.5 * gaps)[used], seen[used]
-        self._motion = motion
+        turned, frame_s = seen[:, :3, :3], float(np.median(np.diff(times_s)))
+        fastest = float(np.linalg.norm(motion.angular_velocity(times_s), axis=1).max())
+        kept = _without_jumps(times_s, turned, fastest)
+        if len(kept) < _FEWEST:
+            raise CalibrationError(
+                f"the board's pose jumps at {len(times_s) - len(kept)} of {len(times_s)} images, faster than the arm",
+                remedy="Bring the board closer and tilt it; is it one board, and the camera's lens calibrated?",
+            )
+        times_s, turned = times_s[kept], turned[kept]
+        last = np.searchsorted(times_s, times_s + max(_TURN_S, frame_s) - 0.5 * frame_s)
+        first = np.flatnonzero(last < len(times_s))
+        near = times_s[last[first]] - times_s[first] < _TURN_S + 1.5 * frame_s  # not across images without a board
+        first, last = first[near], last[first][near]
+        self._seen = _turns(turned[first], turned[last])
+        self._first, self._last, self._motion = times_s[first], times_s[last], motion
 
     def __call__(self, lag_s: float) -> float:
-        moved = self._motion.angular_velocity(self._times - lag_s)
-        u, singular, vt = np.linalg.svd(moved.T @ self._seen)
+        turned = self._motion.turns(self._first - lag_s, self._last - lag_s)
+        u, singular, vt = np.linalg.svd(turned.T @ self._seen)
         common = singular[0] + singular[1] + singular[2] * np.sign(np.linalg.det(u @ vt))
-        return float(common / np.sqrt((self._seen**2).sum() * (moved**2).sum()))
+        return float(common / np.sqrt((self._seen**2).sum() * (turned**2).sum()))
 
-    def rotation(self, lag_s: float) -> Rotation:
-        """Q_R: what turns the seen velocities into those of the arm."""
-        u, _, vt = np.linalg.svd(self._motion.angular_velocity(self._times - lag_s).T @ self._seen)
-        return Rotation.from_matrix(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt)
+
+def _turns(first: Array, last: Array) -> Array:
+    """Rotation vectors [n, 3] from rotations [n, 3, 3] to others."""
+    return (Rotation.from_matrix(first).inv() * Rotation.from_matrix(last)).as_rotvec()
+
+
+def _without_jumps(times_s: Array, turned: Array, fastest_rad_s: float) -> Array:
+    """Images [k] at whose sides nothing turns much faster than the arm: others show a board taken for another."""
+    speed = np.linalg.norm(_turns(turned[:-1], turned[1:]), axis=1) / np.diff(times_s)
+    jump = np.concatenate(([False], speed > _TOO_FAST * fastest_rad_s, [False]))
+    return np.flatnonzero(~(jump[:-1] | jump[1:]))
 
 
 def _check_amount(times_s: Array, motion: _ArmMotion, range_s: float) -> None:
@@ -197,15 +217,22 @@ class _Mounting:
             self._arm = offset_s, self._motion.at(self._times - offset_s)
         return self._arm[1]
 
-    def start(self, lag_s: float, velocities: _AngularVelocities) -> Array:
-        """x in closed form, given the offset."""
+    def start(self, lag_s: float) -> Array:
+        """x in closed form, given the offset: A Q B^-1 = P^-1, as hand and eye."""
+        some = np.linspace(0, len(self._times) - 1, min(len(self._times), _MOST_STARTING)).astype(int)
         turned, moved = self._at(lag_s)
-        inner = velocities.rotation(lag_s)
-        outer = (self._turned * (turned * inner).inv()).mean()
-        n = len(moved)
-        blocks = np.concatenate((np.tile(np.eye(3), (n, 1)), (outer * turned).as_matrix().reshape(-1, 3)), axis=1)
-        shifts = np.linalg.lstsq(blocks, (self._place - outer.apply(moved)).ravel(), rcond=1e-6)[0]
-        return np.concatenate(([lag_s], outer.as_rotvec(), inner.as_rotvec(), shifts))
+        arm, seen = _transforms(turned, moved)[some], _transforms(self._turned, self._place)[some]
+        inner, outer_inverse = closed_form(arm, np.linalg.inv(seen))
+        outer = np.linalg.inv(outer_inverse)
+        rotvecs = [Rotation.from_matrix(one[:3, :3]).as_rotvec() for one in (outer, inner)]
+        return np.concatenate(([lag_s], *rotvecs, outer[:3, 3], inner[:3, 3]))
+
+
+def _transforms(turned: Rotation, places: Array) -> Array:
+    """[n, 4, 4]"""
+    transforms = np.tile(np.eye(4), (len(places), 1, 1))
+    transforms[:, :3, :3], transforms[:, :3, 3] = turned.as_matrix(), places
+    return transforms
 
 
 def _fit(mounting: _Mounting, start: Array) -> tuple[Array, float, Array]:
