@@ -32,6 +32,7 @@ EVERYTHING = QoSProfile(depth=1000)
 # Whatever becomes of the tests, their nodes do not outlive them and disturb others in their domain.
 _BEFORE = [*(["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []), "nice", "-n", "-10"]
 _PORTS = 41_000  # a bound port is the mark that a domain is taken
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @contextmanager
@@ -85,11 +86,16 @@ class Process:
         self.child.send_signal(number)
 
     def end(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 30.0) -> int:
-        """Send a signal; the exit code, once it and all that it started are gone."""
+        """Send a signal; the exit code, once it has ended and has left nothing behind: no process, and of what it made
+        in shared memory no file."""
+        made = shared_memory_of(self.child.pid)
         if self.child.poll() is None:
             self.child.send_signal(number)
         try:
             code = self.child.wait(timeout=timeout_s)
+            orphans = [pid for pid in running() if session_of(pid) == self.child.pid]
+            assert not orphans, f"{self.name} has left the processes {orphans}"
+            assert not (left := made & shared_memory()), f"{self.name} has left in shared memory: {sorted(left)}"
         finally:
             self.kill()
         return code
@@ -218,7 +224,31 @@ def told(message: Any) -> dict[str, Any]:
     return json.loads(message.data)
 
 
+def running() -> list[int]:
+    """Numbers of all processes."""
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def session_of(pid: int) -> int:
+    """The session that a process belongs to, -1 once it has ended."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return -1
+
+
 def shared_memory() -> set[str]:
-    """What DDS has left in shared memory."""
-    kinds = ("fastrtps", "fastdds", "sem.fastrtps", "sem.fastdds")
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(kinds)}
+    """What DDS has in shared memory, of all processes, and what it has left there."""
+    return {path.name for path in SHARED_MEMORY.iterdir() if path.name.startswith(("fastrtps", "fastdds"))}
+
+
+def shared_memory_of(pid: int) -> set[str]:
+    """What a process has made there, segments and ports: it keeps their lock files open."""
+    made = set[str]()
+    with suppress(OSError):  # it has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                path = descriptor.readlink()
+                if path.parent == SHARED_MEMORY and path.name.endswith("_el"):
+                    made |= {path.name, path.name.removesuffix("_el")}
+    return made

@@ -27,7 +27,7 @@ from robot_rl.apps.main import compose
 from robot_rl.learning.checkpoint import save_checkpoint
 from robot_rl.learning.targets import build
 from tests.apps.checkpoints import CONFIG
-from tests.ros.graph import Graph, Process, own_domain
+from tests.ros.graph import Graph, Process, own_domain, running, session_of
 from tests.ros.launch_stand_in import LAUNCH, executed
 from tests.ros.limits import check_within_limits
 
@@ -84,20 +84,9 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
 
 
 def ends_cleanly(process: Process) -> None:
-    """By SIGINT, with exit code 0, without a traceback and without an orphan in its session."""
-    session = process.child.pid
-    if process.child.poll() is None:
-        process.child.send_signal(signal.SIGINT)
-    code = process.child.wait(timeout=60)
-    orphans = [pid for pid in running() if session_of(pid) == session]
-    process.kill()
-    assert code == 0, process.output
-    assert not orphans
+    """By SIGINT, with exit code 0, without a traceback, and leaving nothing behind."""
+    assert process.end(timeout_s=60.0) == 0, process.output
     assert "Traceback" not in process.output
-
-
-def running() -> list[int]:
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def words_of(pid: int) -> list[str]:
@@ -106,13 +95,6 @@ def words_of(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:
         return []
-
-
-def session_of(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return -1
 
 
 def test_teleop_and_recorder(launched: Launched) -> None:

@@ -48,17 +48,8 @@ def test_keys_become_velocities_that_end_and_episode_keys_call_services(terminal
     before = terminal.modes()
     with teleop("device:=keyboard", f"path:={terminal.path}", "max_speed_m_s:=0.2") as (graph, _):
         called: list[str] = []
-
-        def serve(name: str) -> None:
-            def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-                called.append(name)
-                response.success = True
-                return response
-
-            graph.node.create_service(Trigger, name, answer)
-
         for name in ("bridge/stop", "episode/start", "episode/success"):
-            serve(name)
+            served(graph, name, called)
         terminal.type(b"w")
         twists = graph.heard["teleop/target"]
         graph.wait(lambda: twists, "a velocity")
@@ -78,6 +69,34 @@ def test_keys_become_velocities_that_end_and_episode_keys_call_services(terminal
     assert terminal.modes() == before
 
 
+def served(graph: Graph, name: str, called: list[str] | None = None) -> list[str]:
+    """A service that agrees; where its calls are noted."""
+    called = [] if called is None else called
+
+    def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        called.append(name)
+        response.success = True
+        return response
+
+    graph.node.create_service(Trigger, name, answer)
+    return called
+
+
+def test_letting_go_of_a_device_without_a_dead_man_hands_back(terminal: PseudoTerminal) -> None:
+    with teleop("device:=keyboard", f"path:={terminal.path}") as (graph, _):
+        called, twists = served(graph, "episode/hand_back"), graph.heard["teleop/target"]
+
+        def handed_back() -> bool:  # once the service is discovered
+            twists.clear()
+            terminal.type(b"w")
+            graph.wait(lambda: twists, "a velocity")
+            terminal.until("hand_back: ")
+            return bool(called)
+
+        graph.poll(handed_back, "the arm is handed back")
+        assert len(called) == 1  # once for each time that the person has let go
+
+
 def _answer(terminal: PseudoTerminal, key: bytes) -> str:
     """What is shown after a key: a result, or that nobody answers."""
     terminal.type(key)
@@ -92,6 +111,7 @@ def test_any_joy_commands_while_its_dead_man_is_held_and_heard() -> None:
     with teleop(*words, number=signal.SIGTERM) as (graph, _):
         joy = graph.publisher(Joy, "joy")
         pushed = {"axes": [0.5, 0.0, -1.0], "buttons": [0, 1]}
+        handed_back = served(graph, "episode/hand_back")
         twists = graph.heard["teleop/target"]
         joy.publish(Joy(**pushed))
         graph.next("teleop/joy")
@@ -107,6 +127,12 @@ def test_any_joy_commands_while_its_dead_man_is_held_and_heard() -> None:
         assert linear.x == pytest.approx(0.1)
         assert linear.z == pytest.approx(0.1 * 0.4 / 0.9)  # 0.5 less the dead-zone of 0.1, spread over the rest
         graph.next("teleop/joy", lambda message: message.buttons[0] == 0)  # 0.5 s of silence let go
+        joy.publish(Joy(axes=[0.5, 0.0, -1.0], buttons=[1, 0]))  # and pressed and let go, it hands nothing back either
+        graph.next("teleop/joy", lambda message: message.buttons[0] == 1)
+        joy.publish(Joy(axes=[0.0, 0.0, 0.0], buttons=[0, 0]))
+        for _ in range(25):  # 0.5 s
+            graph.next("teleop/joy", lambda message: message.buttons[0] == 0)
+        assert not handed_back
 
 
 def test_without_its_device_it_says_so_and_ends() -> None:
