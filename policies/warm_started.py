@@ -1,6 +1,8 @@
 """Warm start (RTI-DP, Duan et al. 2025): a new plan is the last one, shifted and denoised at a few low noise levels.
 
-Replanning at every control step then costs a handful of network calls, and consecutive plans agree.
+Replanning at every control step then costs a handful of network calls, and consecutive plans agree. Plans that may
+change to the last moment follow the newest observation alone, and take a demonstrator's pause for the end; so the first
+rows of a plan can be settled: what is executed was decided some steps ago, and what follows is planned around it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ class WarmStarted:
         timesteps: falling; the plan so far is taken to the noise level of the first. Differs from checkpoint to
             checkpoint and must be found (``robot-rl warm_start``).
         noise: how much of that level's noise is drawn, 0 (RTI-DP: none) to 1. None but the mean is taken at 0.
+        settled: rows of the plan so far, from the current step on, that stay as they are to the bit; at least those of
+            the delay that the loop measures. 0 is RTI-DP, None a quarter of a plan.
         execute: control steps until the next plan.
         binary_gripper: the plan so far has its gripper fully open or fully shut, as data with a binary gripper has it:
             a value in between, which no data shows, stays in between when only low noise levels are visited.
@@ -36,13 +40,18 @@ class WarmStarted:
         base: Any,
         timesteps: Sequence[int] = (5, 3, 1, 0),
         noise: float = 0.0,
+        settled: int | None = 0,
         execute: int = 1,
         binary_gripper: bool = True,
     ) -> None:
         self._base = opened(base, "a warm start")
         inner = self._base.spec
-        if not 1 <= execute < inner.horizon or not 0.0 <= noise <= 1.0:
-            raise ConfigError(f"execute={execute}, noise={noise}", limit=f"1 to {inner.horizon - 1}, 0 to 1")
+        self._settled = inner.horizon // 4 if settled is None else settled
+        if not 1 <= execute < inner.horizon or not 0.0 <= noise <= 1.0 or not 0 <= self._settled < inner.horizon:
+            raise ConfigError(
+                f"execute={execute}, noise={noise}, settled={self._settled}",
+                limit=f"1 to {inner.horizon - 1}, 0 to 1, 0 to {inner.horizon - 1}",
+            )
         self._short, self._noise_scale = self._base.sampler.along(list(timesteps)), noise
         schedule = self._base.schedule
         self._signal, self._sigma = float(schedule.signal[timesteps[0]]), float(schedule.sigma[timesteps[0]])
@@ -68,12 +77,27 @@ class WarmStarted:
         # Both on the whole batch, so that a row's numbers do not depend on how many others begin.
         chunks = self._base.sample(obs, drawn).cpu().numpy() if not warm.all() else plans
         if warm.any():
-            start = self._start(obs, torch.from_numpy(plans), drawn)
-            refined = denoise(self._base, obs, start, self._short).cpu().numpy()
+            settled = np.minimum(np.maximum(context.delay_steps, self._settled), left)
+            refined = self._continued(obs, drawn, plans, settled)
             chunks = np.where(warm[:, None, None], refined, chunks)
         chunks = np.array(chunks)
         self._last.remember(context, chunks)
         return ActionChunk(chunks, self.spec.execute, decision={"noise": noise})
+
+    @torch.inference_mode()
+    def _continued(self, obs: dict[str, torch.Tensor], drawn: torch.Tensor, plans: Array, settled: Array) -> Array:
+        """New plans [B, T_p, A] around the first ``settled`` [B] rows of ``plans``, at every level of the list."""
+        start = self._start(obs, torch.from_numpy(plans), drawn)
+        held = (np.arange(self.spec.horizon) < settled[:, None])[:, :, None]
+        if not held.any():
+            return denoise(self._base, obs, start, self._short).cpu().numpy()
+        wanted = self._base.normalized(obs, torch.from_numpy(plans))
+        kept = torch.from_numpy(held).to(wanted.device)
+
+        def guide(clean: torch.Tensor, index: int) -> torch.Tensor:
+            return torch.where(kept, wanted, clean)
+
+        return np.where(held, plans, denoise(self._base, obs, start, self._short, guide).cpu().numpy())
 
     @torch.inference_mode()
     def _start(self, obs: dict[str, torch.Tensor], plans: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

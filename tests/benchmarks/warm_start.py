@@ -1,13 +1,16 @@
 """Replanning at every control step from the last plan, against full denoising, and what real-time chunking smooths.
 
-    python -m tests.benchmarks.warm_start checkpoint=runs/<run> [timesteps=5,3,1,0] [noise=0] [episodes=500]
-        [execute=8] [first_seed=100000] [border_episodes=50] [delay_steps=3] [root=.]
+    python -m tests.benchmarks.warm_start checkpoint=runs/<run> [timesteps=20,11,4,0] [noise=1] [settled=4]
+        [episodes=500] [execute=8] [first_seed=100000] [border_episodes=50] [delay_steps=3] [root=.]
+        [fewest_calls=2] [first_timesteps=[12,20,30]]
 
 Without ``timesteps`` they are those that `robot-rl warm_start` found for the checkpoint, else found now on the seeds
 for choosing. ``execute`` is T_a of full denoising and of real-time chunking; the checkpoint's own where it is not
 given. Finished episodes are not run again. The last line is JSON:
-    timesteps, calls_per_plan      noise levels that a plan visits, and their number: network calls per plan
-    score_full, score_warm         mean best reward over ``episodes`` seeds; full is 100 steps and plans every T_a steps,
+    timesteps, noise, settled      the warm start: noise levels that a plan visits, share of the first one's noise, rows
+                                   that stay as they are
+    calls_per_plan                 network calls of a plan that continues the last one
+    score_full, score_warm         mean best reward over ``episodes`` seeds; full is 100 steps and plans every T_a,
                                    warm plans at every step
     score_drop, score_drop_interval_95   full minus warm, paired over seeds; bootstrap
     success_full, success_warm     share of episodes that succeeded
@@ -46,21 +49,25 @@ from robot_rl.types import ActContext, ActionChunk, Array, Arrays
 
 FULL_STEPS = 100
 ENVS = 25
+SEARCH = ("fewest_calls", "first_timesteps")  # of robot-rl warm_start
 ROUNDS = 400
 
 
 def main(arguments: Mapping[str, str]) -> dict[str, Any]:
     torch.set_num_threads(1)
     root, checkpoint = Path(arguments.get("root", ".")), find_checkpoint(Path(arguments["checkpoint"]))
-    timesteps, noise = chosen_timesteps(arguments, root, checkpoint), float(arguments.get("noise", "0"))
-    result = {"timesteps": timesteps, **scores(arguments, root, checkpoint, timesteps, noise)}
+    around = {"noise": float(arguments.get("noise", "1")), "settled": int(arguments.get("settled", "4"))}
+    around["timesteps"] = chosen_timesteps(arguments, root, checkpoint, around)
+    result = {**around, **scores(arguments, root, checkpoint, around)}
     full = load_checkpoint(checkpoint, changes={"sampler.steps": FULL_STEPS})
-    warm = WarmStarted(load_checkpoint(checkpoint), timesteps, noise)
+    warm = WarmStarted(load_checkpoint(checkpoint), **around)
     result |= {"calls_per_plan": warm.calls_per_plan, **latencies(full, warm)}
     return {**result, **borders(arguments, checkpoint, warm)}
 
 
-def chosen_timesteps(arguments: Mapping[str, str], root: Path, checkpoint: Path) -> list[int]:
+def chosen_timesteps(
+    arguments: Mapping[str, str], root: Path, checkpoint: Path, around: Mapping[str, Any]
+) -> list[int]:
     """Those given, those found that keep the score, or the best that were tried."""
     if "timesteps" in arguments:
         return [int(t) for t in arguments["timesteps"].split(",")]
@@ -68,7 +75,9 @@ def chosen_timesteps(arguments: Mapping[str, str], root: Path, checkpoint: Path)
     found = root / "runs" / name / "warm_start.json"
     if not found.exists():
         words = [f"checkpoint={checkpoint}", f"root={root}", f"name={name}"]
-        run_command("warm_start", [*words, *(f"+changes.{key}={value}" for key, value in changes(arguments).items())])
+        words += [f"policy.{key}={value}" for key, value in around.items()]
+        words += [f"+changes.{key}={value}" for key, value in changes(arguments).items()]
+        run_command("warm_start", [*words, *(f"{key}={arguments[key]}" for key in SEARCH if key in arguments)])
     told = json.loads(found.read_text())
     return told["timesteps"] or max(told["scores"], key=lambda tried: tried[1])[0]
 
@@ -78,16 +87,14 @@ def changes(arguments: Mapping[str, str]) -> dict[str, int]:
     return {"execute": int(arguments["execute"])} if "execute" in arguments else {}
 
 
-def scores(
-    arguments: Mapping[str, str], root: Path, checkpoint: Path, timesteps: list[int], noise: float
-) -> dict[str, Any]:
+def scores(arguments: Mapping[str, str], root: Path, checkpoint: Path, around: Mapping[str, Any]) -> dict[str, Any]:
     """Full and warm on the same seeds, by the command that users compare with."""
     episodes, first_seed = arguments.get("episodes", "500"), arguments.get("first_seed", str(FIRST_SEED))
-    name = f"{_run(checkpoint)}_warm_scores_{'_'.join(map(str, timesteps))}_{noise}"
+    name = f"{_run(checkpoint)}_warm_scores"
     words = [f"first={checkpoint}", f"second={checkpoint}", f"+first_changes.sampler.steps={FULL_STEPS}"]
     words += [f"+first_changes.{key}={value}" for key, value in changes(arguments).items()]
-    words += ["policy@second_policy=warm_started", f"second_policy.timesteps={timesteps}".replace(" ", "")]
-    words += [f"second_policy.noise={noise}", f"root={root}", f"name={name}"]
+    words += ["policy@second_policy=warm_started", f"root={root}", f"name={name}"]
+    words += [f"second_policy.{key}={value}".replace(" ", "") for key, value in around.items()]
     run_command("compare", [*words, f"first_seed={first_seed}", f"episodes={episodes}"])
     folder = root / "runs" / name
     paths = sorted(folder.glob(f"*-seed{first_seed}-{episodes}-*.json"), key=lambda path: path.stat().st_mtime)

@@ -113,6 +113,36 @@ def test_rows_are_flushed_one_by_one_and_a_shift_follows_what_was_executed() -> 
     np.testing.assert_array_equal(plans[:, 6:], both[:, [-1, -1]])
 
 
+@pytest.mark.parametrize("options", [{}, FLOW, ANCESTRAL], ids=["ddim", "flow", "ddpm"])
+def test_settled_rows_stay_to_the_bit_and_the_rest_is_planned_around_them(options: dict[str, Any]) -> None:
+    """Two are settled; where the loop measures a delay of three, three; after a take-over none."""
+    policy = WarmStarted(make_acting(**options), timesteps=[5, 3, 1, 0], noise=1.0, settled=2)
+    policy.reset(np.array([0]), np.array([7]))
+    first, second = (policy.act(make_window(1, step), context(step, step)).actions[0] for step in (0, 1))
+    np.testing.assert_array_equal(second[:2], first[1:3])
+    assert not np.array_equal(second[2:7], first[3:])
+    late = replace(context(2, 1), delay_steps=np.array([3]))
+    third = policy.act(make_window(1, 2), late).actions[0]
+    np.testing.assert_array_equal(third[:3], second[1:4])
+    assert not np.array_equal(third[3:7], second[4:])
+    fourth = policy.act(make_window(1, 3), context(3, 1, takeover=True)).actions[0]
+    assert not np.array_equal(fourth[:2], third[1:3])
+
+
+def test_settled_rows_are_what_the_network_sees_at_every_level() -> None:
+    """Without noise they are signal * what is settled at each level of the list; of eight rows a quarter is two."""
+    base = gaussian(0.2, 0.1)
+    policy = WarmStarted(base, timesteps=[8, 4, 0], settled=None)
+    policy.reset(np.array([0]), np.array([4]))
+    first = policy.act(make_window(1), context(0, 0)).actions[0]
+    seen = watched(base)
+    second = policy.act(make_window(1), context(1, 1)).actions[0]
+    np.testing.assert_array_equal(second[:2], first[1:3])
+    levels = [float(base.schedule.signal[t]) for t in (8, 4, 0)]
+    for x, signal in zip(seen, levels, strict=True):
+        np.testing.assert_allclose(x[0, :2] / signal, first[1:3], atol=1e-5)
+
+
 def watched(base: DiffusionPolicy) -> list[Tensor]:
     """Every noisy chunk that the network is given from now on."""
     seen: list[Tensor] = []
@@ -183,6 +213,8 @@ def test_mistakes_are_refused() -> None:
         WarmStarted(Chunks())
     with pytest.raises(ConfigError, match="execute=8"):
         WarmStarted(make_acting(), execute=8)
+    with pytest.raises(ConfigError, match="settled=8"):
+        WarmStarted(make_acting(), settled=8)
     for timesteps in ([1, 2], [50, 0], []):
         with pytest.raises(ConfigError, match="falling"):
             WarmStarted(make_acting(), timesteps=timesteps)
