@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -134,8 +135,8 @@ class ArmDrive:
 
 @contextmanager
 def watched(robot: Robot, operator: Operator | None) -> Iterator[None]:
-    """While the block runs, ``robot`` is stopped as soon as the operator no longer lets it move. Raises ResetError then,
-    or what the operator raised."""
+    """While the block runs, ``robot`` is stopped as soon as the operator no longer lets it move. Raises ResetError
+    then, or what the operator raised."""
     if operator is None:
         yield
         return
@@ -164,7 +165,7 @@ def watched(robot: Robot, operator: Operator | None) -> Iterator[None]:
 
 
 def _check(observation: Observation) -> None:
-    """Raise RobotError unless the arm does what it is told, or was held and will go on: after a gap in what it was told."""
+    """Raise RobotError unless the arm does what it is told, or is held after a gap in that and will go on."""
     if observation.report is not None and observation.report.source is Phase.HUMAN:
         raise RobotError("a person took over", remedy="Start the calibration anew when the arm is free")
     if not observation.mode.startswith(("tracking", "holding")):
@@ -180,5 +181,5 @@ def _stretch(path: Path, duration_s: float, most: tuple[float, float]) -> float:
     """By how much longer ``path`` has to take so that it is nowhere faster than ``most`` m/s and rad/s; 1 at least."""
     times = np.linspace(0.0, duration_s, max(round(duration_s / _GRID_S), 2))
     poses, step_s = [path(float(t)) for t in times], float(times[1])
-    steps = [_apart(one, other) for one, other in zip(poses[:-1], poses[1:], strict=True)]
+    steps = [_apart(one, other) for one, other in pairwise(poses)]
     return max(1.0, *(float(way / (speed * step_s)) for way, speed in zip(np.max(steps, axis=0), most, strict=True)))

@@ -108,7 +108,8 @@ class PosePlan:
 
     def gain(self, pose: Array, T_camera_board: Array) -> float:
         """What a view adds: its distance from the nearest that was tried, and cells of the image without a corner."""
-        away = min((apart(pose, other) for other in [*self.taken, *self.failed]), default=1.0)
+        tried = [*self.taken, *self.failed]
+        away = float(apart(pose, np.array(tried)).min()) if tried else 1.0
         return away + _NEW_CELL * float((self._cells(self._visible(T_camera_board)) & ~self.seen).sum())
 
     def take(self, pose: Array, corners_px: Array) -> None:
@@ -158,7 +159,8 @@ def advice(here: Array, there: Array) -> str:
     return "; ".join(part for part in ("turn the tool " + ", ".join(turns) if turns else "", ", ".join(ways)) if part)
 
 
-def apart(one: Array, other: Array) -> float:
-    """Difference of two poses, 1 for that of two views that tell much more than one."""
-    turn = Rotation.from_matrix(one[:3, :3].T @ other[:3, :3]).magnitude()
-    return float(turn / _TURN_UNIT_RAD + np.linalg.norm(one[:3, 3] - other[:3, 3]) / _WAY_UNIT_M)
+def apart(one: Array, others: Array) -> Array:
+    """Differences of a pose from others [..., 4, 4]; 1 is that of two views that tell much more than one."""
+    cosine = 0.5 * (np.einsum("ji,...ji->...", one[:3, :3], others[..., :3, :3]) - 1.0)
+    turn = np.arccos(np.clip(cosine, -1.0, 1.0))
+    return turn / _TURN_UNIT_RAD + np.linalg.norm(others[..., :3, 3] - one[:3, 3], axis=-1) / _WAY_UNIT_M

@@ -111,7 +111,7 @@ class ViewTaker:
                     image = decode(self.stream.frame(self.sight.camera))
                     why = self.sight.board.why_not(image) or "only a few of its corners"
                     self.display.tell(f"the camera does not see the board: {why}")
-            elif min(apart(here, other) for other in plan.taken) > _OTHER and self._take(plan):
+            elif apart(here, np.array(plan.taken)).min() > _OTHER and self._take(plan):
                 self._advise(plan)
 
     def mounting(self) -> Mounting:
