@@ -35,8 +35,8 @@ def _complaint(batch: Mapping[str, Tensor], view: str, key: str, value: Tensor, 
 
 
 def joined(batches: Batches) -> dict[str, Tensor]:
-    """Batches {view: {key: [G, B, ...]}} of equal views side by side, {key: [G, views * B, ...]}, less what nobody learns
-    from."""
+    """Batches {view: {key: [G, B, ...]}} of equal views side by side, {key: [G, views * B, ...]}, less what
+    nobody learns from."""
     first = next(iter(batches.values()))
     return {key: torch.cat([batch[key] for batch in batches.values()], dim=1) for key in first if key not in SKIPPED}
 
