@@ -11,6 +11,7 @@ seeds (evaluate). With a root, what is recorded and trained there already is not
     only_bridge, only_in_process, p   seeds that only one of them solved, exact McNemar
     within_interval                   whether the success in process lies in the interval of that over the bridge
     demos, tried                      episodes recorded over the bridge, starts that it took
+    faults, interrupted               faults of the arm that an operator cleared; commands that were started again
     record_s, train_s, deploy_s, evaluate_s   wall time; deployed and recorded in real time
     seen_p50_ms, seen_p99_ms          age of an observation when the policy has it
     decision_p50_ms, decision_p99_ms  the policy's plan
@@ -40,19 +41,21 @@ from robot_rl.data.store import EpisodeStore
 from robot_rl.runtime.evaluation import FIRST_SEED
 from robot_rl.runtime.scores import EvaluationReport
 from robot_rl.runtime.statistics import clopper_pearson, mcnemar_exact
-from tests.ros.running_arm import RunningArm, running_arm
+from tests.ros.running_arm import Operator, RunningArm, operated, running_arm
 
 DATA, RUN, DEPLOYED = "bridged", "bridged", "bridged_deployed"
+DEFAULTS = {"demos": "20", "steps": "4000", "episodes": "50", "seed": "0"}
 
 
 def main(arguments: Mapping[str, str]) -> dict[str, Any]:
     with ExitStack() as opened:
         root = Path(arguments.get("root") or opened.enter_context(tempfile.TemporaryDirectory()))
         arm = opened.enter_context(running_arm())
-        return measure(arm, root, {"demos": "20", "steps": "4000", "episodes": "50", "seed": "0", **arguments})
+        operator = opened.enter_context(operated(arm))
+        return measure(arm, operator, root, {**DEFAULTS, **arguments})
 
 
-def measure(arm: RunningArm, root: Path, given: Mapping[str, str]) -> dict[str, Any]:
+def measure(arm: RunningArm, operator: Operator, root: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """Record, train, deploy, evaluate."""
     where, episodes, deployed = f"root={root}", int(given["episodes"]), root / "runs" / DEPLOYED
     checkpoint = f"checkpoint={root / 'runs' / RUN}"
@@ -60,20 +63,41 @@ def measure(arm: RunningArm, root: Path, given: Mapping[str, str]) -> dict[str, 
     trained = ["task=lift", f"data={DATA}", f"name={RUN}", f"steps={given['steps']}", f"seed={given['seed']}"]
     seconds["train"] = timed("train", "algorithm=diffusion", *trained, "evaluate_every=0", "resume=true", where)
     shutil.rmtree(deployed, ignore_errors=True)
-    asked = [checkpoint, f"episodes={episodes}", where]
-    seconds["deploy"] = timed("deploy", *asked, f"name={DEPLOYED}", "speed=1", "confirm=none", *arm.words)
-    seconds["evaluate"] = timed("evaluate", *asked, "task=lift", "videos=0", f"name={RUN}_in_process")
-    store = EpisodeStore.open(deployed / "store")
-    bridge = {int(info.metadata["seed"]): bool(info.success) for info in store.infos()}
+    seconds["deploy"] = deploy(arm, operator, deployed, [checkpoint, where], episodes)
+    seconds["evaluate"] = timed(
+        "evaluate", checkpoint, where, f"episodes={episodes}", "task=lift", "videos=0", f"name={RUN}_in_process"
+    )
+    bridge = verdicts(deployed)
     report = EvaluationReport.load(newest(root / "runs" / f"{RUN}_in_process"))
     here = {episode.seed: episode.success for episode in report.episodes}
     assert bridge.keys() == here.keys() == set(range(FIRST_SEED, FIRST_SEED + episodes))
     demos = EpisodeStore.open(root / "data" / DATA).infos()
     return {
-        **compared(bridge, here), "demos": len(demos), "tried": 1 + max(int(info.metadata["seed"]) for info in demos),
+        **compared(bridge, here), "faults": operator.faults, "interrupted": operator.interrupted,
+        "demos": len(demos), "tried": 1 + max(int(info.metadata["seed"]) for info in demos),
         **{f"{name}_s": value for name, value in seconds.items()}, **latencies(deployed / "cycles.csv"),
         "load": os.getloadavg()[0] / (os.cpu_count() or 1),
     }  # fmt: skip
+
+
+def deploy(arm: RunningArm, operator: Operator, folder: Path, words: list[str], episodes: int) -> float:
+    """All seeds; after a fault that ends the command it goes on with the next one. How long it took [s]."""
+    began = time.monotonic()
+
+    def rest() -> None:
+        done = len(verdicts(folder))
+        left = [f"first_seed={FIRST_SEED + done}", f"episodes={episodes - done}"]
+        timed("deploy", *words, *left, f"name={folder.name}", "speed=1", "confirm=none", *arm.words)
+
+    operator.beside(rest)
+    return time.monotonic() - began
+
+
+def verdicts(folder: Path) -> dict[int, bool]:
+    """Success by seed of a deployment; an episode that was broken off has none."""
+    store = folder / "store"
+    infos = EpisodeStore.open(store).infos() if store.exists() else []
+    return {int(info.metadata["seed"]): info.success for info in infos if info.success is not None}
 
 
 def compared(bridge: Mapping[int, bool], here: Mapping[int, bool]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ was recorded there already is not done again. The last line is JSON:
     period_p50_ms, period_p99_ms, late       of its control loop at 50 ms; share of steps that were late
     valid                       share of steps whose command was followed as it was meant
     staleness_s                 how old the weights that acted were, median
-    faults                      episodes of the session and of both evaluations that a fault ended
+    faults                      of the arm (contacts), cleared by an operator as on hardware; they count as failures
+    interrupted                 evaluations broken off by one, or by a stream silent on a loaded machine, and gone on with
     load_before, load_after     of the machine around the session, per core
 """
 
@@ -44,7 +45,7 @@ from robot_rl.learning.training_run import read_rows
 from robot_rl.runtime.evaluation import compare
 from robot_rl.runtime.scores import EvaluationReport
 from tests.benchmarks.bridge_deploy import DATA, newest, rounded, timed
-from tests.ros.running_arm import RunningArm, running_arm
+from tests.ros.running_arm import Operator, RunningArm, operated, running_arm
 
 SESSION, WINDOW = "bridge_session", 20
 DEFAULTS = {"demos": "20", "weak_steps": "1000", "steps": "4000", "episodes": "50", "seed": "0"}
@@ -54,20 +55,21 @@ def main(arguments: Mapping[str, str]) -> dict[str, Any]:
     with ExitStack() as opened:
         root = Path(arguments.get("root") or opened.enter_context(tempfile.TemporaryDirectory()))
         arm = opened.enter_context(running_arm())
-        return measure(arm, root, {**DEFAULTS, **arguments})
+        operator = opened.enter_context(operated(arm))
+        return measure(arm, operator, root, {**DEFAULTS, **arguments})
 
 
-def measure(arm: RunningArm, root: Path, given: Mapping[str, str]) -> dict[str, Any]:
+def measure(arm: RunningArm, operator: Operator, root: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """The weak policy, the session that goes on from it, both evaluated."""
     run, load = root / "runs" / SESSION, load_per_core()
     demos = ["task=lift", f"name={DATA}", f"episodes={given['demos']}", f"root={root}"]
     record_s = timed("record", *demos, *arm.words)
     shutil.rmtree(run, ignore_errors=True)
     seconds = learned(arm, root, given["weak_steps"], given["seed"])
-    before = evaluated(arm, root, run, "weak", given["episodes"])
+    before = evaluated(arm, operator, root, run, "weak", given["episodes"])
     seconds += learned(arm, root, given["steps"], given["seed"], "resume=true")
     loads = {"load_before": load, "load_after": load_per_core()}
-    after = evaluated(arm, root, run, "better", given["episodes"])
+    after = evaluated(arm, operator, root, run, "better", given["episodes"])
     paired, told = compare(after, before), of_session(run)
     return {
         "before": before.success_rate, "before_interval": before.success_interval,
@@ -75,7 +77,7 @@ def measure(arm: RunningArm, root: Path, given: Mapping[str, str]) -> dict[str, 
         "only_before": paired.only_second, "only_after": paired.only_first, "p": paired.p_success,
         "improved": paired.success_difference > 0.0 and paired.p_success < 0.05,
         "session_minutes": seconds / 60.0, "record_s": record_s, **told,
-        "faults": told["faults"] + len(before.faults) + len(after.faults), **loads,
+        "faults": operator.faults, "interrupted": operator.interrupted, **loads,
     }  # fmt: skip
 
 
@@ -86,11 +88,11 @@ def learned(arm: RunningArm, root: Path, steps: str, seed: str, *more: str) -> f
     return timed("session", *words, *asked, *more, *arm.words)
 
 
-def evaluated(arm: RunningArm, root: Path, run: Path, name: str, episodes: str) -> EvaluationReport:
+def evaluated(arm: RunningArm, operator: Operator, root: Path, run: Path, name: str, episodes: str) -> EvaluationReport:
     """The newest checkpoint, over the bridge."""
     folder = f"{run.name}_{name}"
     asked = [f"checkpoint={find_checkpoint(run)}", f"episodes={episodes}", "videos=0", f"name={folder}", f"root={root}"]
-    timed("evaluate", *asked, *arm.words)
+    operator.beside(lambda: timed("evaluate", *asked, *arm.words))  # goes on where it was interrupted
     return EvaluationReport.load(newest(root / "runs" / folder))
 
 
@@ -111,7 +113,6 @@ def of_session(run: Path) -> dict[str, Any]:
         "late": float(np.mean(np.concatenate([arrays["flags/overrun"][:-1] for arrays in episodes]))),
         "valid": float(np.mean(np.concatenate([arrays["action_valid"][:-1] for arrays in episodes]))),
         "staleness_s": float(np.median(stale)) if stale else None,
-        "faults": sum(str(info.metadata.get("end_reason", "")).startswith("fault") for info in infos),
     }  # fmt: skip
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.ros.graph import Process, node_command, own_domain
+from diagnostic_msgs.msg import DiagnosticStatus
+from std_srvs.srv import Trigger
+
+from robot_rl.errors import RobotError
+from robot_rl_bridge.spinning import LATCHED
+from tests.ros.graph import Graph, Process, node_command, own_domain
+
+_MOST_INTERRUPTIONS = 20
 
 
 @dataclass(frozen=True)
@@ -48,3 +56,52 @@ def running_arm(task: str = "lift", objects: str = "cube_pose") -> Iterator[Runn
 def _command(executable: str, parameters: dict[str, str]) -> list[str]:
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     return node_command(executable, "-r", "__ns:=/arm0", *words)
+
+
+class Operator:
+    """Clears faults of the arm as a person would, such as contacts that stop it, and counts them."""
+
+    def __init__(self, arm: RunningArm) -> None:
+        self.faults = self.interrupted = 0
+        self._graph, self._closing = Graph(arm.domain), threading.Event()
+        self._modes = self._graph.hear(DiagnosticStatus, "mode", LATCHED)
+        self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
+        self._thread.start()
+
+    def beside(self, work: Callable[[], object]) -> None:
+        """Do what a fault of the arm may interrupt, and go on with it when there is none any more. Raises RobotError
+        after many of them."""
+        for _ in range(_MOST_INTERRUPTIONS):
+            try:
+                work()
+                return
+            except RobotError as error:
+                print(f"interrupted: {error}", flush=True)
+                self.interrupted += 1
+                self._graph.wait(lambda: self._modes and self._modes[-1].message != "fault", "the fault is cleared")
+        work()
+
+    def _run(self) -> None:
+        while not self._closing.wait(0.1):
+            if self._modes and self._modes[-1].message == "fault":
+                self.faults += 1
+                self._graph.call(Trigger, "sim_robot/recover")
+                self._graph.poll(self._cleared, "the fault is cleared")  # at most one attempt a second is let through
+
+    def _cleared(self) -> bool:
+        return self._graph.call(Trigger, "bridge/clear_fault").success
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._graph.close()
+
+
+@contextmanager
+def operated(arm: RunningArm) -> Iterator[Operator]:
+    """With somebody beside the arm."""
+    operator = Operator(arm)
+    try:
+        yield operator
+    finally:
+        operator.close()

@@ -91,7 +91,7 @@ class RosCommands:
         spacing = np.diff(after)
         if len(spacing) and np.abs(spacing - period_ns).max() > _SPACING * period_ns:
             raise CommandRefusedError("points of the chunk are not one step apart", limit=f"{period_ns * 1e-9:.3f} s")
-        first = round((stamp + int(after[0]) - control._start_ns) / period_ns) - 1
+        first = round((stamp + int(after[0]) - control.motion.start_ns) / period_ns) - 1
         self._send(TargetChunk({control.part: rows}, first, stamp))
 
     def _by_name(self, rows: list[dict[str, float]], names: list[str]) -> Array:
