@@ -21,7 +21,7 @@ was recorded there already is not done again. The last line is JSON:
     valid                       share of steps whose command was followed as it was meant
     staleness_s                 how old the weights that acted were, median
     faults                      of the arm (contacts), cleared by an operator as on hardware; they count as failures
-    interrupted                 evaluations broken off by one, or by a stream silent on a loaded machine, and gone on with
+    interrupted                 evaluations that one, or a stream silenced by load, broke off, and that went on
     load_before, load_after     of the machine around the session, per core
 """
 

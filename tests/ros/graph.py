@@ -22,6 +22,7 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # nothing of a test l
 
 import rclpy
 from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -129,7 +130,7 @@ class Graph:
 
     def __init__(self, domain: int, namespace: str = "/arm0") -> None:
         self.domain = domain
-        self._context = rclpy.Context()
+        self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = Node(f"test_{domain}", context=self._context, namespace=namespace)
         self.heard: dict[str, deque[Any]] = {}

@@ -114,7 +114,7 @@ class ExecuteProcess:
         shell: bool = False, respawn: bool = False,
     ) -> None:  # fmt: skip
         assert all(isinstance(word, str) for word in cmd), f"not all words: {cmd}"
-        float(sigterm_timeout), float(sigkill_timeout)
+        assert float(sigterm_timeout) > 0.0 and float(sigkill_timeout) > 0.0
         self.command, self.name, self.on_exit = list(cmd), name or cmd[0], on_exit
         self._prefix, self._extra = (prefix or "").split(), dict(additional_env or {})
 

@@ -218,7 +218,8 @@ def test_an_arm_commanded_by_joints_is_lifted_first_too() -> None:
     poses = np.array([chain.pose(row) for row in way])
     height = max(here[2], there[2]) + 0.05
     assert poses[:, 2].max() >= height - 1e-4
-    up, down = np.argmax(poses[:, 2] > height - 1e-4), len(way) - 1 - np.argmax(poses[::-1, 2] > height - 1e-4)
+    lifted = np.flatnonzero(poses[:, 2] > height - 1e-4)
+    up, down = int(lifted[0]), int(lifted[-1])
     np.testing.assert_allclose(poses[: up + 1, :2], np.tile(here[:2], (up + 1, 1)), atol=1e-3)  # straight up
     np.testing.assert_allclose(poses[down:, :2], np.tile(there[:2], (len(way) - down, 1)), atol=1e-3)  # and down
     np.testing.assert_allclose(way[-1], end, atol=1e-9)

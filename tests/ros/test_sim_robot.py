@@ -118,7 +118,7 @@ def test_states_come_at_their_rate_with_stamps_of_the_moment_they_show(graph: Gr
 def test_a_camera_shows_the_cube_and_tells_its_geometry(graph: Graph) -> None:
     message = graph.next("front/image_raw/compressed")
     image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
-    assert image.shape == (64, 64, 3)
+    assert image is not None and image.shape == (64, 64, 3)
     assert message.header.frame_id == "front_optical"
     red = (image[..., 2].astype(int) - image[..., 1] > 60) & (image[..., 2].astype(int) - image[..., 0] > 60)
     assert red.any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from robot_rl.errors import ConfigError
+from robot_rl.interfaces import Policy
 from robot_rl.teleop.scripted import ScriptedPolicy, scripted_policy
 from robot_rl.types import ActContext, ActionKind, ActionPart, ActionSpec, ArraySpec
 
@@ -30,7 +31,7 @@ class GoTo:
         return {"arm0/tcp": np.array([*self._goal, 1.0, 0.0, 0.0, 0.0]), "arm0/gripper": np.array([0.5])}
 
 
-def act(policy: ScriptedPolicy, batch: int = 1, step: int = 0) -> np.ndarray:
+def act(policy: Policy, batch: int = 1, step: int = 0) -> np.ndarray:
     window = {"arm0/tcp_pose": np.repeat(HERE[None, None], batch, axis=0)}
     zero = np.zeros(batch, dtype=np.int64)
     return policy.act(window, ActContext(zero + step, zero, zero, zero.astype(bool))).actions
