@@ -21,6 +21,7 @@ from robot_rl.runtime.action_targets import express, integrate
 from robot_rl.runtime.calibration_in_use import calibration_in_use
 from robot_rl.runtime.clock import StepGrid
 from robot_rl.runtime.confirmation import Confirm
+from robot_rl.runtime.fault_wait import await_cleared
 from robot_rl.runtime.frame_codec import compressed
 from robot_rl.runtime.reflex import Reflex
 from robot_rl.runtime.set_points import SetPoints
@@ -113,8 +114,10 @@ class RobotEnv:
         return self._grid.overruns
 
     def reset(self, seed: int) -> Observation:
-        """Bring the robot to the start of the episode of ``seed``. Raises ResetError; the robot is then stopped."""
+        """Bring the robot to the start of the episode of ``seed``, once a fault that ended the last one is cleared.
+        Raises ResetError; the robot is then stopped."""
         try:
+            await_cleared(self._robot, self._observation)
             request = self._task.reset_request(seed)
             if self.confirm is not None:
                 self.confirm(request)
