@@ -85,10 +85,10 @@ class Operator:
         while not self._closing.wait(0.1):
             if self._modes and self._modes[-1].message == "fault":
                 self.faults += 1
-                self._graph.call(Trigger, "sim_robot/recover")
                 self._graph.poll(self._cleared, "the fault is cleared")  # at most one attempt a second is let through
 
     def _cleared(self) -> bool:
+        self._graph.call(Trigger, "sim_robot/recover")
         return self._graph.call(Trigger, "bridge/clear_fault").success
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -358,6 +358,28 @@ def test_a_fault_of_the_arm_is_one_of_the_bridge_until_it_is_cleared(pair: Pair)
         return pair.graph.call(Trigger, "bridge/clear_fault").success
 
     pair.graph.poll(cleared, "the fault is cleared")  # at most one attempt per second is let through
+    pair.wait_mode("stopped")
+    usable(pair)
+
+
+def test_a_contact_that_stopped_the_arm_does_not_stop_it_again(pair: Pair) -> None:
+    """Pressed on the cube from above; what was streamed then is over once the fault is cleared."""
+    with client(pair) as (robot, spec, seen):
+        rows = {"arm0/tcp": np.array([[0.5, 0.0, 0.2, 1.0, 0.0, 0.0, 0.0]]), "arm0/gripper": np.zeros((1, 1))}
+        while not seen.mode.startswith("fault"):
+            rows["arm0/tcp"][0, 2] -= 0.006
+            assert rows["arm0/tcp"][0, 2] > -0.1, "it never touched anything"
+            with suppress(CommandRefusedError):  # of a mode that was entered meanwhile
+                robot.command(TargetChunk(rows, seen.step, seen.stamp_ns, frame="base"))
+            seen = advance(robot, spec, seen)
+    assert "contact" in seen.mode
+    pair.rest()
+
+    def cleared() -> bool:
+        assert pair.graph.call(Trigger, "sim_robot/recover").success
+        return pair.graph.call(Trigger, "bridge/clear_fault").success
+
+    pair.graph.poll(cleared, "the fault is cleared")
     pair.wait_mode("stopped")
     usable(pair)
 

@@ -116,10 +116,11 @@ class ArmControl:
         self.modes.enter(Mode.HOLDING, cause)
 
     def fail(self, cause: str) -> None:
-        """Brake to hold until the fault is cleared."""
+        """Brake to hold until the fault is cleared, at rest where the arm is measured: set points that press on
+        what stopped it would do so again once the arm recovers."""
         self.arbiter.reset(self.motion.start_ns)
         self.human.let_go()
-        self._kept = False
+        self._kept = self.settled = False
         self.counts["faults"] += self.modes.mode is not Mode.FAULT
         self.modes.enter(Mode.FAULT, cause)
 
