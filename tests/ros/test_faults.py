@@ -375,11 +375,8 @@ def test_a_contact_that_stopped_the_arm_does_not_stop_it_again(pair: Pair) -> No
     assert "contact" in seen.mode
     pair.rest()
 
-    def cleared() -> bool:
-        assert pair.graph.call(Trigger, "sim_robot/recover").success
-        return pair.graph.call(Trigger, "bridge/clear_fault").success
-
-    pair.graph.poll(cleared, "the fault is cleared")
+    assert pair.graph.call(Trigger, "sim_robot/recover").success  # once
+    pair.graph.poll(lambda: pair.graph.call(Trigger, "bridge/clear_fault").success, "the fault is cleared")
     pair.wait_mode("stopped")
     usable(pair)
 
