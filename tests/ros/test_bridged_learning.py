@@ -94,7 +94,7 @@ def test_a_checkpoint_starts_over_the_bridge_as_it_does_in_process(root: Path, a
 def test_a_session_around_it_learns_over_the_bridge_and_ends_by_itself(root: Path, arm: RunningArm) -> None:
     before, run = set(children(os.getpid())), root / "runs" / "better"
     words = ["algorithm=residual", f"base={root / 'runs' / 'seen'}", "task=lift", "demos=demos", "name=better"]
-    words += ["mode=processes", "steps=120", "start=40", "batch=32", "update_ratio=1", "evaluate_every=0"]
+    words += ["steps=120", "start=40", "batch=32", "update_ratio=1", "evaluate_every=0"]
     words += ["algorithm.actor_start=10", "policy.hidden=[16]", "policy.critic.hidden=[16]", "env.max_steps=30"]
     run_command("session", [*words, "confirm=none", "log_every=20", f"root={root}", *arm.words])
     manifest, store = read_manifest(find_checkpoint(run)), EpisodeStore.open(run / "store")
