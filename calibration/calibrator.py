@@ -55,7 +55,7 @@ class Calibrator:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in outcome.exports.items():
             (folder / name).write_text(text)
-        write_report(folder / _REPORT, outcome, samples)
+        write_report(folder / _REPORT, outcome, samples, recording.kind)
         return outcome
 
     def tell(self, outcome: Outcome, folder: Path) -> None:

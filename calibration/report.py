@@ -19,8 +19,8 @@ figcaption{color:#57606a}pre{background:#f4f6f8;padding:1em;overflow:auto;font-s
 border-color:#b35900}"""
 
 
-def write_report(path: Path, outcome: Outcome, samples: Path) -> Path:
-    """Write the HTML; ``samples`` is the folder that it was solved from."""
+def write_report(path: Path, outcome: Outcome, samples: Path, kind: str) -> Path:
+    """Write the HTML; ``samples`` is the folder that it was solved from, by the procedure ``kind``."""
     good = outcome.verdict.startswith("Good")
     calibration = outcome.calibration
     facts = [("robot", calibration.robot), ("date", calibration.date), ("samples", str(samples)),
@@ -38,8 +38,7 @@ def write_report(path: Path, outcome: Outcome, samples: Path) -> Path:
         "<h2>Stored values</h2>", f"<pre>{escape(_stored(outcome))}</pre>",
         *(f"<h3>{escape(name)}</h3><pre>{escape(text)}</pre>" for name, text in outcome.exports.items()),
         _table(["", ""], [[*fact, "", ""] for fact in facts]),
-        f"<p>Solve again: <code>robot-rl calibrate {escape(outcome.name.rsplit('.', maxsplit=1)[-1])} "
-        f"samples={escape(str(samples))}</code></p></html>",
+        f"<p>Solve again: <code>robot-rl calibrate {escape(kind)} samples={escape(str(samples))}</code></p></html>",
     ]  # fmt: skip
     path.write_text("\n".join(parts))
     return path

@@ -56,7 +56,10 @@ def test_hand_eye_then_time_then_a_look_at_the_board(site: Path, capsys: pytest.
     report = (site / "runs" / "eye" / "report.html").read_text()
     assert "held-out error" in report
     assert "daniilidis" in report
-    assert report.count("data:image/png;base64,") == 2
+    assert "Corners seen in each part of the image" in report
+    assert report.count("data:image/png;base64,") == 3
+    assert 'class="verdict' in report
+    assert f"robot-rl calibrate hand_eye samples={site / 'runs' / 'eye' / 'samples'}" in report
 
     samples = f"samples={site / 'runs' / 'eye' / 'samples'}"
     run_command("calibrate", ["hand_eye", samples, "name=again"])
