@@ -106,8 +106,9 @@ class ArmDrive:
         stream, period_s = self._stream, 1.0 / self._stream.spec.step_rate_hz
         ahead = max(round(_AHEAD_S / period_s), 1)
         slower = _stretch(path, duration_s, self._path_speed)
-        told, time_s, pace, last = [], 0.0, 1.0, None
+        told, time_s, last = [], 0.0, None
         stream.step()
+        pace = float(self._may())
         while time_s < duration_s * slower:
             observation = stream.latest
             paces = self._paces(pace, ahead, period_s)
@@ -124,8 +125,11 @@ class ArmDrive:
 
     def _paces(self, pace: float, ahead: int, period_s: float) -> Array:
         """Share of full pace [ahead] in the coming steps, towards 1 or, when the operator lets go, towards 0."""
-        may = self._operator is None or self._operator.allows(self._stream.robot.clock.now_ns())
-        return np.clip(pace + (1 if may else -1) * period_s / _BRAKE_S * np.arange(1, ahead + 1), 0.0, 1.0)
+        towards = 1.0 if self._may() else -1.0
+        return np.clip(pace + towards * period_s / _BRAKE_S * np.arange(1, ahead + 1), 0.0, 1.0)
+
+    def _may(self) -> bool:
+        return self._operator is None or self._operator.allows(self._stream.robot.clock.now_ns())
 
     def _command(self, rows: Array, observation: Observation) -> None:
         targets = {self.part.name: rows, **{n: np.tile(v, (len(rows), 1)) for n, v in self._opening.items()}}

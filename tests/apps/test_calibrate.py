@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from calibration.camera_model import Intrinsics
 from calibration.closed_form import differences
 from calibration.quick_view import QuickView
 from calibration.storage import Calibration, FrameTransform, load_calibration, save_calibration
+from robot_rl.apps import calibrate
 from robot_rl.apps.environment import make_env
 from robot_rl.apps.main import INTERRUPTED, compose, instantiate, main, run_command
 from robot_rl.errors import CalibrationError, ConfigError, DeviceError
+from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.calibration_in_use import MAX_AGE
+from robot_rl.teleop.keyboard import Keyboard
 from robot_rl.types import ResetRequest
 from tests.teleop.pseudo_terminal import pseudo_terminal
 
@@ -119,6 +123,22 @@ def test_without_a_person_an_arm_that_waits_for_one_does_not_move(site: Path, tm
         run_command("calibrate", ["camera", *absent, *SMALL])
     with pytest.raises(ConfigError, match="no device in a person"):
         run_command("calibrate", ["camera", "confirm=true", "teleop=random", *SMALL])
+
+
+def test_a_real_arm_waits_for_a_person_unless_that_is_waived(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = FakeRobot().connect()
+    real = replace(simulated, simulated=False)
+    with pseudo_terminal() as terminal:
+        monkeypatch.setattr(calibrate, "Keyboard", lambda: Keyboard(terminal=terminal.path))
+        by_device = ["teleop=keyboard", f"teleop.device.terminal={terminal.path}"]
+        for words, spec, waits in (
+            ([], real, True), ([], simulated, False), (["confirm=true"], simulated, True),
+            (["confirm=false"], real, False), (by_device, simulated, True), ([*by_device, "confirm=false"], real, False),
+        ):  # fmt: skip
+            person = calibrate._operator(compose("calibrate", words), spec)
+            assert (person is not None) is waits, words
+            if person is not None:
+                person.close()
 
 
 def test_a_person_at_a_keyboard_starts_and_ends_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,8 @@
 
 Run: python -m tests.benchmarks.calibration [seeds=20] [rendered=20] [parts=solvers,images,motion] [root=.]
 
-What takes long is done seed by seed: finished ones stand in <root>/runs/calibration/<part>.jsonl and are not measured
-again, so that a run goes on where it was ended. Remove that folder to measure other code.
+What takes long is done seed by seed: finished ones stand in <root>/runs/calibration and are not measured again, so that
+a run goes on where it was ended. Remove that folder to measure other code.
 
 The last line is one JSON object; errors are [median, 95th percentile] over seeds:
   hand_eye                <mounting>_<poses>: {ours, park, horaud, daniilidis}: {mm, deg} of the camera's mount, from
@@ -162,7 +162,16 @@ def from_images(folder: Path, seeds: int) -> dict[str, Any]:
     result: dict[str, Any] = {name: _spread([row[name] for row in rows]) for name in ("focal_error", "held_out_px")}
     result |= {name: _spread([row[name] for row in rows]) for name in ("hand_eye_mm", "hand_eye_deg")}
     result["time_offset_ms"] = _spread([row["time_offset_ms"] for row in late])
-    return result | {"rendered": seeds, "earlier_s": sum(row["seconds"] for row in [*rows, *late])}
+    return result | {"rendered": seeds, "seconds": _seconds([*rows, *late])}
+
+
+def from_motion(folder: Path, seeds: int) -> dict[str, Any]:
+    """What needs no images, seed by seed."""
+    rows = finished(folder / "motion.jsonl", [{"seed": seed} for seed in range(seeds)], motion)
+    names = ("time_offset_projected_ms", "joint_offset_mrad", "action_latency_ms", "tool_mm")
+    result: dict[str, Any] = {name: _spread([row[name] for row in rows]) for name in names}
+    result["joint_offsets_unseen"] = int(max(row["joint_offsets_unseen"] for row in rows))
+    return result | {"seeds": seeds, "seconds": _seconds(rows)}
 
 
 def finished(
@@ -196,6 +205,10 @@ def _spread(values: Sequence[float] | Array) -> list[float]:
     return [round(float(np.percentile(values, share)), 5) for share in (50, 95)]
 
 
+def _seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    return sum(row["seconds"] for row in rows)
+
+
 def _tell(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
@@ -208,17 +221,13 @@ def main(words: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError(f"part '{part}'", remedy=valid_choices(part, _PARTS))
     seeds, images = int(words.get("seeds", "20")), int(words.get("rendered", "20"))
     folder = Path(words.get("root", os.environ.get("ROBOT_RL_ROOT", "."))) / "runs" / "calibration"
-    began, result = time.process_time(), {}
-    if "solvers" in parts:
-        result |= compare(seeds)
-    if "motion" in parts:
-        result |= motion(seeds)
-    before_images = time.process_time()
-    seconds = before_images - began
-    if "images" in parts and images:
-        result |= from_images(folder, images)
-        seconds += result.pop("earlier_s")
-    return result | {"seconds": round(seconds, 1)}
+    began = time.process_time()
+    found = [compare(seeds)] if "solvers" in parts else []
+    seconds = time.process_time() - began
+    found += [from_motion(folder, seeds)] if "motion" in parts else []
+    found += [from_images(folder, images)] if "images" in parts and images else []
+    result = {name: value for part in found for name, value in part.items() if name != "seconds"}
+    return result | {"seconds": round(seconds + sum(part.get("seconds", 0.0) for part in found), 1)}
 
 
 if __name__ == "__main__":

@@ -123,7 +123,20 @@ def test_letting_go_pauses_the_motion_on_its_way_and_taking_hold_goes_on() -> No
     assert np.ptp(places[:, 1:], axis=0).max() < 1e-6  # nowhere beside its way
 
 
-def test_the_stop_key_ends_the_motion_and_stops_the_arm(tmp_path: Path) -> None:
+def test_what_is_let_go_before_a_motion_does_not_begin_it() -> None:
+    robot, person = FakeRobot(), Person(60)
+    stream = ArmStream(robot, robot.connect())
+    drive = ArmDrive(stream, person)
+    drive.start()
+    stream.listener, since, person.may = person.hears, len(stream.samples), False
+    goal = START @ pose(0.05, 0.0, 0.0)
+    assert drive.move(goal)
+    speed, steps = speeds(stream, since), np.array(person.steps)[1:]
+    assert speed[steps <= 60].max() == 0.0
+    assert stream.here.T_base_tcp == pytest.approx(goal, abs=1e-6)
+
+
+def test_the_stop_key_ends_the_motion() -> None:
     class Stops(Person):
         def allows(self, now_ns: int) -> bool:
             raise KeyboardInterrupt
