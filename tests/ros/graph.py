@@ -244,12 +244,13 @@ def shared_memory() -> set[str]:
 
 
 def shared_memory_of(pid: int) -> set[str]:
-    """What a process has made there, segments and ports: it keeps their lock files open."""
+    """The segments that a process has made there: it keeps their lock files open. Ports are shared: who sends to one
+    that is gone makes it anew."""
     made = set[str]()
     with suppress(OSError):  # it has ended
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
                 path = descriptor.readlink()
-                if path.parent == SHARED_MEMORY and path.name.endswith("_el"):
+                if path.parent == SHARED_MEMORY and path.name.endswith("_el") and "_port" not in path.name:
                     made |= {path.name, path.name.removesuffix("_el")}
     return made
