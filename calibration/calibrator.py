@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from calibration.arm_drive import Operator
-from calibration.arm_stream import ArmStream
+from calibration.arm_stream import JOINTS, ArmStream
 from calibration.display import Terminal
 from calibration.outcome import Outcome
 from calibration.procedure import Bench, Kinematics, Procedure
@@ -18,6 +18,7 @@ from calibration.report import write_report
 from calibration.storage import save_calibration
 from robot_rl.errors import CalibrationError, ConfigError
 from robot_rl.interfaces import Robot
+from robot_rl.types import EnvSpec
 
 _REPORT = "report.html"
 
@@ -35,9 +36,11 @@ class Calibrator:
     ) -> None:  # fmt: skip
         """Take samples of a connected robot into ``folder``. ``known`` holds the robot's calibrations.
 
-        Raises CalibrationError where they cannot be had; the robot is then stopped.
+        Raises CalibrationError where they cannot be had, the robot is then stopped, and ConfigError for the kinematics
+        of another arm.
         """
         procedure = self._procedure()
+        self._check_kinematics(robot.connect())
         try:
             with Terminal(procedure.subject) as display:
                 stream = ArmStream(robot, robot.connect())
@@ -84,6 +87,15 @@ class Calibrator:
     def robot_of(samples: Path) -> str:
         """Of which robot samples are. Raises CalibrationError for a folder without."""
         return load_recording(samples).robot
+
+    def _check_kinematics(self, spec: EnvSpec) -> None:
+        named = spec.observation[JOINTS].names if JOINTS in spec.observation else ()
+        if self.kinematics is not None and named and tuple(named) != tuple(self.kinematics.names):
+            raise ConfigError(
+                f"kinematics= is of the joints {', '.join(self.kinematics.names)}, robot '{spec.robot}' has "
+                f"{', '.join(named)}",
+                remedy="Behind the bridge: kinematics=arm_file kinematics.arm=<its description>; kinematics=null: none",
+            )
 
     def _procedure(self) -> Procedure:
         if self.procedure is None:

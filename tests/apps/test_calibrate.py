@@ -133,7 +133,8 @@ def test_a_real_arm_waits_for_a_person_unless_that_is_waived(monkeypatch: pytest
         by_device = ["teleop=keyboard", f"teleop.device.terminal={terminal.path}"]
         for words, spec, waits in (
             ([], real, True), ([], simulated, False), (["confirm=true"], simulated, True),
-            (["confirm=false"], real, False), (by_device, simulated, True), ([*by_device, "confirm=false"], real, False),
+            (["confirm=false"], real, False), (by_device, simulated, True),
+            ([*by_device, "confirm=false"], real, False),
         ):  # fmt: skip
             person = calibrate._operator(compose("calibrate", words), spec)
             assert (person is not None) is waits, words

@@ -24,6 +24,8 @@ from robot_rl.errors import (
 from robot_rl.geometry import matrix_from_rotvec, pose_from_matrix
 from robot_rl.robots.fake import FakeRobot, Fault
 from robot_rl.types import Array, Observation, ResetRequest
+from sim.arm_kinematics import simulated_kinematics
+from sim.arms.ur5e import ur5e
 from tests.calibration.truth import pose
 
 START = pose(0.45, 0.0, 0.3, np.pi, 0.0, 0.0)
@@ -249,6 +251,12 @@ def test_a_pivoted_tool_is_collected_solved_and_stored(tmp_path: Path) -> None:
     report = (tmp_path / "report.html").read_text()
     assert "Tool centre point" in report
     assert "data:image/png;base64," in report
+
+
+def test_the_kinematics_of_another_arm_are_refused(tmp_path: Path) -> None:
+    calibrator = Calibrator(ToolProcedure(), simulated_kinematics(ur5e()))
+    with pytest.raises(ConfigError, match=r"shoulder_pan.* has joint1, .*kinematics=arm_file"):
+        calibrator.collect(FakeRobot(), tmp_path / "samples", tmp_path)
 
 
 def test_a_tip_that_is_never_held_is_refused(tmp_path: Path) -> None:
