@@ -317,7 +317,7 @@ def test_an_answer_that_cannot_be_told_stops_the_robot_and_ends_nothing(server: 
         robot.reset(ResetRequest())
         told, server._id = server._id, object()  # type: ignore[assignment]  # of no kind that a message holds
         with pytest.raises(RobotConnectionError, match="did not answer"):
-            robot.reset(ResetRequest())
+            robot.reset(ResetRequest(timeout_s=0.2))
         server._id = told
         assert robot.read().mode == "stopped"
         assert not server._moving.is_set()
