@@ -51,12 +51,13 @@ FULL_STEPS = 100
 ENVS = 25
 SEARCH = ("fewest_calls", "first_timesteps")  # of robot-rl warm_start
 ROUNDS = 400
+SETTLED = 4
 
 
 def main(arguments: Mapping[str, str]) -> dict[str, Any]:
     torch.set_num_threads(1)
     root, checkpoint = Path(arguments.get("root", ".")), find_checkpoint(Path(arguments["checkpoint"]))
-    around = {"noise": float(arguments.get("noise", "1")), "settled": int(arguments.get("settled", "4"))}
+    around = {"noise": float(arguments.get("noise", "1")), "settled": int(arguments.get("settled", SETTLED))}
     around["timesteps"] = chosen_timesteps(arguments, root, checkpoint, around)
     result = {**around, **scores(arguments, root, checkpoint, around)}
     full = load_checkpoint(checkpoint, changes={"sampler.steps": FULL_STEPS})
@@ -143,10 +144,12 @@ def latencies(full: Policy, warm: Policy) -> dict[str, float]:
 
 
 class Bordered:
-    """Acts as ``policy`` and measures its jumps; with ``delay``, plans take effect that many steps late."""
+    """Acts as ``policy``, whose plans keep the first ``settled`` rows of the one before, and measures its jumps; with
+    ``delay``, plans take effect that many steps late."""
 
-    def __init__(self, policy: Policy, delay: int = 0) -> None:
+    def __init__(self, policy: Policy, delay: int = 0, settled: int = 0) -> None:
         self.policy, self.spec, self.delay, self.jumps = policy, policy.spec, delay, []
+        self._first = max(delay, settled)  # row of a plan that is new
         self._last: Array | None = None
         self._step = np.zeros(0)
 
@@ -161,7 +164,7 @@ class Bordered:
             running = context.step > self._step
             if self.delay:
                 actions[:, : self.delay] = self._last[:, done : done + self.delay]
-            jump = np.linalg.norm(actions[:, self.delay] - self._last[:, done + self.delay], axis=-1)
+            jump = np.linalg.norm(actions[:, self._first] - self._last[:, done + self._first], axis=-1)
             self.jumps += jump[running].tolist()
         self._last, self._step = actions, context.step
         return ActionChunk(actions, done, decision=chunk.decision)
@@ -180,7 +183,7 @@ def borders(arguments: Mapping[str, str], checkpoint: Path, warm: WarmStarted) -
         "chunked": Bordered(RealTimeChunked(base)),
         "delayed": Bordered(base, delay),
         "delayed_chunked": Bordered(RealTimeChunked(base, delay_steps=delay), delay),
-        "warm": Bordered(warm),
+        "warm": Bordered(warm, settled=int(arguments.get("settled", SETTLED))),
     }
     result: dict[str, Any] = {}
     for name, policy in variants.items():
