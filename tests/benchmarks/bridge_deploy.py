@@ -147,7 +147,7 @@ def newest(folder: Path) -> Path:
 def rounded(value: Any) -> Any:
     """For a line that people read."""
     if isinstance(value, float):
-        return round(value, 3)
+        return float(f"{value:.4g}")
     return [rounded(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 

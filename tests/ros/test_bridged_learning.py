@@ -21,7 +21,7 @@ from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.runtime.evaluation import FIRST_SEED, evaluate
 from robot_rl.types import Phase
 from tests.processes.robot_rl_processes import children
-from tests.ros.running_arm import RunningArm, running_arm
+from tests.ros.running_arm import RunningArm, operated, running_arm
 from tests.runtime.counting import Tape
 
 pytestmark = pytest.mark.timeout(300)  # only bounds a hang
@@ -38,8 +38,10 @@ def arm() -> Iterator[RunningArm]:
 def root(arm: RunningArm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With three demonstrations of the scripted expert over the bridge, and a policy that has seen them."""
     root = tmp_path_factory.mktemp("root")
-    run_command("record", ["task=lift", "name=demos", "episodes=3", f"root={root}", *arm.words])
-    words = ["algorithm=diffusion", "task=lift", "data=demos", "name=seen", f"root={root}", "evaluate_every=0"]
+    where = f"root={root}"
+    with operated(arm) as operator:  # on a machine under load a stream may fall silent: it goes on where it stopped
+        operator.beside(lambda: run_command("record", ["task=lift", "name=demos", "episodes=3", where, *arm.words]))
+    words = ["algorithm=diffusion", "task=lift", "data=demos", "name=seen", where, "evaluate_every=0"]
     run_command("train", [*words, *SMALL])
     return root
 
