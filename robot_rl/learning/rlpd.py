@@ -183,7 +183,7 @@ class Rlpd:
             next_features = self._features(batch, NEXT, generator)
         noise = torch.randn((len(features), self.policy.action_size), generator=generator)
         drawn = place({"noise": noise, "chosen": self._critics.draw(generator)}, self.device)
-        loss, means = self.losses.of_critic(
+        means = self.losses.of_critic(
             features,
             self._action(batch),
             batch["reward"],
@@ -193,7 +193,6 @@ class Rlpd:
             drawn["chosen"],
             self.log_temperature.detach(),
         )
-        loss.backward()
         self.optimizers["critic"].step()
         self._critics.follow()
         self.step += 1
@@ -208,11 +207,8 @@ class Rlpd:
         shape = (len(features), self.policy.action_size)
         noise = torch.randn(shape, generator=step_generator(self.seed, -self.step))
         drawn = place({"noise": noise}, self.device)["noise"]
-        with self._critics.judging():
-            loss, (objective, log_prob) = self.losses.of_actor(
-                features, drawn, self.log_temperature.detach(), *self._shown(taken)
-            )
-            loss.backward()
+        means = self.losses.of_actor(features, drawn, self.log_temperature.detach(), *self._shown(taken))
+        objective, log_prob = means
         self.optimizers["actor"].step()
         if self.average is not None:
             self.average.update(self.optimizers["actor"].named)

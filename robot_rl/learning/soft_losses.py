@@ -1,9 +1,8 @@
-"""The two losses of soft actor-critic with an ensemble (Haarnoja et al. 2018; Ball et al. 2023), as pure functions of
-networks and tensors: what is compiled."""
+"""The two losses of soft actor-critic with an ensemble (Haarnoja et al. 2018; Ball et al. 2023) and their gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 
 from robot_rl.errors import ConfigError
 from robot_rl.learning.compilation import begin_step, compiler
+from robot_rl.learning.gradients import gradients
+from robot_rl.learning.member_blocks import MemberBlocks, Weights
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -50,10 +51,14 @@ class StochasticActor(Protocol):
 
 
 class SoftLosses:
-    """Losses of critics and actor.
+    """Losses of critics and actor, and their gradients.
+
+    Critics are asked ``block`` members at a time, forward and back: what passes between their layers stays in a core's
+    cache meanwhile, and what is compiled is small and the same for all blocks. On a GPU all members are one block.
 
     Args:
-        actor, critic, target: the networks; the critics tell their number by ``members``.
+        actor, critic, target: the networks. The critics tell their number by ``members``, and by ``block`` how many are
+            asked at a time, of which ``judge`` makes values by their share of the ``weights``.
         subset: M target critics that make a target.
         entropy_backup: subtract the entropy term in the target.
         bounds: attainable returns, to which targets are clipped; with the entropy's bonus returns have no bounds.
@@ -75,26 +80,20 @@ class SoftLosses:
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"no precision '{precision}'", limit=", ".join(PRECISIONS))
-        self._actor, self._critic, self._target = actor, critic, target
+        self._actor, self._target = actor, target
+        self._judge: Callable[..., Tensor] = critic.judge  # type: ignore[assignment]
         self._device = next(actor.module.parameters()).device
-        self._all = subset == int(critic.members)  # type: ignore[arg-type]
+        self._members = int(critic.members)  # type: ignore[arg-type]
+        self._all = subset == self._members
         self._entropy_backup, self._bounds, self._precision = entropy_backup, bounds, PRECISIONS[precision]
+        self._blocks = MemberBlocks(critic)
         compile = compiler(compiled, self._device)
-        self._critic_error, self._actor_objective = compile(self.critic_error), compile(self.actor_objective)
+        self._target_of, self._error_of = compile(self.target_of), compile(self.error_of)
+        self._act, self._slope_of = compile(self.act), compile(self.slope_of)
 
-    def of_critic(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
-        """``critic_error``, compiled if it is to be; the means stay valid after the next call."""
-        begin_step(self._device)
-        loss, means = self._critic_error(*arguments)
-        return loss, means.clone()
+    # --- one step each
 
-    def of_actor(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
-        """``actor_objective`` likewise."""
-        begin_step(self._device)
-        loss, means = self._actor_objective(*arguments)
-        return loss, means.clone()
-
-    def critic_error(
+    def of_critic(
         self,
         features: Tensor,
         action: Tensor,
@@ -104,51 +103,119 @@ class SoftLosses:
         noise: Tensor,
         chosen: Tensor,
         log_temperature: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Squared error of all critics against one target; means of (the same, values, target).
+    ) -> Tensor:
+        """Squared error of all critics against one target, its gradient left in their weights and behind ``features``;
+        means of (the same, values, target).
 
         ``features`` and ``next_features`` [K * B, F] may be of K views of the same B transitions, one behind the
         other: the target is the mean over the views, and all of them learn it (Kostrikov et al. 2021, equation 4).
         """
-        copies = len(features) // len(reward)
-        with torch.no_grad(), self._cast():
-            next_action, log_prob = self._actor.sample(next_features, noise)
-            ahead = self._target(next_features, next_action, None if self._all else chosen).float().amin(dim=0)
-            if self._entropy_backup:
-                ahead = ahead - log_temperature.exp() * log_prob
-            target = reward + bootstrap * ahead.view(copies, -1).mean(dim=0)
-            if not self._entropy_backup:
-                target = target.clamp(*self._bounds)
-        with self._cast():
-            values = self._critic(features, action.repeat(copies, 1))
-        values = values.float()
-        loss = F.mse_loss(values, target.repeat(copies).expand_as(values))
-        return loss, torch.stack((loss.detach(), values.detach().mean(), target.mean()))
+        begin_step(self._device)
+        target = self._target_of(reward, bootstrap, next_features, noise, chosen, log_temperature)
+        behind: list[Tensor] = []
+        means = torch.zeros(3, device=self._device)
+        for block in self._blocks:
+            (of_weights, *of_features), told = self._error_of(
+                block.weights, features.detach(), action, target, features.requires_grad
+            )
+            block.learn(of_weights)
+            means += told
+            behind += of_features
+        self._blocks.hand_over()
+        if behind:
+            features.backward(torch.stack(behind).sum(dim=0))
+        return means
 
-    def actor_objective(
+    def of_actor(
         self,
         features: Tensor,
         noise: Tensor,
         log_temperature: Tensor,
         shown: Tensor | None = None,
         imitation: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """What the actor descends: temperature times log-density, less the critics' mean; means of (the same,
-        log-density).
+    ) -> Tensor:
+        """What the actor descends, temperature times log-density less the critics' mean, its gradient left in the
+        actor's weights; means of (the same, log-density).
 
         With ``shown`` [S, A], the actions that demonstrations took at the last S of ``features``, the mean action's
         squared distance from them is added, ``imitation`` times (Nair et al. 2018, without the filter by Q: early
         critics prefer their own errors).
         """
+        begin_step(self._device)
+        action, *terms = self._act(features, noise, shown)  # log-density, distance
+        slope, value = torch.zeros_like(action), torch.zeros((), device=self._device)
+        for block in self._blocks:
+            gradient, judged = self._slope_of(block.weights, features, action.detach())
+            slope += gradient
+            value += judged
+        weights = [log_temperature.exp(), imitation][: len(terms)]
+        torch.autograd.backward((action, *terms), (-slope, *weights))
+        with torch.no_grad():
+            loss = sum(weight * term for weight, term in zip(weights, terms, strict=True)) - value  # type: ignore[operator]
+            return torch.stack((loss, terms[0]))
+
+    # --- what is compiled
+
+    @torch.no_grad()
+    def target_of(
+        self,
+        reward: Tensor,
+        bootstrap: Tensor,
+        next_features: Tensor,
+        noise: Tensor,
+        chosen: Tensor,
+        log_temperature: Tensor,
+    ) -> Tensor:
+        """Reward and what is ahead by the least of the chosen critics, [B]."""
+        with self._cast():
+            next_action, log_prob = self._actor.sample(next_features, noise)
+            ahead = self._target(next_features, next_action, None if self._all else chosen).float().amin(dim=0)
+        if self._entropy_backup:
+            ahead = ahead - log_temperature.exp() * log_prob
+        copies = len(next_features) // len(reward)
+        target = reward + bootstrap * ahead.view(copies, -1).mean(dim=0)
+        return target if self._entropy_backup else target.clamp(*self._bounds)
+
+    def error_of(
+        self, weights: Weights, features: Tensor, action: Tensor, target: Tensor, through: bool
+    ) -> tuple[tuple[Any, ...], Tensor]:
+        """Share of the critics with these ``weights`` in the gradient of the mean squared error, to the weights and, if
+        it goes ``through`` them, to the features; and in the means of (error, values, target)."""
+        copies = len(features) // len(target)
+        taken, wanted = action.repeat(copies, 1), target.repeat(copies)
+
+        def error(weights: Weights, features: Tensor = features) -> tuple[Tensor, Tensor]:
+            values = self._values(weights, features, taken)
+            share = len(values) / self._members
+            loss = share * F.mse_loss(values, wanted.expand_as(values))
+            return loss, torch.stack((loss, share * values.mean(), share * target.mean()))
+
+        return gradients(error, weights, *([features] if through else []))
+
+    def act(self, features: Tensor, noise: Tensor, shown: Tensor | None) -> tuple[Tensor, ...]:
+        """Actions [B, A], their mean log-density, and the mean action's squared distance from what is ``shown``."""
         with self._cast():
             action, log_prob = self._actor.sample(features, noise)
-            values = self._critic(features, action).float().mean(dim=0)
-        loss = (log_temperature.exp() * log_prob - values).mean()
-        if shown is not None and imitation is not None:
-            with self._cast():
-                mean, _ = self._actor.sample(features[-len(shown) :], torch.zeros_like(shown))
-            loss = loss + imitation * (mean.float() - shown).square().sum(dim=-1).mean()
-        return loss, torch.stack((loss.detach(), log_prob.detach().mean()))
+        if shown is None:
+            return action, log_prob.mean()
+        with self._cast():
+            mean, _ = self._actor.sample(features[-len(shown) :], torch.zeros_like(shown))
+        return action, log_prob.mean(), (mean.float() - shown).square().sum(dim=-1).mean()
+
+    def slope_of(self, weights: Weights, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Share of the critics with these ``weights`` in the mean value: its gradient to the actions, and it."""
+
+        def value(action: Tensor) -> tuple[Tensor, Tensor]:
+            values = self._values(weights, features, action)
+            mean = len(values) / self._members * values.mean()
+            return mean, mean
+
+        (slope,), mean = gradients(value, action)
+        return slope, mean
+
+    def _values(self, weights: Weights, features: Tensor, action: Tensor) -> Tensor:
+        with self._cast():
+            return self._judge(weights, features, action).float()
 
     def _cast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16)

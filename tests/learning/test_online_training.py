@@ -87,11 +87,10 @@ def target(learner: Rlpd, batch: dict[str, Array]) -> float:
     tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
     features = learner.policy.features(learner._observed(tensors, "next/"))
     noise, chosen = torch.zeros(1, learner.policy.action_size), torch.tensor([0, 1])
-    action = learner.policy.normalised(tensors["action"][:, 0])
-    _, means = learner.losses.critic_error(
-        features, action, tensors["reward"], tensors["bootstrap"], features, noise, chosen, learner.log_temperature
+    found = learner.losses.target_of(
+        tensors["reward"], tensors["bootstrap"], features, noise, chosen, learner.log_temperature
     )
-    return float(means[2])
+    return float(found)
 
 
 @pytest.fixture

@@ -46,26 +46,25 @@ def batch(rows: int = 64, groups: int = 1, seed: int = 0, **given: torch.Tensor)
 
 def test_the_target_is_reward_plus_discounted_least_of_the_chosen_critics() -> None:
     learner = make(members=5, subset=2, discount=0.9)
-    features, next_features = torch.randn(4, 3), torch.randn(4, 3)
+    next_features = torch.randn(4, 3)
     noise, chosen = torch.randn(4, 2), torch.tensor([3, 1])
     reward, bootstrap = torch.tensor([0.0, 0.0, 1.0, 0.0]), torch.tensor([0.9, 0.81, 0.0, 0.9])
-    _, means = learner.losses.critic_error(
-        features, torch.zeros(4, 2), reward, bootstrap, next_features, noise, chosen, learner.log_temperature
-    )
+    found = learner.losses.target_of(reward, bootstrap, next_features, noise, chosen, learner.log_temperature)
     with torch.no_grad():
         action, _ = learner.policy.sample(next_features, noise)
         each = learner.target(next_features, action)
     least = torch.minimum(each[3], each[1])
     expected = torch.stack([0.9 * least[0], 0.81 * least[1], torch.tensor(1.0), 0.9 * least[3]]).clamp(0.0, 1.0)
-    torch.testing.assert_close(means[2], expected.mean())
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() -> None:
     """Mean actions 0.3 and 0.5 beside shown 0.1: (0.04 + 0.16) / 2, times 5; halved after ten steps, a sixteenth
     after twenty."""
     learner = make(demonstrations=True, imitation=5.0, imitation_steps=10.0)
+    actor = Sure()
     losses = SoftLosses(
-        Sure(),  # type: ignore[arg-type]
+        actor,  # type: ignore[arg-type]
         Indifferent(),
         Indifferent(),
         subset=2,
@@ -79,9 +78,10 @@ def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() 
     for steps, expected in ((0, 0.5), (10, 0.25), (20, 0.03125)):
         learner.step = steps
         shown = learner._shown(taken)
-        loss, means = losses.actor_objective(features, noise, torch.tensor(0.0), *shown)
-        assert loss.item() == pytest.approx(expected)
+        means = losses.of_actor(features, noise, torch.tensor(0.0), *shown)
         assert means.tolist() == [pytest.approx(expected), 0.0]
+        assert gradient(actor.module.bias) == pytest.approx([6.0 * expected])  # 2 (0.2 + 0.4) / 2 to (0.04 + 0.16) / 2
+        actor.module.zero_grad()
     assert make()._shown(taken) == ()
     with pytest.raises(ConfigError, match="demonstrations=true"):
         make(imitation=1.0)
@@ -89,10 +89,11 @@ def test_the_mean_action_is_drawn_to_what_is_shown_by_the_weight_that_is_left() 
 
 def test_a_target_is_the_mean_over_views_and_learnt_at_all_of_them() -> None:
     """Two views of two transitions: ahead (0.2 + 0.6) / 2 and (0.4 + 0.8) / 2, targets 0.2 and 0.1 + 0.3, errors
-    -0.1, -0.2, 0.1 and 0."""
+    -0.1, -0.2, 0.1 and 0. Their gradients, also where the two critics are asked one by one."""
+    critic, features = AtItsWord(), torch.tensor([[0.1], [0.2], [0.3], [0.4]], requires_grad=True)
     losses = SoftLosses(
         Sure(),  # type: ignore[arg-type]
-        AtItsWord(),
+        critic,
         AtItsWord(),
         subset=2,
         entropy_backup=False,
@@ -100,8 +101,8 @@ def test_a_target_is_the_mean_over_views_and_learnt_at_all_of_them() -> None:
         precision="float32",
         compiled=False,
     )
-    loss, means = losses.critic_error(
-        torch.tensor([[0.1], [0.2], [0.3], [0.4]]),
+    means = losses.of_critic(
+        features,
         torch.zeros(2, 1),
         torch.tensor([0.0, 0.1]),
         torch.tensor([0.5, 0.5]),
@@ -110,8 +111,9 @@ def test_a_target_is_the_mean_over_views_and_learnt_at_all_of_them() -> None:
         torch.tensor([0, 1]),
         torch.tensor(0.0),
     )
-    assert loss.item() == pytest.approx(0.015)
     assert means.tolist() == pytest.approx([0.015, 0.25, 0.3])
+    assert gradient(critic.weight) == pytest.approx([-0.005, -0.005])  # 2 (-0.01 - 0.04 + 0.03) / 8
+    assert gradient(features) == pytest.approx([-0.05, -0.1, 0.05, 0.0])  # of both critics
 
 
 @pytest.mark.parametrize(
@@ -134,10 +136,10 @@ def test_targets_by_hand_with_the_entropys_bonus_and_within_bounds(
     )
     values, ahead = torch.tensor([[0.1], [0.3]]), torch.tensor([[0.2], [0.6]])
     reward, bootstrap, temperature = torch.tensor([0.0, 0.5]), torch.tensor([0.5, 0.0]), torch.tensor(0.1)
-    loss, means = losses.critic_error(
+    means = losses.of_critic(
         values, torch.zeros(2, 1), reward, bootstrap, ahead, torch.zeros(2, 1), torch.tensor([0, 1]), temperature.log()
     )
-    assert loss.item() == pytest.approx(((0.1 - targets[0]) ** 2 + (0.3 - targets[1]) ** 2) / 2)
+    assert means[0].item() == pytest.approx(((0.1 - targets[0]) ** 2 + (0.3 - targets[1]) ** 2) / 2)
     assert means[2].item() == pytest.approx(sum(targets) / 2)
 
 
@@ -151,35 +153,56 @@ def test_views_of_a_state_without_images_are_alike() -> None:
         make(augmentations=0)
 
 
+def gradient(of: torch.Tensor) -> list[float]:
+    assert of.grad is not None
+    return of.grad.flatten().tolist()
+
+
 class AtItsWord(torch.nn.Module):
     """Two critics that say what the features say."""
 
-    members = 2
+    members, block = 2, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(2, 1))
+
+    def weights(self) -> list[tuple[torch.Tensor]]:
+        return [(self.weight,)]
+
+    @staticmethod
+    def judge(weights: list[tuple[torch.Tensor]], features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        assert len(features) == len(action)
+        return weights[0][0] * features[:, 0]
 
     def forward(self, features: torch.Tensor, action: torch.Tensor, chosen: object = None) -> torch.Tensor:
-        assert len(features) == len(action)
-        return features[:, 0].expand(2, -1)
+        return self.judge(self.weights(), features, action)
 
 
 class Sure:
     """An actor whose mean action is its features, of one density."""
 
-    module = torch.nn.Linear(1, 1)
-
     def __init__(self, log_density: float = 0.0) -> None:
-        self._log_density = log_density
+        self.module, self._log_density = torch.nn.Linear(1, 1), log_density
+        torch.nn.init.ones_(self.module.weight)
+        torch.nn.init.zeros_(self.module.bias)
 
     def sample(self, features: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return features + noise, torch.full((len(features),), self._log_density)
+        action = self.module(features) + noise
+        return action, self._log_density + 0.0 * action[:, 0]
 
 
 class Indifferent(torch.nn.Module):
     """Two critics that say 0 of everything."""
 
-    members = 2
+    members = block = 2
 
-    def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(2, len(features))
+    def weights(self) -> list[tuple[torch.Tensor]]:
+        return []
+
+    @staticmethod
+    def judge(weights: list[tuple[torch.Tensor]], features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return (0.0 * action[:, 0]).expand(2, -1)
 
 
 def test_what_acts_is_the_average_of_the_actors_weights() -> None:
@@ -237,6 +260,17 @@ def test_the_actor_step_leaves_the_critics_alone_and_the_critic_step_the_actor()
     assert all(value.requires_grad for value in learner.critic.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method. is deprecated:DeprecationWarning")  # torch to itself
+def test_a_compiled_learner_learns_what_one_that_is_not_does() -> None:
+    learners = [make(hidden=16, compiled=compiled) for compiled in (False, True)]
+    for step in range(3):
+        first, second = (learner.update(batch(seed=step)) for learner in learners)
+        assert second == pytest.approx(first, rel=1e-4, abs=1e-5)
+    weights, others = (learner.state_dict() for learner in learners)
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, rtol=1e-3, atol=1e-4)
+
+
 def test_critics_are_independent_networks() -> None:
     """The batched product gives what each member gives alone, also the odd one in a block of its own."""
     ensemble = QEnsemble(3, 2, members=5, hidden=(16, 8))
@@ -247,6 +281,7 @@ def test_critics_are_independent_networks() -> None:
         single.load_state_dict({name: value[member : member + 1] for name, value in ensemble.state_dict().items()})
         torch.testing.assert_close(single(features, action)[0], together[member])
     torch.testing.assert_close(ensemble(features, action, torch.tensor([3, 1, 4])), together[[3, 1, 4]])
+    torch.testing.assert_close(ensemble.judge(ensemble.weights(), features, action), together)
     gradients = torch.autograd.grad(together[3].sum(), ensemble.layers[0].linear.weight)[0]  # type: ignore[union-attr]
     assert [bool(gradient.any()) for gradient in gradients] == [False, False, False, True, False]
 
