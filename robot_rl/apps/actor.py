@@ -79,7 +79,7 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
         except BaseException:
             transport.flush(timeout_s=FLUSH_S / 5)  # what stays is shipped next time
             raise
-        delivered = transport.flush(timeout_s=FLUSH_S)
+        delivered = transport.flush(timeout_s=FLUSH_S / 5 if service.dismissed else FLUSH_S)  # it has had enough then
         service.tidy()
     print(f"{service.episodes} episodes{'' if delivered else ', not all delivered: they are shipped next time'}")
     print(verdicts(listener), end="")

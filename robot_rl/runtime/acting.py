@@ -91,6 +91,11 @@ class ActorService:
             except RobotError as error:
                 self._recover(error)
 
+    @property
+    def dismissed(self) -> bool:
+        """Whether the learner has said stop."""
+        return self._stopped
+
     def tidy(self) -> None:
         """Remove the episodes that the learner has, unless they are to be kept."""
         delivered = self._transport.delivered()
