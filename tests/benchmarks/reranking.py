@@ -1,7 +1,7 @@
 """Does re-ranking a base's chunks by value help, and not less with more of them (learning.md, section 7)? Resumable.
 
     python -m tests.benchmarks.reranking task=peg_insert|pusht base=runs/<run> [root=.] [algorithm=iql|calql]
-        [critics=3] [steps=20000] [rollouts=320] [episodes=700] [batch=20]
+        [critics=3] [steps=<the recipe's>] [rollouts=320] [episodes=700] [batch=20]
 
 Takes the base's demonstrations, where they were judged, records ``rollouts`` episodes of the base with failures, trains
 ``critics`` critics and one that was shuffled, and evaluates base, controls and K = 1, 4, 16, 64 on nested noise on the
@@ -73,7 +73,7 @@ def main(arguments: Mapping[str, str]) -> dict[str, Any]:
     if not {"task", "base"} <= arguments.keys():
         raise ConfigError("task= and base= must be given", remedy="base=runs/peg_insert_base, of tests.benchmarks.base")
     root, base = Path(arguments.get("root", ".")), find_checkpoint(Path(arguments["base"]))
-    count, steps = int(arguments.get("critics", "3")), arguments.get("steps", "20000")
+    count, steps = int(arguments.get("critics", "3")), [f"steps={arguments['steps']}"] if "steps" in arguments else []
     data = collect(root, arguments["task"], base, int(arguments.get("rollouts", "320")))
     setting = Setting(
         root,
@@ -84,8 +84,8 @@ def main(arguments: Mapping[str, str]) -> dict[str, Any]:
         int(arguments.get("episodes", "700")),
         int(arguments.get("batch", "20")),
     )
-    critics = [train(setting, str(seed), seed, steps) for seed in range(count)]
-    shuffled = train(setting, "shuffled", 0, steps, "algorithm.shuffled=true")
+    critics = [train(setting, str(seed), seed, *steps) for seed in range(count)]
+    shuffled = train(setting, "shuffled", 0, *steps, "algorithm.shuffled=true")
     reports = {"base": evaluate(setting, "base", [], setting.episodes)}
     for control in (*CONTROLS, "random_of_k"):
         words = [f"policy={control}", *([f"policy.candidates={JUDGED}"] if control in AMONG_K else [])]
@@ -115,10 +115,10 @@ def collect(root: Path, task: str, base: Path, rollouts: int) -> str:
     return name
 
 
-def train(setting: Setting, label: str, seed: int, steps: str, *more: str) -> Path:
+def train(setting: Setting, label: str, seed: int, *more: str) -> Path:
     """Run folder of a critic, by the recipe of task and algorithm; goes on where it was stopped."""
     words = [f"task={setting.task}", f"algorithm={setting.algorithm}", f"base={setting.base}", f"data={setting.data}"]
-    words += [f"root={setting.root}", f"name={setting.name}_{label}", f"seed={seed}", f"steps={steps}"]
+    words += [f"root={setting.root}", f"name={setting.name}_{label}", f"seed={seed}"]
     run_command("train", [*words, "resume=true", *more])
     return setting.root / "runs" / f"{setting.name}_{label}"
 
