@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,38 +10,21 @@ from torch import Tensor, nn
 Weights = Sequence[Sequence[Tensor]]  # of layers; the members lead
 
 
-class Block:
-    """Some members: their weights, and the place of their gradients."""
+def blocks_of(ensemble: nn.Module) -> list[Weights]:
+    """Weights of its ``members``, so many at a time as it says by ``block``.
 
-    def __init__(self, weights: Weights, gradients: Weights, members: slice) -> None:
-        self.weights = [tuple(weight.detach()[members] for weight in layer) for layer in weights]
-        self._gradients = [gradient[members] for layer in gradients for gradient in layer]
-
-    @torch.no_grad()
-    def learn(self, gradients: Weights) -> None:
-        """Keep these, in the order of the weights, as the members' gradients."""
-        given = [gradient for layer in gradients for gradient in layer]
-        torch._foreach_copy_(self._gradients, given)  # pyright: ignore[reportPrivateImportUsage]
-
-
-class MemberBlocks:
-    """Blocks of ``ensemble``, which says by ``block`` how many of its ``members`` make one.
-
-    The weights stay where they are: what an optimiser does to them is seen here.
+    They share the ensemble's memory: what an optimiser does to it is seen in them.
     """
+    members, size = int(ensemble.members), int(ensemble.block)  # type: ignore[arg-type]
+    layers: Weights = ensemble.weights()  # type: ignore[operator]
+    return [
+        [tuple(weight.detach()[first : first + size] for weight in layer) for layer in layers]
+        for first in range(0, members, size)
+    ]
 
-    def __init__(self, ensemble: nn.Module) -> None:
-        self._weights: Weights = ensemble.weights()  # type: ignore[operator]
-        self._gradients = [tuple(torch.zeros_like(weight) for weight in layer) for layer in self._weights]
-        members, size = int(ensemble.members), int(ensemble.block)  # type: ignore[arg-type]
-        starts = range(0, members, size)
-        self._blocks = [Block(self._weights, self._gradients, slice(first, first + size)) for first in starts]
 
-    def __iter__(self) -> Iterator[Block]:
-        return iter(self._blocks)
-
-    def hand_over(self) -> None:
-        """Give the ensemble the gradients that its blocks have."""
-        for weights, gradients in zip(self._weights, self._gradients, strict=True):
-            for weight, gradient in zip(weights, gradients, strict=True):
-                weight.grad = gradient
+def hand_over(weights: Weights, gradients: Sequence[Weights]) -> None:
+    """Make the gradients of all blocks those of the ensemble's ``weights``."""
+    for layer, *its in zip(weights, *gradients, strict=True):
+        for weight, *parts in zip(layer, *its, strict=True):
+            weight.grad = parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robot_rl.errors import ConfigError
 from robot_rl.learning.compilation import begin_step, compiler
 from robot_rl.learning.gradients import gradients
-from robot_rl.learning.member_blocks import MemberBlocks, Weights
+from robot_rl.learning.member_blocks import Weights, blocks_of, hand_over
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -86,7 +86,8 @@ class SoftLosses:
         self._members = int(critic.members)  # type: ignore[arg-type]
         self._all = subset == self._members
         self._entropy_backup, self._bounds, self._precision = entropy_backup, bounds, PRECISIONS[precision]
-        self._blocks = MemberBlocks(critic)
+        self._weights: Weights = critic.weights()  # type: ignore[operator]
+        self._blocks = blocks_of(critic)
         compile = compiler(compiled, self._device)
         self._target_of, self._error_of = compile(self.target_of), compile(self.error_of)
         self._act, self._slope_of = compile(self.act), compile(self.slope_of)
@@ -112,19 +113,13 @@ class SoftLosses:
         """
         begin_step(self._device)
         target = self._target_of(reward, bootstrap, next_features, noise, chosen, log_temperature)
-        behind: list[Tensor] = []
-        means = torch.zeros(3, device=self._device)
-        for block in self._blocks:
-            (of_weights, *of_features), told = self._error_of(
-                block.weights, features.detach(), action, target, features.requires_grad
-            )
-            block.learn(of_weights)
-            means += told
-            behind += of_features
-        self._blocks.hand_over()
-        if behind:
-            features.backward(torch.stack(behind).sum(dim=0))
-        return means
+        found = [
+            self._error_of(block, features.detach(), action, target, features.requires_grad) for block in self._blocks
+        ]
+        hand_over(self._weights, [of_weights for (of_weights, *_), _ in found])
+        if features.requires_grad:
+            features.backward(_added([behind for (_, behind), _ in found]))
+        return _added([means for _, means in found]).clone()  # what a CUDA graph gave is void in its next step
 
     def of_actor(
         self,
@@ -143,15 +138,11 @@ class SoftLosses:
         """
         begin_step(self._device)
         action, *terms = self._act(features, noise, shown)  # log-density, distance
-        slope, value = torch.zeros_like(action), torch.zeros((), device=self._device)
-        for block in self._blocks:
-            gradient, judged = self._slope_of(block.weights, features, action.detach())
-            slope += gradient
-            value += judged
+        slopes, values = zip(*(self._slope_of(block, features, action.detach()) for block in self._blocks), strict=True)
         weights = [log_temperature.exp(), imitation][: len(terms)]
-        torch.autograd.backward((action, *terms), (-slope, *weights))
+        torch.autograd.backward((action, *terms), (-_added(slopes), *weights))
         with torch.no_grad():
-            loss = sum(weight * term for weight, term in zip(weights, terms, strict=True)) - value  # type: ignore[operator]
+            loss = sum(weight * term for weight, term in zip(weights, terms, strict=True)) - _added(values)  # type: ignore[operator]
             return torch.stack((loss, terms[0]))
 
     # --- what is compiled
@@ -219,6 +210,10 @@ class SoftLosses:
 
     def _cast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16)
+
+
+def _added(parts: Sequence[Tensor]) -> Tensor:
+    return sum(parts[1:], parts[0])
 
 
 def attainable_returns(scale: float, shift: float, discount: float) -> tuple[float, float]:
