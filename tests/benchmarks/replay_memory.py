@@ -4,16 +4,19 @@
 
 Ten episodes of 100 steps for either, two cameras of 128 x 128, one state of 18 and actions of 7; every transition is
 drawn about once from each view. Counted is what the process holds more than before (Pss of /proc/self/smaps_rollup:
-pages that are mapped twice count once). The last line is JSON:
-    memory_mb_per_1000_steps    of everything: decoded frames, JPEG, columns, indices; batches are let go before
+pages that are mapped twice count once), less what it holds more for one episode of either: the room for batches does
+not grow with the steps. The last line is JSON:
+    memory_mb_per_1000_steps    of everything: decoded frames, JPEG, columns, indices
     anonymous_mb_per_1000_steps of it that no file stands behind
     frame_mb_per_1000_steps     the bytes of two decoded frames a step: where the total is near it, none is kept twice
     cache_mb_per_1000_steps     of the frame caches on disk
+    fixed_mb                    what replay of one episode holds, mostly room for a batch of each view
     steps                       control steps in both stores
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import sys
@@ -38,21 +41,23 @@ def main(folder: Path) -> dict[str, float]:
     warm = make_store(folder / "warm", 1)
     draw_all(warm, warm, 1)  # what is loaded once is not the replay's
     demonstrations, session = (make_store(folder / name, EPISODES) for name in ("demonstrations", "session"))
-    gc.collect()
+    one = make_store(folder / "one", 1)
+    empty = held_mb()
+    replay = draw_all(one, one, 1)
     before = held_mb()
-    gc.collect()
-    before = held_mb()
+    del replay
     replay = draw_all(session, demonstrations, EPISODES)
     after = held_mb()
     assert len(replay.unions) == 2
-    steps = 2 * EPISODES * STEPS
+    steps = 2 * EPISODES * STEPS - STEPS  # of the one episode, whose cache both of its views share
     caches = sum(path.stat().st_size for store in (demonstrations, session) for path in store.root.rglob("frames.u8"))
     return {
         "memory_mb_per_1000_steps": round((after["Pss"] - before["Pss"]) / steps * 1000, 1),
         "anonymous_mb_per_1000_steps": round((after["Pss_Anon"] - before["Pss_Anon"]) / steps * 1000, 1),
         "frame_mb_per_1000_steps": round(len(CAMERAS) * SIDE * SIDE * 3 / 1e3, 1),
-        "cache_mb_per_1000_steps": round(caches / 1e6 / steps * 1000, 1),
-        "steps": steps,
+        "cache_mb_per_1000_steps": round(caches / 1e6 / (2 * EPISODES * STEPS) * 1000, 1),
+        "fixed_mb": round(before["Pss"] - empty["Pss"], 1),
+        "steps": 2 * EPISODES * STEPS,
     }
 
 
@@ -99,7 +104,9 @@ def draw_all(session: EpisodeStore, demonstrations: EpisodeStore, episodes: int)
 
 
 def held_mb() -> dict[str, float]:
-    """What this process holds in memory, MB by kind."""
+    """What this process holds in memory, MB by kind; what is free is given back first."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return {line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
 
