@@ -63,6 +63,7 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
     import torch
 
     from robot_rl.data.store import EpisodeStore
+    from robot_rl.runtime.priority import run_first
     from robot_rl.transport.actor import ZmqActor
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -74,6 +75,8 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
     ):
         confirm_resets(config, env, human)
         service, listener = _service(config, env, human, store, transport, tell)
+        if not env.clock.stepped:  # an arm that does not wait
+            run_first()
         try:
             service.run(config.get("episodes"))
         except BaseException:

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import numpy as np
 
 from robot_rl.apps.findings import Finding, report
 from robot_rl.errors import ConfigError, valid_choices
+from robot_rl.runtime.priority import run_first
 
 EXTRAS = {
     "learn": ("torch", "zarr", "hydra-core", "gymnasium", "safetensors", "opencv-python", "av"),
@@ -76,7 +78,20 @@ def check_python(root: Path) -> list[Finding]:
         Finding(
             "processors", "ok" if cores > 1 else "warn", f"{cores} cores", "" if cores > 1 else "Recording wants two"
         ),
+        _check_priority(),
     ]
+
+
+def _check_priority() -> Finding:
+    """Tried in a thread that then ends."""
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(run_first()))
+    thread.start()
+    thread.join()
+    if found == [True]:
+        return Finding("priority", "ok", "control threads run first")
+    remedy = "Add '<user> - rtprio 50' to /etc/security/limits.conf and log in again"
+    return Finding("priority", "warn", "control threads wait for their turn among all others", remedy)
 
 
 def check_packages(root: Path) -> list[Finding]:

@@ -34,6 +34,7 @@ import numpy as np
 from robot_rl.data.frame_encoding import encode_frame
 from robot_rl.data.store import EpisodeStore
 from robot_rl.errors import RecordingOverflowError
+from robot_rl.runtime.priority import run_first
 from robot_rl.transport.actor import ZmqActor
 from robot_rl.transport.learner import ZmqLearner
 from robot_rl.types import Array, CameraSpec, EnvSpec, EpisodeEnd, Frame, StepRow
@@ -177,6 +178,7 @@ def run_loop(
     """How late [ms] the work of each tick was done."""
     late, period = np.zeros(len(rows)), 1.0 / rate_hz
     with store.begin(IMAGES) as writer:
+        run_first()  # as an actor whose arm keeps time does; the threads of the recording began before
         began = time.perf_counter()
         for t, row in enumerate(rows):
             due = began + t * period

@@ -17,6 +17,7 @@ from typing import Self
 
 from robot_rl.errors import CommandRefusedError, ResetError, StaleObservationError
 from robot_rl.runtime.clock import WallClock
+from robot_rl.runtime.priority import run_first
 from robot_rl.types import EnvSpec, Observation, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_control import ArmControl
 from robot_rl_bridge.arm_description import ArmDescription
@@ -79,8 +80,8 @@ class BridgedArm:
         sys.setswitchinterval(0.0005)
         watch = ArmWatch(self.port, self.control.modes, self.pace, self.fail, self._on_death)
         for name, work in (
-            ("control", self._run),
-            ("watchdog", lambda: watch.run(self._closing)),
+            ("control", lambda: (run_first(), self._run())),
+            ("watchdog", lambda: (run_first(), watch.run(self._closing))),
             ("teller", self._tell),
         ):
             thread = threading.Thread(target=work, name=name, daemon=True)
