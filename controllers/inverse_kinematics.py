@@ -15,7 +15,6 @@ from robot_rl.types import Array
 _DAMPING = 1e-3
 _POSTURE_GAIN = 0.1
 _SINGULAR = 1e-3  # of the largest singular value
-_SINGULAR = 1e-3  # of the largest singular value
 _LONGEST_STEP = 0.3  # of the error that one iteration sees [m, rad]
 _STUCK = 25  # iterations without a better error
 _WHOLE_POSE = (True,) * 6

@@ -30,11 +30,12 @@ def train(config: Any, store: Any, critic_config: Mapping[str, Any]) -> None:
     _check_outcomes(store)
     base, critic_config = _like_base(config.base, store.spec, critic_config)
     critic, judge = (build(critic_config, env_spec=store.spec) for _ in range(2))
-    take_encoders(config, critic)  # a resumed run then takes its own
-    learner = instantiate(config.algorithm)(critic)
-    learnt, unseen = _samplers(config, store, learner, critic.image_size)
     run = TrainingRun(run_folder(config.root, config.name or _name(config)), resume=config.resume, keep=config.keep)
     resuming = config.resume and run.resumable
+    if not resuming:
+        take_encoders(config, critic)
+    learner = instantiate(config.algorithm)(critic)
+    learnt, unseen = _samplers(config, store, learner, critic.image_size)
     if resuming:
         check_resumed(config, run.folder, critic_config)
         saved = load_checkpoint(run.folder, store.spec, kind=type(critic))

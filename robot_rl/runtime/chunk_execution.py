@@ -16,14 +16,15 @@ class ChunkExecution:
     of a human intervention void the plan. While a human commands, the policy's plan is only followed in shadow and the
     env is told to hold, so that nothing stale is in force when control comes back. A human has the arm when the loop
     knows (``observe``) or when the robot reports one of its own, e.g. at the bridge. A plan that the robot did not
-    follow, because it held for reasons of its own, is void as well: what comes next starts where the arm is.
+    follow, because it held for reasons of its own, is void as well: what comes next starts where the arm is. That
+    nothing was in force while the policy still thought does not count.
     """
 
     def __init__(self, env: Env, source: Phase = Phase.POLICY) -> None:
         self._env, self._source = env, source
         self._chunk: ActionChunk | None = None
         self._row = 0  # of the batch the chunk came with
-        self._start = self._length = 0
+        self._start = self._length = self._sent = 0
         self._plan: TargetChunk | None = None
         self._anchor: Observation | None = None
         self._known = False  # the loop gave the last step to a human
@@ -36,7 +37,7 @@ class ChunkExecution:
         report = observation.report
         reported = report is not None and report.source is Phase.HUMAN and self._source is not Phase.HUMAN
         self._known, human = human, human or (reported and not self._known)
-        held = not human and report is not None and report.source is Phase.HOLD
+        held = not human and report is not None and report.source is Phase.HOLD and report.step >= self._sent
         self.takeover = held or (self.human and not human)
         if held or human is not self.human:
             self._chunk = None
@@ -47,13 +48,14 @@ class ChunkExecution:
         """Steps of the current chunk that lie behind ``step``; 0 without a chunk."""
         return step - self._start if self._chunk is not None else 0
 
-    def accept(self, chunk: ActionChunk, observation: Observation, row: int = 0) -> None:
-        """Take row ``row`` of the batch ``chunk`` as the plan from ``observation`` on."""
+    def accept(self, chunk: ActionChunk, observation: Observation, row: int = 0, late: int = 0) -> None:
+        """Take row ``row`` of the batch ``chunk`` as the plan from ``observation`` on; it is sent ``late`` steps after
+        that."""
         self._chunk, self._row, self._plan = chunk, row, None
         begun = 0 if chunk.begun is None else int(chunk.begun[row])
         if not begun or self._anchor is None:
             self._anchor = observation
-        self._start = observation.step - begun
+        self._start, self._sent = observation.step - begun, observation.step + late
         self._length = max(1, min(begun + chunk.execute, chunk.actions.shape[1]))
 
     def plan(self, observation: Observation) -> TargetChunk:

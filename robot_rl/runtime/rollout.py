@@ -120,9 +120,10 @@ class _Planner:
         began = time.perf_counter()
         chunk = self._policy.act(self._window.arrays(), context)
         latency_s = time.perf_counter() - began
+        late = self._behind(observation)
         if self._decisions:  # no plan was in force before the first one, which also takes longest
-            self._delays.append(self._behind(observation))
-        execution.accept(chunk, observation)
+            self._delays.append(late)
+        execution.accept(chunk, observation, late=late)
         self._decisions += 1
         extras = {name: value[0] for name, value in chunk.decision.items()}
         planned = np.asarray(chunk.actions[0], dtype=np.float32)

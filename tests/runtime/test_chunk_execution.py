@@ -10,7 +10,7 @@ import pytest
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.env import RobotEnv
 from robot_rl.runtime.rollout import run_episode
-from robot_rl.types import Phase, StepRow, TargetChunk
+from robot_rl.types import ActContext, ActionChunk, Arrays, Phase, StepRow, TargetChunk
 from tests.runtime.counting import POSITION, CountingPolicy, ReachTask, Tape
 
 
@@ -46,3 +46,18 @@ def test_a_plan_that_the_robot_held_against_is_void(steps: int) -> None:
     assert takeovers[: len(expected)] == [False] + [True] * steps
     last: StepRow = tape.rows[held.stop]
     np.testing.assert_allclose(last.action.commanded[1] * 1024, steps)  # of the newest decision, not of the first
+
+
+@pytest.mark.parametrize("steps_thought", [0, 1.5, 3.2])
+def test_a_hold_while_the_policy_still_thought_does_not_void_its_plan(steps_thought: float) -> None:
+    env = RobotEnv(FakeRobot(), ReachTask(), POSITION, 16)
+
+    class Slow(CountingPolicy):
+        def act(self, window: Arrays, context: ActContext) -> ActionChunk:
+            env.clock.wait_until(env.clock.now_ns() + round(steps_thought * env.spec.step_period_ns))
+            return super().act(window, context)
+
+    tape, policy = Tape(), Slow(env.spec, 16, 8)
+    run_episode(env, policy, [tape], seed=0)
+    assert [decision.step for decision in tape.decisions] == [0, 8]
+    assert not any(context.takeover[0] for context in policy.contexts)
