@@ -1,7 +1,8 @@
 """The session with actor and learner in processes of their own: both are started, watched and, when one dies, replaced.
 
 While the actor is gone the arm is held by its own safety; while the learner is gone the actor acts on with the weights
-that it has, and waits at a reset after ``learner_timeout_s``. Ctrl-C and SIGTERM stop the actor first, then the learner, which saves.
+that it has, and waits at a reset after ``learner_timeout_s``. Ctrl-C and SIGTERM stop the actor first, then the
+learner, which saves.
 """
 
 from __future__ import annotations
