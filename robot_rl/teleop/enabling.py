@@ -3,6 +3,7 @@ anything else is pressed, and never otherwise."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from robot_rl.errors import DeviceError
@@ -31,7 +32,7 @@ class Enabling:
         self._device.release()
         self._going = False
         self._tell(f"\a{what}. Clear its way. {_HELD if self._device.dead_man else _STARTED}")
-        while not self._allowed(0):
+        while not self._allowed(time.monotonic_ns()):  # a simulated clock stands meanwhile
             if self._device.age_s > self._silent_s:
                 raise DeviceError("the device that lets the arm move is gone", remedy="Connect it, and start again")
             self._device.wait(_WAIT_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -109,4 +111,33 @@ def test_by_a_keyboard_in_a_terminal() -> None:
         assert typed(b"\r")
         with pytest.raises(KeyboardInterrupt):
             typed(b" ")
+        person.close()
+
+
+def test_an_axis_key_before_the_start_key_does_not_keep_it_waiting() -> None:
+    with pseudo_terminal() as terminal:
+        returned, person_at_it = threading.Event(), list[threading.Thread]()
+
+        def presses_start() -> None:
+            until_s = time.monotonic() + 5.0
+            while not returned.wait(0.05) and time.monotonic() < until_s:  # counts once the press has ended
+                terminal.type(b"\r")
+            if not returned.is_set():
+                terminal.type(b" ")
+
+        def told(text: str) -> None:
+            if not person_at_it:
+                terminal.type(b"w")
+                person_at_it.append(threading.Thread(target=presses_start))
+                person_at_it[0].start()
+
+        person = Enabling(Keyboard(terminal=terminal.path), told)
+        try:
+            person.ask("The arm will move")
+            started = True
+        except KeyboardInterrupt:
+            started = False
+        returned.set()
+        person_at_it[0].join(20.0)
+        assert started
         person.close()
