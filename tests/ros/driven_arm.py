@@ -47,13 +47,17 @@ class Loop:
 
     def tick(self, count: int = 1) -> None:
         for _ in range(count):
-            if self.alive:
-                self.control.heartbeat(self.now)
-            point = self.control.tick(self.now, self.measured, self.silent)
-            if point is not None:
-                self.joints, self.opening = point.joints, point.opening
-                self.sent.append(point)
-            self.now += TICK
+            self.tick_at(self.measured, self.silent)
+
+    def tick_at(self, measured: Measured, silent: str = "") -> None:
+        """A tick in which this is what the arm measures."""
+        if self.alive:
+            self.control.heartbeat(self.now)
+        point = self.control.tick(self.now, measured, silent)
+        if point is not None:
+            self.joints, self.opening = point.joints, point.opening
+            self.sent.append(point)
+        self.now += TICK
 
     def step(self) -> int:
         return self.control.step_at(self.now)

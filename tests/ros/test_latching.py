@@ -118,6 +118,38 @@ def test_a_contact_is_cleared_once_the_arm_stands() -> None:
     assert loop.control.modes.text == "stopped: fault cleared"
 
 
+def test_an_arm_that_is_pressed_on_for_seconds_is_held_and_does_not_creep() -> None:
+    loop = Loop(robot="fr3")
+    loop.begin()
+    chain, wrench, faults = loop.arm.chain, np.array([0.0, 60.0, 0.0, 0.0, 0.0, 0.0]), list[str]()
+    start, fail = loop.control.servo.pose, loop.control.fail
+    loop.control.fail = lambda cause: (faults.append(cause), fail(cause))[1]  # type: ignore[method-assign]
+    for _ in range(200):
+        jacobian = chain.jacobian(loop.joints)
+        bent = loop.joints + np.linalg.pinv(jacobian) @ (wrench / 60e3)  # it gives way by 1 mm
+        loop.tick_at(replace(loop.measured, position=bent, external=jacobian.T @ wrench))
+    assert np.linalg.norm([point.pose[:3] - start[:3] for point in loop.sent], axis=1).max() < 0.003
+    assert len(faults) == 1
+
+
+@pytest.mark.parametrize("fault_at", [2, 11, 30])
+def test_a_fault_of_an_arm_whose_stream_has_frozen_does_not_make_it_jump(fault_at: int) -> None:
+    loop = Loop()
+    loop.begin()
+    loop.tick(5)
+    frozen = loop.measured
+    loop.submit(loop.plan([0.01 * (k + 1) for k in range(20)]))
+    for tick in range(100):
+        silent = "joint_states" if tick > 25 else ""
+        if tick == fault_at:
+            loop.control.fail("reflex")
+        loop.tick_at(frozen, silent)
+    assert loop.control.at_rest and not loop.control.settled
+    assert speeds(loop.sent).max() < 0.25  # as planned: 10 mm per 50 ms
+    loop.tick(2)  # it is heard again, and latched
+    assert loop.control.settled
+
+
 def test_nothing_is_sent_once_deactivated_in_a_fault_nor_when_that_is_cleared() -> None:
     loop = Loop()
     loop.begin()

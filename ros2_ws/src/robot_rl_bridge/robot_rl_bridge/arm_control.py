@@ -43,6 +43,7 @@ class ArmControl:
         self.counts: Counter[str] = Counter()  # rows and plans not taken, layers of the safety chain, limits reached
         self.halted_ns = (0, 0)  # when the last limit was reached, and when braking began for it
         self._tick_ns = self._seen_ns = self._heard_ns = 0
+        self._moved_ns = -1  # when the set point moved last
         self._active, self.settled = False, True  # settled: at rest where it was measured, since that was asked for
         self._begin_at(0)
 
@@ -137,8 +138,9 @@ class ArmControl:
             self.modes.enter(Mode.IDLE, "not active")
 
     def stands(self, measured: Measured) -> bool:
-        """Whether the set point and the arm are at rest."""
-        return self.at_rest and still(self.arm.chain, measured)
+        """Whether the set point and the arm are at rest: what was measured while the set point moved tells nothing of
+        where the arm stands now."""
+        return self.at_rest and measured.stamp_ns > self._moved_ns and still(self.arm.chain, measured)
 
     def _require_rest(self, measured: Measured) -> None:
         if not self.stands(measured):
@@ -229,7 +231,8 @@ class ArmControl:
         if not self._active or self._muted or not self._awake(now_ns, measured):
             self._tick_ns = now_ns
             return None
-        self._settle(measured, now_ns)
+        if not silent:
+            self._settle(measured, now_ns)
         self._blind = bool(silent)
         self._watch(silent, now_ns)
         step = self.motion.commanded_step(now_ns)
@@ -238,7 +241,9 @@ class ArmControl:
         self._hear_human(step, now_ns)
         self._arbitrate(step, now_ns)
         point = self.motion.tick(measured)
-        if self.servo.fault:
+        if not self.at_rest:
+            self._moved_ns = now_ns
+        if self.servo.fault and self.modes.mode is not Mode.FAULT:  # once: a force that lasts is not yielded to anew
             self.fail(self.servo.fault)
         if self.halted_ns[0] and not self.halted_ns[1]:
             self.halted_ns = (self.halted_ns[0], now_ns)
