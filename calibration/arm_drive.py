@@ -139,8 +139,8 @@ class ArmDrive:
 
 @contextmanager
 def watched(robot: Robot, operator: Operator | None) -> Iterator[None]:
-    """While the block runs, ``robot`` is stopped as soon as the operator no longer lets it move. Raises ResetError
-    then, or what the operator raised."""
+    """While the block runs, ``robot`` is stopped as soon as the operator no longer lets it move; a stop that fails is
+    tried again until the block ends. Raises ResetError then, or what the operator raised, however the block ended."""
     if operator is None:
         yield
         return
@@ -153,7 +153,7 @@ def watched(robot: Robot, operator: Operator | None) -> Iterator[None]:
                     raise ResetError("the operator let go", remedy="Hold on until the arm stands at its start")
         except BaseException as error:  # the stop key as well
             why.append(error)
-            robot.stop()
+            _stop(robot, ended)
 
     thread = threading.Thread(target=watch, name="operator", daemon=True)
     thread.start()
@@ -166,6 +166,19 @@ def watched(robot: Robot, operator: Operator | None) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+    if why:
+        raise why[0]
+
+
+def _stop(robot: Robot, ended: threading.Event) -> None:
+    """Stop it, again and again until it does or the motion has ``ended``."""
+    while True:
+        try:
+            robot.stop()
+            return
+        except Exception:  # the arm still moves: whatever it was, the next try may reach it
+            if ended.wait(_WATCH_S):
+                return
 
 
 def _check(observation: Observation) -> None:
