@@ -48,7 +48,7 @@ class ArmStream:
     def restart(self, observation: Observation) -> None:
         """The arm was reset: its steps count from ``observation``."""
         self._start_ns = observation.stamp_ns - observation.step * self.spec.step_period_ns
-        self._grid.start(observation.stamp_ns)
+        self._grid.start(self._start_ns)
         self._take(observation)
 
     def end_ns(self, step: int) -> int:
@@ -57,7 +57,7 @@ class ArmStream:
 
     def step(self) -> Observation:
         """Wait for the end of the running step and read. Raises StaleObservationError for a stream that is silent."""
-        self._grid.wait()
+        self._grid.wait(self.latest.step)
         self._take(self.robot.read())
         silent_s = 1e-9 * (self.robot.clock.now_ns() - self.latest.stamp_ns)
         if silent_s > _SILENT_S:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from robot_rl.errors import (
     CalibrationError,
     CommandRefusedError,
     ConfigError,
-    ResetError,
     RobotError,
     StaleObservationError,
 )
@@ -149,35 +147,37 @@ def test_the_stop_key_ends_the_motion() -> None:
         drive.move(START @ pose(0.2, 0.0, 0.0))
 
 
-class SlowlyReset(FakeRobot):
-    """Its reset takes until it is stopped, as that of an arm which moves to its start."""
+class LateRead(FakeRobot):
+    """The read in ``late_step`` takes 1.05 steps."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stopped = threading.Event()
+    late_step = 10**9
 
-    def reset(self, request: ResetRequest) -> Observation:
-        assert self.stopped.wait(20.0)
-        raise ResetError("stopped")
+    def read(self) -> Observation:
+        seen = super().read()
+        if seen.step < self.late_step:
+            return seen
+        self.late_step = 10**9
+        self.clock.wait_until(self.clock.now_ns() + 52_500_000)
+        return super().read()
 
-    def stop(self) -> None:
-        self.stopped.set()
 
+def test_after_a_late_read_no_step_is_commanded_twice() -> None:
+    robot = LateRead()
+    stream = ArmStream(robot, robot.connect())
+    drive = ArmDrive(stream, path_m_s=0.2)
+    drive.start()
+    robot.late_step, start = stream.latest.step + 20, pose_from_matrix(START)
 
-@pytest.mark.parametrize("by_key", [False, True])
-def test_letting_go_on_the_way_to_the_start_stops_the_arm(by_key: bool) -> None:
-    class Tires(Person):
-        def allows(self, now_ns: int) -> bool:
-            self.asked.append("")
-            if by_key and len(self.asked) == 3:
-                raise KeyboardInterrupt
-            return len(self.asked) < 3
+    def path(time_s: float) -> Array:
+        there = start.copy()
+        there[1] += 0.1 * min(time_s, 2.0)
+        return there
 
-    robot = SlowlyReset()
-    drive = ArmDrive(ArmStream(robot, robot.connect()), Tires())
-    with pytest.raises(KeyboardInterrupt if by_key else ResetError, match=None if by_key else "let go"):
-        drive.start()
-    assert robot.stopped.is_set()
+    told = drive.follow(path, 2.0)
+    stamps, places = np.array([stamp for stamp, _ in told]), np.array([row[1] for _, row in told])
+    assert np.diff(stamps).min() >= stream.spec.step_period_ns
+    assert (np.diff(places) / np.diff(stamps) * 1e9).max() <= 0.1 * 1.01
+    assert robot.late_step == 10**9
 
 
 def test_a_path_that_is_too_fast_is_followed_more_slowly() -> None:
