@@ -14,8 +14,9 @@ import pytest
 from robot_rl.errors import CommandRefusedError, ResetError, RobotError, StaleObservationError
 from robot_rl.robots.bridge import BridgeRobot
 from robot_rl.robots.server import RobotServer
-from robot_rl.types import Observation, Phase, ResetRequest, TargetChunk
+from robot_rl.types import Array, Observation, Phase, ResetRequest, TargetChunk
 from robot_rl_bridge.arm_description import GRIPPER, TCP, ResetRoutine
+from robot_rl_bridge.arm_state import SetPoint
 from robot_rl_bridge.bridged_arm import BridgedArm
 from robot_rl_bridge.modes import Mode
 from robot_rl_bridge.reset_routine import joint_way, lifted_joint_way, tcp_way
@@ -253,6 +254,46 @@ def test_a_fault_of_the_arm_is_cleared_by_name_only(pair: tuple[BridgedArm, Exac
     assert port.recovered == 1
     assert robot.control.modes.text == "stopped: fault cleared"
     robot.reset(ResetRequest())
+
+
+def test_an_arm_that_was_guided_in_a_fault_is_held_there_before_it_recovers(pair: tuple[BridgedArm, ExactPort]) -> None:
+    robot, port = pair
+    robot.reset(ResetRequest())
+    followed, recover, targets = port.send, port.recover, list[Array]()
+
+    def send(point: SetPoint) -> None:
+        joints = port.joints
+        followed(point)
+        if port.says:  # its controller follows nothing
+            port.joints = joints
+
+    def recover_to_the_newest() -> None:
+        targets.append(port.sent[-1][1].joints)
+        recover()
+
+    port.send, port.recover = send, recover_to_the_newest  # type: ignore[method-assign]
+    port.says = "reflex"
+    wait_for(lambda: robot.control.modes.text == "fault: arm: reflex")
+    wait_for(lambda: robot.control.settled)
+    guided = port.joints = port.joints + np.eye(7)[0] * 0.2
+    wait_for(lambda: np.array_equal(robot.measured().position, guided))
+    robot.clear_fault()
+    np.testing.assert_allclose(targets, [guided], atol=1e-3)
+    np.testing.assert_allclose(port.joints, guided, atol=1e-3)
+
+
+def test_an_arm_of_which_nobody_knows_where_it_is_does_not_recover(pair: tuple[BridgedArm, ExactPort]) -> None:
+    robot, port = pair
+    robot.reset(ResetRequest())
+    port.says, port.quiet = "reflex", True
+    wait_for(lambda: robot.control.modes.mode is Mode.FAULT and robot.sensors.silent(robot.clock.now_ns()))
+    with pytest.raises(StaleObservationError):
+        robot.clear_fault()
+    assert port.recovered == 0
+    port.quiet = False
+    wait_for(lambda: not robot.sensors.silent(robot.clock.now_ns()))
+    robot.clear_fault()
+    assert robot.control.modes.text == "stopped: fault cleared"
 
 
 def test_control_that_raises_is_told_and_sends_nothing_more() -> None:

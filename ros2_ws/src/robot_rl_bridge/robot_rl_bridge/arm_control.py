@@ -130,12 +130,16 @@ class ArmControl:
         fault, or while the arm moves."""
         if self.modes.mode is not Mode.FAULT:
             raise CommandRefusedError(f"the robot is in mode '{self.modes.text}'", remedy="There is no fault to clear")
-        if self._active:
-            self._require_rest(measured)
-            self._latch(measured, now_ns)
+        self.rest(measured, now_ns)
         self.modes.clear("fault cleared")
         if not self._active:
             self.modes.enter(Mode.IDLE, "not active")
+
+    def rest(self, measured: Measured, now_ns: int) -> None:
+        """Hold the arm where it is measured, while anything is sent. Raises CommandRefusedError while it moves."""
+        if self._active:
+            self._require_rest(measured)
+            self._latch(measured, now_ns)
 
     def stands(self, measured: Measured) -> bool:
         """Whether the set point and the arm are at rest: what was measured while the set point moved tells nothing of

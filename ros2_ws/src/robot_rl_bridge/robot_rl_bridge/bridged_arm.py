@@ -205,8 +205,14 @@ class BridgedArm:
             self.control.fail(cause)
 
     def clear_fault(self) -> None:
-        """Leave a fault whose cause is gone, while idle only the arm's own. Raises RobotError, saying what is still
-        wrong."""
+        """Leave a fault whose cause is gone, while idle only the arm's own; nothing is recovered before the arm is held
+        where it is measured, to which somebody may have guided it. Raises RobotError, saying what is still wrong."""
+        if self.control.modes.mode is Mode.FAULT:
+            self.sensors.require(self._clock.now_ns())
+            with self._ticked:
+                self.control.rest(self.measured(), self._clock.now_ns())
+                for _ in range(2):  # at the end of the second tick that of the first has been sent
+                    self._ticked.wait(0.1)
         self.port.recover()
         if still := self.port.fault():
             raise CommandRefusedError(f"the arm still says '{still}'", remedy="Clear it at the arm")
