@@ -30,6 +30,7 @@ class Pad:
         self.layout = layout
         self._values = dict.fromkeys(layout.axes, 0.0)
         self._down: set[int] = set()
+        self._void = False  # the dead-man is held since before the last release
         self._pressed: list[Key] = []
 
     def turn(self, axis: int, value: float) -> None:
@@ -42,6 +43,8 @@ class Pad:
         if down and button not in self._down and button in self.layout.keys:
             self._pressed.append(self.layout.keys[button])
         (self._down.add if down else self._down.discard)(button)
+        if button == self.layout.dead_man and not down:
+            self._void = False
 
     def keys(self) -> list[Key]:
         """Pressed since the last call, in order."""
@@ -56,13 +59,13 @@ class Pad:
             axes[axis] += sign * value
         if self.layout.dead_man is None:
             return axes if axes.any() else None
-        return axes if self.layout.dead_man in self._down else None
+        return axes if self.layout.dead_man in self._down and not self._void else None
 
     def release(self) -> None:
-        """The dead-man counts as up until it is pressed anew; without one every axis is at rest until it turns."""
+        """The dead-man counts as up until it is let go and pressed anew; without one every axis rests until it turns."""
         if self.layout.dead_man is None:
             self._values = dict.fromkeys(self._values, 0.0)
-        self._down.discard(-1 if self.layout.dead_man is None else self.layout.dead_man)
+        self._void = self.layout.dead_man in self._down
 
 
 def layout_of(axes: Sequence[str], keys: Sequence[str], dead_man: int) -> Layout:

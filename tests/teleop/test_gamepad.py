@@ -157,6 +157,25 @@ def test_a_joy_without_dead_man_moves_when_it_is_turned_and_falls_silent() -> No
     assert joy.motion(0) is None
 
 
+def test_a_dead_man_held_through_a_release_is_pressed_anew_however_often_joy_repeats_it() -> None:
+    joy = Joy(layout_of(["x=0"], ["stop=1"], 0))
+    joy.tell([1.0], [1, 0])
+    joy.tell([1.0], [1, 1])
+    assert joy.poll() == [Key.STOP]
+    joy.release()
+    joy.tell([1.0], [1, 1])
+    joy.tell([1.0], [1, 0])
+    assert joy.motion(0) is None
+    joy.release()  # once more while it is held
+    joy.tell([1.0], [1, 0])
+    assert joy.motion(0) is None
+    joy.tell([1.0], [0, 0])
+    assert joy.motion(0) is None
+    joy.release()  # while it is up: the next press is one
+    joy.tell([1.0], [1, 0])
+    assert joy.motion(0) is not None
+
+
 def test_layouts_that_make_no_sense_are_refused() -> None:
     assert layout_of(AXES, KEYS, DEAD_MAN).dead_man == 9
     for axes, keys, said in (
