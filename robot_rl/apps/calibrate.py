@@ -12,12 +12,13 @@ from robot_rl.apps.main import instantiate
 from robot_rl.errors import ConfigError
 from robot_rl.runtime.calibration_in_use import calibration_folder
 from robot_rl.teleop.cue import on_screen
-from robot_rl.teleop.device import Device
+from robot_rl.teleop.device import Device, Key
 from robot_rl.teleop.enabling import Enabling
 from robot_rl.teleop.keyboard import Keyboard
 from robot_rl.teleop.terminal import TERMINAL
 from robot_rl.types import EnvSpec
 
+_STARTING = "teleop=gamepad|keyboard, or spacemouse with one of the Pro models"
 SUBCOMMAND = "procedure"  # what the first bare word after the command stands for
 
 
@@ -80,7 +81,10 @@ def _operator(config: Any, spec: EnvSpec) -> Enabling | None:
     if device is None and not config.get("teleop"):
         device = Keyboard()
     if not isinstance(device, Device):
-        raise ConfigError("this teleop= is no device in a person's hand", remedy="teleop=gamepad|keyboard|spacemouse")
+        raise ConfigError("this teleop= is no device in a person's hand", remedy=_STARTING)
     device.poll()  # what is wrong with it is said before anything else
+    if not device.dead_man and Key.START not in device.offers:
+        device.close()
+        raise ConfigError("the device of this teleop= has neither a dead-man nor a start key", remedy=_STARTING)
     show = on_screen(getattr(device, "terminal", TERMINAL))
     return Enabling(device, lambda text: show(f"{text}\n"))

@@ -6,7 +6,7 @@ away, y to the left, z up. What a unit moves, and in which frame, is decided in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -42,6 +42,11 @@ class Device(Protocol):
     @property
     def dead_man(self) -> bool:
         """Whether ``motion`` is None unless a dead-man switch is pressed: zero motion then commands to stay."""
+        ...
+
+    @property
+    def offers(self) -> Collection[Key]:
+        """The keys that it has, known once it is opened."""
         ...
 
     @property

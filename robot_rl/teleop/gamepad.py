@@ -56,6 +56,7 @@ class Gamepad:
 
     dead_man = True
     legend = LEGEND
+    offers = frozenset(LAYOUT.keys.values())
 
     def __init__(self, path: str | None = None) -> None:
         self._path = path

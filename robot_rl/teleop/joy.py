@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from robot_rl.teleop.device import Key
 from robot_rl.teleop.pad import Layout, Pad
@@ -36,6 +36,10 @@ class Joy:
         layout = self._pad.layout
         keys = "   ".join(f"{key}: button {button}" for button, key in layout.keys.items())
         return (f"dead-man: button {layout.dead_man}   {keys}",)
+
+    @property
+    def offers(self) -> Collection[Key]:
+        return self._pad.layout.keys.values()
 
     @property
     def age_s(self) -> float:

@@ -42,6 +42,7 @@ class Keyboard:
 
     dead_man = False
     legend = LEGEND
+    offers = frozenset(KEYS.values())
 
     def __init__(self, press_s: float = 0.1, terminal: str = TERMINAL) -> None:
         if not 0.0 < press_s < math.inf:

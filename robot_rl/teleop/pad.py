@@ -62,7 +62,7 @@ class Pad:
         return axes if self.layout.dead_man in self._down and not self._void else None
 
     def release(self) -> None:
-        """The dead-man counts as up until it is let go and pressed anew; without one every axis rests until it turns."""
+        """The dead-man counts as up until it is let go and pressed anew; without one every axis rests until turned."""
         if self.layout.dead_man is None:
             self._values = dict.fromkeys(self._values, 0.0)
         self._void = self.layout.dead_man in self._down

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,10 @@ class SpaceMouse:
         self._pressed: list[Key] = []
         self._lost_s: float | None = None
         self._tried_s = 0.0
+
+    @property
+    def offers(self) -> Collection[Key]:
+        return [key for _, key in self._model.keys]
 
     @property
     def age_s(self) -> float:

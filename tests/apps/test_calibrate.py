@@ -21,8 +21,10 @@ from robot_rl.errors import CalibrationError, ConfigError, DeviceError
 from robot_rl.robots.fake import FakeRobot
 from robot_rl.runtime.calibration_in_use import MAX_AGE
 from robot_rl.teleop.keyboard import Keyboard
+from robot_rl.teleop.spacemouse import MODELS, OLD_VENDOR
 from robot_rl.types import ResetRequest
 from tests.teleop.pseudo_terminal import pseudo_terminal
+from tests.teleop.test_spacemouse import Cable
 
 DELAY_S = 0.043
 LENS = "robot.cell.cameras.wrist.lens"
@@ -140,6 +142,20 @@ def test_a_real_arm_waits_for_a_person_unless_that_is_waived(monkeypatch: pytest
             assert (person is not None) is waits, words
             if person is not None:
                 person.close()
+
+
+def test_a_device_by_which_nobody_could_start_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = replace(FakeRobot().connect(), simulated=False)
+    for product, starts in ((0xC626, False), (0xC62B, True)):
+        cable, model = Cable(), MODELS[OLD_VENDOR, product]
+        monkeypatch.setattr("robot_rl.teleop.spacemouse.find_spacemouse", lambda opened=(cable, model): opened)
+        config = compose("calibrate", ["teleop=spacemouse"])
+        if starts:
+            assert calibrate._operator(config, real) is not None, model.name
+        else:
+            with pytest.raises(ConfigError, match=r"neither a dead-man nor a start key.*teleop=gamepad\|keyboard"):
+                calibrate._operator(config, real)
+        assert cable.closed is not starts
 
 
 def test_a_person_at_a_keyboard_starts_and_ends_it(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ class Handheld:
     """``axes`` are pushed until they are changed; ``keys`` are pressed once."""
 
     legend = ("held by a test",)
+    offers = frozenset(Key)
 
     def __init__(self, *, dead_man: bool = False) -> None:
         self.dead_man, self.age_s = dead_man, 0.0
