@@ -450,6 +450,58 @@ def test_what_was_planned_before_the_arm_is_handed_back_is_not_followed(loop: Lo
     assert loop.control.modes.text == "tracking"
 
 
+def paused_and_resumed(loop: Loop) -> None:
+    loop.control.stop("paused", keep=True)
+    loop.tick(40)
+    loop.control.enable(loop.measured, loop.now, "resumed", keep=True)
+
+
+@pytest.mark.parametrize("before", ["tracking", "stopped", "enabled"])
+def test_an_arm_that_is_enabled_goes_on_with_a_plan_that_starts_near_it(loop: Loop, before: str) -> None:
+    loop.submit(far(loop))
+    loop.tick(10)
+    if before == "tracking":
+        paused_and_resumed(loop)
+        assert loop.control.modes.text == "holding: resumed"
+    else:
+        if before == "stopped":
+            loop.control.stop()
+            loop.tick(40)
+        loop.control.enable(loop.measured, loop.now)
+        loop.tick(40)
+    start = x(loop)
+    with pytest.raises(FarPlanError, match=r"plan starts 0\.200 m"):
+        loop.submit(loop.plan([0.2] * 10))
+    loop.tick(10)
+    assert x(loop) == pytest.approx(start, abs=1e-6)
+    loop.submit(loop.plan([0.002, 0.004]))
+    loop.tick(5)
+    assert loop.control.modes.text == "tracking"
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_pause_hands_nothing_back(loop: Loop, heard: bool) -> None:
+    left_by_a_person(loop)
+    if heard:  # when it is paused
+        loop.control.human.hear(np.array([0.0, 0.1, 0, 0, 0, 0]), "base", loop.now)
+        loop.tick(5)
+        assert loop.control.modes.text == "teleop"
+    paused_and_resumed(loop)
+    start = loop.control.servo.pose
+    for offset_m in (0.001, 0.2):
+        for _ in range(10):
+            loop.submit(loop.plan([offset_m] * 10))
+            loop.tick(5)
+        assert loop.control.modes.text == "holding: the person commands no more and has not handed back"
+        np.testing.assert_allclose(loop.control.servo.pose, start, atol=1e-6)
+    loop.control.hand_back()
+    with pytest.raises(FarPlanError, match="plan starts"):
+        loop.submit(loop.plan([0.2] * 10))
+    loop.submit(loop.plan([0.002, 0.004]))
+    loop.tick(5)
+    assert loop.control.modes.text == "tracking"
+
+
 def test_who_hands_back_while_still_heard_commands_no_more(loop: Loop) -> None:
     for _ in range(4):
         loop.control.human.hear(np.array([0.0, 0.1, 0, 0, 0, 0]), "base", loop.now)

@@ -169,6 +169,10 @@ def test_a_velocity_of_a_person_takes_over_and_ends_with_its_stream(running: Run
 
     running.graph.poll(moved, "the arm moves")
     running.wait_mode("holding", "has not handed back")
+    assert running.switch("bridge/pause", True).success
+    running.wait_mode("stopped", "paused")
+    running.graph.poll(lambda: running.switch("bridge/pause", False).success, "the arm stands and is resumed")
+    running.wait_mode("holding", "has not handed back")  # a pause hands nothing back
     assert running.graph.call(Trigger, "episode/hand_back").success
     running.wait_mode("holding", "handed back")
 

@@ -63,18 +63,20 @@ class ArmControl:
         self._active = False
         self.modes.enter(Mode.IDLE, "not active")
 
-    def enable(self, measured: Measured, now_ns: int, cause: str = "enabled") -> None:
-        """Hold where the arm is measured and take plans; one that was enabled and moves brakes. Raises
-        CommandRefusedError when idle, in a fault or while the arm moves without being enabled."""
+    def enable(self, measured: Measured, now_ns: int, cause: str = "enabled", *, keep: bool = False) -> None:
+        """Hold where the arm is measured and take plans that start near it; one that was enabled and moves brakes.
+        With ``keep`` it is still held for a person who had left it. Raises CommandRefusedError when idle, in a fault or
+        while the arm moves without being enabled."""
         self.require_active()
         check_place(self.arm, self.safety.inside, measured)
-        self._kept = False
+        self._kept &= keep
         if self.modes.enabled and not self.stands(measured):
             self.hold(cause, now_ns)
         else:
             self._require_rest(measured)
             self._latch(measured, now_ns)
-        self.modes.enter(Mode.HOLDING, cause)
+        self._gated = True
+        self.modes.enter(Mode.HOLDING, KEPT if self._kept else cause)
 
     def begin_reset(self, measured: Measured, now_ns: int, cause: str) -> None:
         """Nobody but the reset routine commands: brake to rest, from where the set point is, and be ``settled`` there.
@@ -99,11 +101,11 @@ class ArmControl:
         self.motion.report_reset()
         self.modes.enter(Mode.TRACKING)
 
-    def stop(self, cause: str = "stopped") -> None:
-        """Brake to hold; commands are refused until the next reset."""
+    def stop(self, cause: str = "stopped", *, keep: bool = False) -> None:
+        """Brake to hold; commands are refused until the next reset. ``keep`` is for ``enable``."""
         self.arbiter.reset(self.motion.start_ns)
         self.human.let_go()
-        self._kept = False
+        self._kept &= keep
         if self.modes.mode is not Mode.IDLE:
             self.modes.enter(Mode.STOPPED, cause)
 

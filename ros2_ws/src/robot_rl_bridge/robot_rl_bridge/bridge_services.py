@@ -54,10 +54,10 @@ class BridgeServices:
 
         self._node.create_service(SetBool, name, serve)
 
-    def _stop(self, cause: str) -> None:
+    def _stop(self, cause: str, *, keep: bool = False) -> None:
         """What clients asked for before is not carried out afterwards."""
         self._server.refuse_waiting()
-        self._arm.stop(cause)
+        self._arm.stop(cause, keep=keep)
 
     def _clear_fault(self) -> None:
         if time.monotonic() - self._cleared_s < _CLEAR_S:
@@ -73,17 +73,17 @@ class BridgeServices:
         return self._arm.enable()
 
     def _pause(self, paused: bool) -> None:
-        """A stop that is undone by its end; one of others, or of a reset, is not."""
+        """A stop that is undone by its end, but hands nothing back; one of others, or of a reset, is not."""
         with self._arm.lock:
             modes = self._arm.control.modes
             if paused and modes.mode is not Mode.STOPPED:
-                self._stop("paused" if modes.enabled else "stopped by a pause")
+                self._stop("paused" if modes.enabled else "stopped by a pause", keep=True)
             elif not paused and modes.text != "stopped: paused":
                 raise CommandRefusedError(
                     f"the robot is in mode '{modes.text}'", remedy="Only a pause is ended by this"
                 )
             elif not paused:
-                self._arm.enable("resumed")
+                self._arm.enable("resumed", keep=True)
 
     def _reset_home(self) -> None:
         self._check_may_command()

@@ -180,10 +180,11 @@ class BridgedArm:
                 f"the reset was ended: {self.control.modes.text}", remedy="Reset again when the arm may move"
             )
 
-    def stop(self, cause: str = "stopped by a client") -> None:
-        """Brake to hold; commands are refused until the next reset. From any thread, in every mode."""
+    def stop(self, cause: str = "stopped by a client", *, keep: bool = False) -> None:
+        """Brake to hold; commands are refused until the next reset. From any thread, in every mode. Whom a person had
+        left, and whom somebody stops with ``keep``, is still held for that person once enabled with it."""
         with self.lock:
-            self.control.stop(cause)
+            self.control.stop(cause, keep=keep)
 
     def hold(self, cause: str) -> None:
         """Brake to hold; a plan that starts near the arm goes on."""
@@ -222,11 +223,11 @@ class BridgedArm:
         with self.lock:
             self.control.clear_fault(self.measured(), self._clock.now_ns())
 
-    def enable(self, cause: str = "enabled") -> None:
-        """Take plans from where the arm is, without a reset. Raises CommandRefusedError."""
+    def enable(self, cause: str = "enabled", *, keep: bool = False) -> None:
+        """Take plans that start near the arm, without a reset. Raises CommandRefusedError."""
         self.sensors.require(self._clock.now_ns())
         with self.lock:
-            self.control.enable(self.measured(), self._clock.now_ns(), cause)
+            self.control.enable(self.measured(), self._clock.now_ns(), cause, keep=keep)
 
     def confirmed(self) -> None:
         """The operator says that the arm may move to the start."""
