@@ -63,6 +63,7 @@ class Operator:
 
     def __init__(self, arm: RunningArm) -> None:
         self.faults = self.interrupted = 0
+        self._failure: BaseException | None = None
         self._graph, self._closing = Graph(arm.domain), threading.Event()
         self._modes = self._graph.hear(DiagnosticStatus, "mode", LATCHED)
         self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
@@ -82,6 +83,12 @@ class Operator:
         work()
 
     def _run(self) -> None:
+        try:
+            self._clear_faults()
+        except BaseException as failure:  # told by ``close``
+            self._failure = failure
+
+    def _clear_faults(self) -> None:
         while not self._closing.wait(0.1):
             if self._modes and self._modes[-1].message == "fault":
                 self.faults += 1
@@ -92,9 +99,12 @@ class Operator:
         return self._graph.call(Trigger, "bridge/clear_fault").success
 
     def close(self) -> None:
+        """Raises what ended the thread before."""
         self._closing.set()
         self._thread.join()
         self._graph.close()
+        if self._failure is not None:
+            raise self._failure
 
 
 @contextmanager
