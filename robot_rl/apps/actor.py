@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ from robot_rl.apps.environment import (
 from robot_rl.apps.judging import by_rule, judged, score_extras, scored, verdicts
 from robot_rl.errors import RobotConnectionError
 
-SWITCH_INTERVAL_S = 5e-4  # so long another thread may keep the control thread waiting; Python's own is ten times that
 FLUSH_S = 10.0
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -66,7 +64,6 @@ def act(config: Any, env: Any, folder: Path, address: str, tell: Tell) -> None:
     from robot_rl.runtime.priority import run_first
     from robot_rl.transport.actor import ZmqActor
 
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     torch.set_num_threads(config.threads)
     store = EpisodeStore.open_or_create(folder, spec=env.spec, name=folder.name)
     with (

@@ -5,7 +5,8 @@ Run: python -m tests.benchmarks.episode_store [key=value ...], with kills=1000, 
 Rows: 2 cameras 128x128, 1 of 640x480 as raw RGB (the writer thread makes JPEG q95 4:4:4), proprio 30, action 7.
 
 The last line is one JSON object:
-  append_p50_ms, append_p99_ms, append_max_ms   wall time of EpisodeWriter.append
+  append_p50_ms, append_p99_ms, append_max_ms   wall time of EpisodeWriter.append, in a thread that runs first where
+                           that is permitted, as that of an actor
   append_cpu_p99_ms, append_cpu_max_ms  processor time of the same calls: what a busy neighbour cannot add to
   noise_p99_ms, noise_max_ms  wall time of an equally long loop without I/O in the same ticks: the machine's own noise
   overruns                 appends that took more than the 20 ms period
@@ -45,6 +46,7 @@ import numpy as np
 from robot_rl.data.archive import archived, restored
 from robot_rl.data.episode import Episode
 from robot_rl.data.store import EpisodeStore
+from robot_rl.runtime.priority import run_first
 from robot_rl.types import Array, CameraSpec, EpisodeEnd, Frame, StepRow
 from tests.data.killed_writer import KilledWriter
 from tests.data.recorded_rows import PERIOD_NS, make_row, make_spec
@@ -157,6 +159,7 @@ class ZarrPerStep:
 def measure_recording(root: Path, episodes: int) -> dict[str, Any]:
     """Append, commit, size, recovery and verification; our episodes alternate with Zarr ones."""
     rows = make_rows()
+    run_first()
     store = EpisodeStore.create(root / "recorded", spec=SPEC)
     wall, cpu, noise, commit, commit_cpu, sizes, zarr_wall, plain_write = ([] for _ in range(8))
     high_water = 0

@@ -45,7 +45,6 @@ STEPS = 500
 ARMS = ("none", "shipping", "learner_dead", "learner_restart")
 STATE = make_spec({}, proprio=18, action=7)
 IMAGES = make_spec({name: CameraSpec(128, 128, 50.0) for name in ("front", "wrist")}, proprio=18, action=7)
-SWITCH_S = 5e-4  # of the interpreter, as in an actor
 
 
 def jpeg_frames(spec: EnvSpec) -> dict[str, list[bytes]]:
@@ -209,7 +208,6 @@ def main(arguments: list[str]) -> None:
         if key not in options:
             raise SystemExit(f"unknown argument '{key}', valid: {', '.join(options)}")
         options[key] = int(value)
-    sys.setswitchinterval(SWITCH_S)
     frames = jpeg_frames(IMAGES)
     found: dict[str, list[dict[str, float]]] = {"state": [], "image": []}
     for _ in range(options["repeats"]):

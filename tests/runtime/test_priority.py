@@ -1,9 +1,18 @@
 import os
+import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from robot_rl.runtime.priority import PRIORITY, run_first
+from robot_rl.runtime.priority import PRIORITY, SWITCH_INTERVAL_S, run_first
+
+
+@pytest.fixture(autouse=True)
+def interval() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
 
 
 def in_thread(work):
@@ -35,3 +44,4 @@ def test_where_it_is_refused_everything_stays(monkeypatch):
 
     monkeypatch.setattr(os, "sched_setscheduler", refused, raising=False)
     assert in_thread(run_first) is False
+    assert sys.getswitchinterval() == SWITCH_INTERVAL_S

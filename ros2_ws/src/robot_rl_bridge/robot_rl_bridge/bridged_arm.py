@@ -8,7 +8,6 @@ wait for others (sending, telling) is done without the lock, so that stop is nev
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -77,7 +76,6 @@ class BridgedArm:
 
     def start(self) -> Self:
         """Begin to tick; nothing is sent before activation."""
-        sys.setswitchinterval(0.0005)
         watch = ArmWatch(self.port, self.control.modes, self.pace, self.fail, self._on_death)
         for name, work in (
             ("control", lambda: (run_first(), self._run())),

@@ -28,7 +28,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
-SWITCH_INTERVAL_S = 0.0005  # of the interpreter: no thread keeps another one waiting for its default of 5 ms
+from robot_rl.runtime.priority import SWITCH_INTERVAL_S
+
 NEWEST = QoSProfile(depth=1)  # reliable, keep last: newest wins, nothing stale is queued
 IMAGES = QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
 EVENTS = QoSProfile(depth=100)
