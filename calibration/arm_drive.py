@@ -3,6 +3,7 @@ as long as its operator lets it."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ _NEAR_M, _NEAR_RAD = 0.01, 0.05
 _BRAKE_S = 0.3  # from full pace to rest when the operator lets go, and back
 _WATCH_S = 0.02
 _GRID_S = 0.01
+
+_log = logging.getLogger(__name__)
 
 Path = Callable[[float], Array]  # time [s] -> pose [7] of the TCP in the base
 
@@ -176,7 +179,8 @@ def _stop(robot: Robot, ended: threading.Event) -> None:
         try:
             robot.stop()
             return
-        except Exception:  # the arm still moves: whatever it was, the next try may reach it
+        except Exception as error:  # the arm still moves: whatever it was, the next try may reach it
+            _log.warning("the arm was not stopped, trying again: %s", error)
             if ended.wait(_WATCH_S):
                 return
 

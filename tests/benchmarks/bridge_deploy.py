@@ -29,7 +29,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,16 @@ DEFAULTS = {"demos": "20", "steps": "4000", "episodes": "50", "seed": "0"}
 
 
 def main(arguments: Mapping[str, str]) -> dict[str, Any]:
+    return on_an_arm(measure, {**DEFAULTS, **arguments})
+
+
+def on_an_arm(measure: Callable[..., dict[str, Any]], given: Mapping[str, str]) -> dict[str, Any]:
+    """``measure(arm, operator, root, given)`` with an arm that runs and who clears its faults, in the folder ``root``
+    of ``given`` or a temporary one."""
     with ExitStack() as opened:
-        root = Path(arguments.get("root") or opened.enter_context(tempfile.TemporaryDirectory()))
+        root = Path(given.get("root") or opened.enter_context(tempfile.TemporaryDirectory()))
         arm = opened.enter_context(running_arm())
-        operator = opened.enter_context(operated(arm))
-        return measure(arm, operator, root, {**DEFAULTS, **arguments})
+        return measure(arm, opened.enter_context(operated(arm)), root, given)
 
 
 def measure(arm: RunningArm, operator: Operator, root: Path, given: Mapping[str, str]) -> dict[str, Any]:

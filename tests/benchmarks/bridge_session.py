@@ -31,9 +31,7 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +42,15 @@ from robot_rl.learning.checkpoint import find_checkpoint, read_manifest
 from robot_rl.learning.training_run import read_rows
 from robot_rl.runtime.evaluation import compare
 from robot_rl.runtime.scores import EvaluationReport
-from tests.benchmarks.bridge_deploy import DATA, newest, rounded, timed
-from tests.ros.running_arm import Operator, RunningArm, operated, running_arm
+from tests.benchmarks.bridge_deploy import DATA, newest, on_an_arm, rounded, timed
+from tests.ros.running_arm import Operator, RunningArm
 
 SESSION, WINDOW = "bridge_session", 20
 DEFAULTS = {"demos": "20", "weak_steps": "1000", "steps": "4000", "episodes": "50", "seed": "0"}
 
 
 def main(arguments: Mapping[str, str]) -> dict[str, Any]:
-    with ExitStack() as opened:
-        root = Path(arguments.get("root") or opened.enter_context(tempfile.TemporaryDirectory()))
-        arm = opened.enter_context(running_arm())
-        operator = opened.enter_context(operated(arm))
-        return measure(arm, operator, root, {**DEFAULTS, **arguments})
+    return on_an_arm(measure, {**DEFAULTS, **arguments})
 
 
 def measure(arm: RunningArm, operator: Operator, root: Path, given: Mapping[str, str]) -> dict[str, Any]:
