@@ -1,7 +1,8 @@
 """Value-guided re-ranking (V-GPS, Nakamoto et al. 2024) of a base's own chunks.
 
-Published re-ranking falls when K grows, since an arg-max finds the critic's errors. Here whole chunks are judged, by a
-lower bound over the ensemble, and only where the base itself often goes.
+Published re-ranking falls when K grows, since an arg-max finds the critic's errors. Here whole chunks are judged, only
+where the base itself often goes, and one is preferred to the base's own for what it surely gains over it: of critics
+that know nothing each has a direction of its own that an arg-max would follow, but they do not agree on one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from policies.chunk_critic import ChunkCritic
 from policies.diffusion import DiffusionPolicy
 from robot_rl.errors import ConfigError
 from robot_rl.interfaces import ChunkSampler
+from robot_rl.learning.candidates import sure_gain
 from robot_rl.learning.checkpoint import load_checkpoint
 from robot_rl.types import ActContext, ActionChunk, Array, Arrays
 
@@ -30,8 +32,9 @@ class Reranked:
         critic: of chunks, or the run or checkpoint that holds it (robot-rl train algorithm=iql|calql).
         candidates: K.
         temperature: of a soft choice, in units of Q; 0 takes the best.
-        deviations: a candidate is worth its members' mean minus so many of their standard deviations.
-        support: share of the candidates that may be chosen: those in the densest part of what the base proposes.
+        deviations: of the members, by which a candidate has to gain over the base's own chunk; see sure_gain.
+        support: share of the candidates that may be chosen: those in the densest part of what the base proposes, and
+            the base's own.
         other_base: accept a critic that was trained to judge another base, as a steered policy is to its base's.
     """
 
@@ -42,7 +45,7 @@ class Reranked:
         candidates: int = 16,
         *,
         temperature: float = 0.0,
-        deviations: float = 1.0,
+        deviations: float = 2.0,
         support: float = 0.75,
         other_base: bool = False,
     ) -> None:
@@ -77,20 +80,17 @@ class Reranked:
     def act(self, window: Arrays, context: ActContext) -> ActionChunk:
         """Windows {key: [B, T_o, ...]} -> chunks [B, T_p, A].
 
-        ``decision`` holds the chosen candidate's noise and every candidate's ``scores`` [B, K].
+        ``decision`` holds the chosen candidate's noise and every candidate's ``scores`` [B, K], 0 of the base's own.
         """
         chunks, noise, chance = self._candidates.draw(window, len(context.step))
         seen = {key: torch.from_numpy(window[key]) for key in self._critic.spec.observation}
-        scores = lower_bound(self._critic.values(seen, chunks), self._deviations).cpu()
+        scores = sure_gain(self._critic.values(seen, chunks), self._deviations).cpu()
         executed = in_limits(chunks[:, :, : self.spec.execute], self.spec.action)
-        index = preferred(scores, supported(executed, self._support), chance, self._temperature)
+        allowed = supported(executed, self._support)
+        allowed[:, 0] = True  # the base's own
+        index = preferred(scores, allowed, chance, self._temperature)
         chunk = taken(chunks, noise, index, self.spec.execute)
         return replace(chunk, decision={**chunk.decision, "scores": scores.numpy()})
-
-
-def lower_bound(values: Tensor, deviations: float) -> Tensor:
-    """Mean of the members' values [E, ...] minus ``deviations`` of their standard deviations."""
-    return values.mean(dim=0) - deviations * values.std(dim=0, unbiased=False)
 
 
 def supported(executed: Tensor, share: float) -> Tensor:

@@ -526,6 +526,7 @@ class ReplayView:
     extras: tuple[str, ...] = ()  # per-step arrays returned at s and s', e.g. policy/base_action
     reward_scale: float = 1.0
     reward_shift: float = 0.0
+    sparse: bool = False  # the reward before scale and shift is 1 at a success and 0 elsewhere, whatever is stored
     cut: Cut = Cut.INTERVENTION
 
 

@@ -162,9 +162,10 @@ def episode_returns(table: EpisodeTable) -> Array:
 
 
 def shaped_rewards(steps: Steps, view: ReplayView) -> Array:
-    """r' = scale*r + shift, float64 [R]; with shift b < 0 a failure end adds gamma*b/(1 - gamma), what going on for
-    ever would have cost. Raises ConfigError for gamma = 1 there."""
-    reward = view.reward_scale * steps.reward + view.reward_shift
+    """r' = scale*r + shift, float64 [R], r as stored or, where the view is sparse, 1 at a success; with shift b < 0 a
+    failure end adds gamma*b/(1 - gamma), what going on for ever would have cost. Raises ConfigError for gamma = 1
+    there."""
+    reward = view.reward_scale * (steps.success if view.sparse else steps.reward) + view.reward_shift
     discount = view.discount_per_control_step
     if view.reward_shift < 0:
         if discount >= 1:

@@ -36,7 +36,7 @@ class CalQl:
         backup_samples: chunks of the actor at s', of which the best makes the target.
         calibrated: stop at the Monte-Carlo return; False is CQL.
         initial_temperature: of the actor's entropy, whose target is -A/2; at returns that span 1.
-        discount, reward_scale, reward_shift, polyak, shuffled: as for Iql.
+        discount, reward_scale, reward_shift, sparse, polyak, shuffled: as for Iql.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class CalQl:
         discount: float = 0.98,
         reward_scale: float = 1.0,
         reward_shift: float = -1.0,
+        sparse: bool = False,
         learning_rate: float = 3e-4,
         polyak: float = 0.005,
         shuffled: bool = False,
@@ -63,7 +64,7 @@ class CalQl:
         self.critic, self.shuffled, self.seed, self.calibrated = critic, shuffled, seed, calibrated
         self.conservatism, self.samples, self.backup_samples = conservatism, samples, backup_samples
         self.bounds = attainable_returns(reward_scale, reward_shift, discount)
-        self.view = chunk_view(critic, discount, reward_scale, reward_shift)
+        self.view = chunk_view(critic, discount, reward_scale, reward_shift, sparse)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.actor = actor(feature_size=critic.feature_size, action_size=critic.action_size).to(critic.device)

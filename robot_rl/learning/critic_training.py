@@ -133,9 +133,10 @@ class CriticTraining:
         return {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
 
 
-def chunk_view(critic: ChunkValues, discount: float, scale: float, shift: float) -> ReplayView:
+def chunk_view(critic: ChunkValues, discount: float, scale: float, shift: float, sparse: bool) -> ReplayView:
     """Every chunk of h control steps that was executed, with gamma per control step."""
-    return replace(transition_view(critic.spec, 1, discount, scale, shift), horizon=critic.horizon)
+    view = transition_view(critic.spec, 1, discount, scale, shift)
+    return replace(view, horizon=critic.horizon, sparse=sparse)
 
 
 def observed(spec: PolicySpec, batch: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:

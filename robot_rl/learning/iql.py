@@ -29,7 +29,8 @@ class Iql:
         critic: ensemble of chunk values, with statistics fitted.
         expectile: of V among the values of the actions taken; 0.5 is their mean, 1 the best of them.
         discount: per control step.
-        reward_scale, reward_shift: of stored 0/1 rewards.
+        reward_scale, reward_shift: of rewards from 0 to 1.
+        sparse: these are 1 at a success and 0 elsewhere; else as stored.
         polyak: see CriticTraining.
         shuffled: give every chunk to another state of its batch: the control that any gain has to beat.
         seed: of crops and shuffling, by counter.
@@ -43,6 +44,7 @@ class Iql:
         discount: float = 0.99,
         reward_scale: float = 1.0,
         reward_shift: float = 0.0,
+        sparse: bool = False,
         learning_rate: float = 3e-4,
         polyak: float = 0.005,
         shuffled: bool = False,
@@ -52,7 +54,7 @@ class Iql:
             raise ConfigError(f"expectile={expectile}", limit="between 0 and 1")
         self.critic, self.expectile, self.shuffled, self.seed = critic, expectile, shuffled, seed
         self.bounds = attainable_returns(reward_scale, reward_shift, discount)
-        self.view = chunk_view(critic, discount, reward_scale, reward_shift)
+        self.view = chunk_view(critic, discount, reward_scale, reward_shift, sparse)
         self.value = critic.new_ensemble(action_size=0)
         self.training = CriticTraining(critic, {"value": self.value}, learning_rate=learning_rate, polyak=polyak)
 

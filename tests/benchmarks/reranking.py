@@ -4,8 +4,8 @@
         [critics=3] [steps=<the recipe's>] [rollouts=320] [episodes=700] [batch=20]
 
 Takes the base's demonstrations, where they were judged, records ``rollouts`` episodes of the base with failures, trains
-``critics`` critics and one that was shuffled, and evaluates base, controls and K = 1, 4, 16, 64 on nested noise on the
-same reset seeds from 100000, of which every critic has its equal share, ``batch`` episodes side by side. Medoid and
+``critics`` critics and as many that were shuffled, and evaluates base, controls and K = 1, 4, 16, 64 on nested noise on
+the same reset seeds from 100000, of which every critic has its equal share, ``batch`` episodes side by side. Medoid and
 random choose among as many as are judged. Finished parts are not done again. The last line is JSON:
     task, base_run, algorithm, critics, episodes
     base, zero_noise, half_noise, medoid, random_of_k     success
@@ -14,7 +14,7 @@ random choose among as many as are judged. Finished parts are not done again. Th
     equal_at_1                  share of the episodes that K = 1 ends as the base does; all, at equal batch shape
     gain, gain_interval, gain_p K = 16 against the best control on the same seeds; bootstrap 95 %, exact McNemar
     fall, fall_lower_95         success at K = 64 minus that at 16
-    shuffled_gain, shuffled_upper_95                      of the shuffled critic at K = 16 against the base
+    shuffled_gain, shuffled_upper_95                      of the shuffled critics at K = 16 against the base
     q_minus_return, rank_correlation, rank_between_episodes, dq_da   on episodes held out, by critic
     p50_ms                      of a plan by K, wall time: of a base alone where K is 1
     train_minutes               of each critic, wall time
@@ -85,14 +85,14 @@ def main(arguments: Mapping[str, str]) -> dict[str, Any]:
         int(arguments.get("batch", "20")),
     )
     critics = [train(setting, str(seed), seed, *steps) for seed in range(count)]
-    shuffled = train(setting, "shuffled", 0, *steps, "algorithm.shuffled=true")
+    shuffled = [train(setting, f"shuffled_{seed}", seed, *steps, "algorithm.shuffled=true") for seed in range(count)]
     reports = {"base": evaluate(setting, "base", [], setting.episodes)}
     for control in (*CONTROLS, "random_of_k"):
         words = [f"policy={control}", *([f"policy.candidates={JUDGED}"] if control in AMONG_K else [])]
         reports[control] = evaluate(setting, control, words, setting.episodes)
     for many in CANDIDATES:
         reports[f"success_{many}"] = shared(setting, critics, many)
-    reports["shuffled"] = shared(setting, [shuffled], JUDGED)
+    reports["shuffled"] = shared(setting, shuffled, JUDGED)
     result = {"task": setting.task, "base_run": str(base), "algorithm": setting.algorithm}
     result |= {"critics": count, "episodes": setting.episodes}
     result |= summary(reports) | told(critics) | {"p50_ms": latency(base, critics[0])}

@@ -294,6 +294,14 @@ def test_rewards_are_scaled_and_shifted() -> None:
     assert [float(each["reward"]) for each in found] == [-1, -1, 1]
 
 
+def test_a_sparse_reward_is_that_of_the_success_alone() -> None:
+    """Of the shaped 0.2, 0.9, 0.95 nothing counts; the success does, and no success earns nothing."""
+    view, shaped = replace(STEP, sparse=True, reward_shift=-0.5), (0.2, 0.9, 0.95)
+    for success, earned in (([2], [-0.5, -0.5, 0.5]), ([], [-0.5, -0.5, -0.5])):
+        found = transitions([episode(3, reward=shaped, success=success)], view)
+        assert [float(each["reward"]) for each in found] == earned
+
+
 def test_a_failure_end_costs_what_going_on_for_ever_would() -> None:
     """Shift -1 and gamma 0.5: a failure end is worth -1 + 0.5 * -1 / 0.5 = -2, a time-out -1; in a chunk discounted."""
     view = replace(STEP, reward_shift=-1.0)

@@ -14,7 +14,7 @@ from policies.black_box import BlackBox
 from policies.chunk_critic import ChunkCritic
 from policies.diffusion import DiffusionPolicy
 from policies.q_ensemble import QEnsemble
-from policies.reranked import Reranked, lower_bound, preferred, supported
+from policies.reranked import Reranked, preferred, supported
 from robot_rl.errors import CheckpointError, ConfigError
 from robot_rl.learning.checkpoint import save_checkpoint
 from robot_rl.types import ActContext
@@ -70,8 +70,11 @@ def test_what_acts_has_the_highest_score(base: DiffusionPolicy) -> None:
     again = BlackBox(base).sample(seen, torch.from_numpy(chunk.decision["noise"]))
     np.testing.assert_allclose(chunk.actions, again.numpy(), atol=1e-5)
     critic = make_critic()
-    own = critic.values(seen, torch.from_numpy(chunk.actions)[:, None]).mean(dim=0)[:, 0]
-    np.testing.assert_allclose(own, chunk.decision["scores"].max(axis=1), atol=1e-5)
+    (alone,) = decisions(base, count=1)
+    both = torch.from_numpy(np.stack((alone.actions, chunk.actions), axis=1))
+    values = critic.values(seen, both).mean(dim=0)
+    np.testing.assert_allclose(values[:, 1] - values[:, 0], chunk.decision["scores"].max(axis=1), atol=1e-5)
+    assert (chunk.decision["scores"][:, 0] == 0.0).all()
 
 
 def test_a_sampler_alone_is_base_enough(base: DiffusionPolicy) -> None:
@@ -80,11 +83,20 @@ def test_a_sampler_alone_is_base_enough(base: DiffusionPolicy) -> None:
         np.testing.assert_array_equal(one.actions, other.actions)
 
 
-def test_where_members_disagree_a_candidate_is_worth_less() -> None:
-    """Means 2 and 1, deviations 3 and 1/2: -1 and 1/2."""
-    values = torch.tensor([[5.0, 1.5], [-1.0, 0.5]])
-    assert lower_bound(values, 0.0).tolist() == [2.0, 1.0]
-    assert lower_bound(values, 1.0).tolist() == [-1.0, 0.5]
+def test_members_that_contradict_each_other_change_nothing(base: DiffusionPolicy) -> None:
+    """A critic that knows nothing has a direction of its own in every member: the mean would follow the longest."""
+    contradicting = make_critic(lambda **sizes: Rightmost(**sizes, signs=(1.0, -1.0, 3.0, -1.0)))
+    for ours, theirs in zip(decisions(Reranked(base, contradicting, 16)), decisions(base), strict=True):
+        np.testing.assert_allclose(ours.actions, theirs.actions, atol=1e-5)  # to rounding between batches
+    follows = decisions(Reranked(base, contradicting, 16, deviations=0.0))
+    assert any(np.abs(one.actions - other.actions).max() > 1e-3 for one, other in zip(follows, decisions(base), strict=True))
+
+
+def test_the_bases_own_chunk_may_always_act(base: DiffusionPolicy) -> None:
+    """Where one candidate in 16 is dense enough and nothing is gained by it, the base acts, dense or not."""
+    worthless = make_critic(lambda **sizes: Rightmost(**sizes, signs=(0.0, 0.0)))
+    for ours, theirs in zip(decisions(Reranked(base, worthless, 16, support=0.01)), decisions(base), strict=True):
+        np.testing.assert_array_equal(ours.decision["noise"], theirs.decision["noise"])
 
 
 def test_what_the_base_rarely_does_is_not_chosen() -> None:
