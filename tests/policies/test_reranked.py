@@ -88,8 +88,8 @@ def test_members_that_contradict_each_other_change_nothing(base: DiffusionPolicy
     contradicting = make_critic(lambda **sizes: Rightmost(**sizes, signs=(1.0, -1.0, 3.0, -1.0)))
     for ours, theirs in zip(decisions(Reranked(base, contradicting, 16)), decisions(base), strict=True):
         np.testing.assert_allclose(ours.actions, theirs.actions, atol=1e-5)  # to rounding between batches
-    follows = decisions(Reranked(base, contradicting, 16, deviations=0.0))
-    assert any(np.abs(one.actions - other.actions).max() > 1e-3 for one, other in zip(follows, decisions(base), strict=True))
+    follows = zip(decisions(Reranked(base, contradicting, 16, deviations=0.0)), decisions(base), strict=True)
+    assert any(np.abs(one.actions - other.actions).max() > 1e-3 for one, other in follows)
 
 
 def test_the_bases_own_chunk_may_always_act(base: DiffusionPolicy) -> None:
