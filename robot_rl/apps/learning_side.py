@@ -100,7 +100,9 @@ def make_training(config: Any, spec: Any, run: Any, store: Any, transport: Any) 
         successes=config.draw_successes,
     )
     ratio = UpdateRatio(config.lowest_ratio, config.update_ratio, start=config.start)
-    schedule = OnlineSchedule(config.group, config.publish_every, config.log_every, config.diagnose_every)
+    schedule = OnlineSchedule(
+        config.group, config.pretrain, config.publish_every, config.log_every, config.diagnose_every
+    )
     provenance = _provenance(config, made, spec)
     return OnlineTraining(learner, replay, ratio, run, schedule, provenance, transport)
 

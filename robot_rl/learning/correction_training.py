@@ -17,7 +17,7 @@ from robot_rl.learning.named_optimizer import adam
 from robot_rl.learning.training_state import fill, finite_numbers, part
 from robot_rl.types import PolicySpec
 
-NEXT = "next/"
+NEXT, DEMONSTRATIONS, ONLINE = "next/", "demonstrations", "online"
 
 
 class Networks(Protocol):
@@ -29,6 +29,7 @@ class Networks(Protocol):
     reads: PolicySpec
     device: torch.device
     size: int  # of a correction
+    horizon: int  # control steps that are corrected together
     tangent: Any
 
     def features(self, obs: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor: ...
@@ -81,7 +82,7 @@ class CorrectionTraining:
             list(self.slow.parameters()),
             list(networks.actor.parameters()),
         )
-        self._move = 1.0 - averaging
+        self._move, self._demonstrated = 1.0 - averaging, slice(None)
         learnt = [*self.critics.critic.named_parameters(prefix="critic")]
         learnt += networks.encoder.named_parameters(prefix="encoder")
         self.optimizers = {
@@ -99,14 +100,17 @@ class CorrectionTraining:
         actor_step: Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]],
         actor_start: int,
     ) -> dict[str, float]:
-        """``critic_step`` on each group of batches {view: {key: [G, B/2, ...]}}, ``views`` side by side; then, once
-        there were more than ``actor_start``, ``actor_step`` on the features [B, F] and the batch of the last.
+        """``critic_step`` on each group of batches {view: {key: [G, B/2, ...]}}, ``views`` side by side as far as they
+        are there; then, once there were more than ``actor_start``, ``actor_step`` on the features [B, F] and the batch
+        of the last.
 
         Raises InvalidArrayError for a batch that is not finite, before anything is changed, and RobotRlError when a
         loss is not.
         """
         check_batches(batches, self.step)
-        whole = place(joined({view: batches[view] for view in views}), self.networks.device)
+        whole = place(joined({view: batches[view] for view in views if view in batches}), self.networks.device)
+        online = batches.get(ONLINE, {})
+        self._demonstrated = slice(online["reward"].shape[1] if online else 0, None)
         metrics: dict[str, Tensor] = {}
         features, last = torch.empty(0), whole
         for group in range(len(whole["reward"])):
@@ -115,6 +119,12 @@ class CorrectionTraining:
         if self.step > actor_start:
             metrics |= actor_step(features, last)
         return finite_numbers(metrics, self.step)
+
+    def imitation_error(self, by: Tensor, proposals: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Mean squared distance, in largest corrections, of corrections [B, h * R] from those that would make what was
+        demonstrated of proposals [B, h, A]; over the rows of a batch that are demonstrations."""
+        shown = self.networks.tangent.between(proposals, batch["action"]).flatten(1)
+        return (by - shown)[self._demonstrated].square().sum(dim=-1).mean() / self.networks.horizon
 
     def descend_critic(self, loss: Tensor) -> None:
         """One step of critics and encoder; the targets follow, and it counts."""

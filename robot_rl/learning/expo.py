@@ -16,13 +16,13 @@ from torch import Tensor
 
 from robot_rl.learning.batches import transition_view
 from robot_rl.learning.candidates import best_candidate
-from robot_rl.learning.correction_training import NEXT, CorrectionTraining
+from robot_rl.learning.correction_training import DEMONSTRATIONS, NEXT, ONLINE, CorrectionTraining
 from robot_rl.learning.hand_over import HandOver
+from robot_rl.learning.imitation import Imitation
 from robot_rl.learning.soft_losses import attainable_returns
 from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
 
-DEMONSTRATIONS, ONLINE = "demonstrations", "online"
 CANDIDATES, ARM = "policy/candidates", "policy/arm"
 
 
@@ -39,6 +39,8 @@ class Expo:
         actor_start: critic steps before the edits' first.
         reward_scale, reward_shift: of stored 0/1 rewards.
         demonstrations: draw half of every batch from the view of that name.
+        imitation: weight, at the start, of the squared distance (in largest edits) from what would make a chunk of the
+            base the demonstrated one; 0 is EXPO. How it falls with ``imitation_steps``: see Imitation.
         hand_over: which episodes are the base's, see CorrectionTraining.
         seed: of noise and subsets; every step has a generator of its own, by counter.
     """
@@ -57,6 +59,8 @@ class Expo:
         reward_scale: float = 1.0,
         reward_shift: float = 0.0,
         demonstrations: bool = True,
+        imitation: float = 0.0,
+        imitation_steps: float = 20_000.0,
         hand_over: HandOver | None = None,
         seed: int = 0,
     ) -> None:
@@ -72,6 +76,8 @@ class Expo:
         )
         self.policy, self.networks, self.hand_over, self.seed = policy, policy.networks, hand_over, seed
         self.actor_start, self._deviations = actor_start, policy.deviations
+        self._imitation = Imitation(imitation, imitation_steps, demonstrations)
+        self.pretrains = bool(self._imitation)
         self._bounds = attainable_returns(reward_scale, reward_shift, discount)
         horizon = self.networks.reads.execute
         view = transition_view(self.networks.reads, 1, discount, reward_scale, reward_shift)
@@ -87,7 +93,8 @@ class Expo:
         return self._views
 
     def update(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
-        """Batches {view: {key: [G, B/2, ...]}} as ReplaySampler gives them, G critic steps.
+        """Batches {view: {key: [G, B/2, ...]}} as ReplaySampler gives them, G critic steps; demonstrations alone will
+        do before anything has acted.
 
         Raises as ``over`` of CorrectionTraining does.
         """
@@ -135,8 +142,13 @@ class Expo:
         with self.training.critics.judging():
             values = self.training.critics.critic(features, networks.seen(networks.corrected(proposal, by)))
             loss = -values.mean()
+            metrics = {"actor_loss": loss.detach(), "edit": by.detach().abs().mean()}
+            if self._imitation:
+                error = self.training.imitation_error(by, proposal, batch)
+                loss = loss + self._imitation.at(self.training.step) * error
+                metrics["imitation_error"] = error.detach()
             self.training.descend_actor(loss)
-        return {"actor_loss": loss.detach(), "edit": by.detach().abs().mean()}
+        return metrics
 
     # --- resuming
 

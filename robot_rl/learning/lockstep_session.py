@@ -86,8 +86,7 @@ class LockstepSession:
     def run(self) -> None:
         """Act and learn to the end; what is raised leaves the last checkpoint to go on from."""
         training, schedule = self.training, self.schedule
-        training.replay.refresh()
-        training.publish()
+        training.begin()
         try:
             while training.steps < schedule.steps:
                 end = self.actor.run_episode()

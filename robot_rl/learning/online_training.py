@@ -7,12 +7,13 @@ process or two make no difference. Replay is a cache of the store, the rest of t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from robot_rl.data.live import LiveEpisodes
@@ -38,6 +39,7 @@ class OnlineSchedule:
     """How often. ``group`` critic steps share one actor step; the rest counts received control steps, 0 is never."""
 
     group: int = 2
+    pretrain: int = 0  # updates on demonstrations alone, before the first step
     publish_every: int = 1  # updates
     log_every: int = 200
     diagnose_every: int = 1000
@@ -106,12 +108,12 @@ class OnlineReplay:
         """Whether every view has something to draw."""
         return all(len(union) for union in self.unions.values())
 
-    def batches(self, first: int, count: int) -> dict[str, dict[str, Tensor]]:
-        """Batches number ``first`` ... ``first + count - 1`` of every view, with a leading group axis; until the next
-        call, which fills the same memory."""
+    def batches(self, first: int, count: int, views: Iterable[str] | None = None) -> dict[str, dict[str, Tensor]]:
+        """Batches number ``first`` ... ``first + count - 1`` of ``views`` (None: of every one), with a leading group
+        axis; until the next call, which fills the same memory."""
         drawn = {}
-        for name, union in self.unions.items():
-            arrays = self._room(name, count)
+        for name in self.unions if views is None else views:
+            union, arrays = self.unions[name], self._room(name, count)
             for group in range(count):
                 union.batch(first + group, {key: value[group] for key, value in arrays.items()})
             drawn[name] = {key: torch.from_numpy(value) for key, value in arrays.items()}
@@ -158,6 +160,27 @@ class OnlineTraining:
         self.latest: dict[str, float] = {}
         self.reports: list[Report] = []  # what actors told; whoever reads them takes them out
         self.withheld = False  # the acting state is not given out while the last one is evaluated
+        self._resumed = False
+        if schedule.pretrain and not getattr(learner, "pretrains", False):
+            raise ConfigError(
+                f"pretrain={schedule.pretrain}: this algorithm learns nothing from demonstrations alone",
+                remedy="Set pretrain=0, or algorithm=residual or expo with imitation",
+            )
+
+    def begin(self) -> None:
+        """Take in what is there and give out what acts first; of a new run, once it has learnt from demonstrations."""
+        self.replay.refresh()
+        if self.schedule.pretrain and not self._resumed:
+            self._pretrain()
+        self.publish()
+
+    def _pretrain(self) -> None:
+        """An offline phase: it counts no steps and leaves no debt."""
+        if not len(self.replay.unions.get(DEMONSTRATIONS, ())):
+            raise ConfigError(f"pretrain={self.schedule.pretrain} without demonstrations", remedy="Set pretrain=0")
+        group = self.schedule.group
+        for first in track(range(0, self.schedule.pretrain, group), "learning from demonstrations", transient=True):
+            self.learner.update(self.replay.batches(first, group, [DEMONSTRATIONS]))
 
     @property
     def steps(self) -> int:
@@ -278,6 +301,7 @@ class OnlineTraining:
         """Take the state of the newest checkpoint; returns its manifest. Raises CheckpointError."""
         state, manifest = load_training_state(self.run.folder)
         self.learner.load_state_dict(state)
+        self._resumed = True
         self.ratio.updates = int(manifest["updates"])
         steps = int(manifest["step"])
         self._logged, self._diagnosed = steps, steps // max(self.schedule.diagnose_every, 1)

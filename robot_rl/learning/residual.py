@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robot_rl.learning.batches import place, transition_view
-from robot_rl.learning.correction_training import NEXT, Correcting, CorrectionTraining
+from robot_rl.learning.correction_training import DEMONSTRATIONS, NEXT, ONLINE, Correcting, CorrectionTraining
 from robot_rl.learning.diagnostics import Recorded
 from robot_rl.learning.hand_over import HandOver
 from robot_rl.learning.imitation import Imitation
@@ -23,7 +23,6 @@ from robot_rl.learning.soft_losses import attainable_returns
 from robot_rl.learning.step_generator import step_generator
 from robot_rl.types import ReplayView, WindowSpec
 
-DEMONSTRATIONS, ONLINE = "demonstrations", "online"
 BASE_ACTION, ARM = "policy/base_action", "policy/arm"
 
 
@@ -79,6 +78,7 @@ class Residual:
         )
         self.policy, self.networks, self.hand_over, self.seed = policy, policy.networks, hand_over, seed
         self.actor_start, self._imitation = actor_start, Imitation(imitation, imitation_steps, demonstrations)
+        self.pretrains = bool(self._imitation)
         self._bounds = attainable_returns(reward_scale, reward_shift, discount)
         view = transition_view(self.networks.reads, n_step, discount, reward_scale, reward_shift)
         self._views: dict[str, ReplayView | WindowSpec] = {ONLINE: replace(view, extras=(BASE_ACTION, ARM))}
@@ -92,7 +92,8 @@ class Residual:
         return self._views
 
     def update(self, batches: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
-        """Batches {view: {key: [G, B/2, ...]}} as ReplaySampler gives them, G critic steps.
+        """Batches {view: {key: [G, B/2, ...]}} as ReplaySampler gives them, G critic steps; demonstrations alone will
+        do before anything has acted.
 
         Raises as ``over`` of CorrectionTraining does.
         """
@@ -138,8 +139,7 @@ class Residual:
             loss = -values.mean()
             metrics = {"actor_loss": loss.detach(), "residual": by.detach().abs().mean()}
             if self._imitation:
-                shown = networks.tangent.between(base, batch["action"]).flatten(1)
-                error = (by - shown)[len(by) // 2 :].square().sum(dim=-1).mean()
+                error = self.training.imitation_error(by, base, batch)
                 loss = loss + self._imitation.at(self.training.step) * error
                 metrics["imitation_error"] = error.detach()
             self.training.descend_actor(loss)

@@ -54,8 +54,7 @@ class LearnerService:
     def run(self) -> None:
         """Learn; interrupted, it saves first and raises again. Actors hear ``stop`` at the end."""
         training = self.training
-        training.replay.refresh()
-        training.publish()
+        training.begin()
         try:
             while not self._done():
                 self._round()

@@ -96,6 +96,19 @@ def test_what_makes_the_targets_is_what_acts() -> None:
     torch.testing.assert_close(targets, expected)
 
 
+def test_edits_imitate_what_was_demonstrated_of_any_candidate() -> None:
+    """Edits up to 0.2 and chunks shown 0.1 beside both candidates: an error of 0.5 squared in both components."""
+    drawn = batch(rows=64)
+    candidates = drawn["policy/candidates"]
+    candidates[:, :, 1] = candidates[:, :, 0]
+    drawn["action"] = candidates[:, :, 0] + 0.1
+    demonstrations = {key: value for key, value in drawn.items() if key != "policy/arm"}
+    learner = make(demonstrations=True, imitation=5.0, actor_learning_rate=3e-3, averaging=0.0)
+    errors = [learner.update({"demonstrations": demonstrations})["imitation_error"] for _ in range(100)]
+    assert errors[0] == pytest.approx(A * 0.5**2, rel=1e-4)
+    assert errors[-1] < 0.1 * errors[0]
+
+
 def test_edits_learn_where_the_value_rises() -> None:
     """Reward for the sum of a chunk: edits of any of the base's candidates come to be positive."""
     learner = make(learning_rate=3e-3, actor_learning_rate=3e-3)

@@ -7,6 +7,7 @@ spans.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from robot_rl.learning.rlpd import Rlpd
 from robot_rl.learning.training_run import TrainingRun, read_rows
 from robot_rl.learning.update_ratio import UpdateRatio
 from robot_rl.transport.local import LocalTransport
-from robot_rl.types import Array, EpisodeEnd, Phase
+from robot_rl.types import Array, EpisodeEnd, Phase, ReplayView
 from tests.data.recorded_rows import make_row, make_spec
 
 SPEC = make_spec(cameras={})
@@ -280,3 +281,73 @@ def test_a_learner_that_needs_demonstrations_says_so(store: EpisodeStore) -> Non
         OnlineReplay(learner.views, store, None, batch=4)
     with pytest.raises(ConfigError, match="multiple of 2"):
         OnlineReplay(learner.views, store, store, batch=5)
+
+
+class Noting:
+    """A learner that notes of what its batches were, and when."""
+
+    pretrains = True
+
+    def __init__(self) -> None:
+        view = ReplayView(observation=("obs/arm0/joint_position",))
+        self.views = {"online": view, "demonstrations": view}
+        self.seen: list[tuple[str, ...]] = []
+
+    def update(self, batches: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, float]:
+        self.seen.append(tuple(batches))
+        return {"loss": 0.0}
+
+    def acting_state(self) -> dict[str, torch.Tensor]:
+        return {"updates": torch.tensor(float(len(self.seen)))}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.acting_state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def beginning(
+    store: EpisodeStore, folder: Path, demonstrations: EpisodeStore | None, learner: Any, resume: bool = False
+) -> OnlineTraining:
+    replay = OnlineReplay(learner.views, store, demonstrations, batch=4, corrections_only=demonstrations is None)
+    return OnlineTraining(
+        learner,
+        replay,
+        UpdateRatio(2.0, 2.0),
+        TrainingRun(folder, resume=resume),
+        OnlineSchedule(group=2, pretrain=6),
+        Provenance({"_target_": "policies.gaussian.GaussianPolicy", "hidden": [8]}, SPEC, {}),
+        LocalTransport(store),
+    )
+
+
+def test_a_new_run_learns_from_demonstrations_first_and_owes_nothing(store: EpisodeStore, tmp_path: Path) -> None:
+    demonstrations = EpisodeStore.create(tmp_path / "demos", spec=SPEC)
+    record(demonstrations, 5, success=True, terminated=True)
+    learner = Noting()
+    training = beginning(store, tmp_path / "run", demonstrations, learner)
+    training.begin()
+    assert learner.seen == [("demonstrations",)] * 3  # six critic steps by groups of two
+    published = training.transport.latest()  # type: ignore[attr-defined]
+    assert (published.tensors["updates"], published.version, training.ratio.updates) == (3.0, 0, 0)
+    record(store, 2)
+    assert training.work() == 4
+    assert learner.seen[3:] == [("online", "demonstrations")] * 2
+    training.save({})
+    training.run.close()
+
+    resumed = Noting()
+    again = beginning(store, tmp_path / "run", demonstrations, resumed, resume=True)
+    again.resume()
+    again.begin()
+    assert resumed.seen == []
+    again.run.close()
+
+
+def test_what_cannot_be_learnt_from_demonstrations_alone_is_refused(store: EpisodeStore, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"pretrain=2.*demonstrations alone"):
+        make_training(store, tmp_path / "run", make_learner(), LocalTransport(store), pretrain=2)
+    training = beginning(store, tmp_path / "none", None, Noting())
+    with pytest.raises(ConfigError, match="without demonstrations"):
+        training.begin()
+    training.run.close()

@@ -169,6 +169,20 @@ def test_demonstrations_are_imitated_by_what_is_missing_to_the_base() -> None:
         make(imitation=1.0)
 
 
+def test_demonstrations_alone_teach_before_anything_has_acted() -> None:
+    """All rows count, not the half that demonstrations are of a batch of two views: the error of both halves falls."""
+    drawn = batch(seed=1)
+    base = drawn["policy/base_action"]
+    drawn["action"] = (base - torch.from_numpy(BIAS))[:, :, None]
+    demonstrations = {key: value for key, value in drawn.items() if key != "policy/arm"}
+    learner = make(demonstrations=True, imitation=5.0, actor_learning_rate=3e-3, averaging=0.0)
+    first = learner.update({"demonstrations": demonstrations})["imitation_error"]
+    assert first == pytest.approx(0.3**2 + 0.4**2)  # in largest residuals, 1 and 0.5
+    errors = [learner.update({"demonstrations": demonstrations})["imitation_error"] for _ in range(150)]
+    assert errors[-1] < 0.01
+    assert learner.pretrains and not make().pretrains
+
+
 def test_a_restored_learner_goes_on_bit_for_bit_with_its_share() -> None:
     first, second = (make(hand_over=HandOver()) for _ in range(2))
     first.hand_over.heard([(True, True)] * 6)  # type: ignore[union-attr]
