@@ -45,7 +45,7 @@ class Reranked:
         candidates: int = 16,
         *,
         temperature: float = 0.0,
-        deviations: float = 2.0,
+        deviations: float = 3.0,
         support: float = 0.75,
         other_base: bool = False,
     ) -> None:
