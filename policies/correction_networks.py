@@ -89,7 +89,7 @@ class CorrectionNetworks:
         by = actor(features.repeat_interleave(many, dim=0), self.seen(placed).flatten(0, 1)).unflatten(0, (-1, many))
         return self.corrected(placed, (by + noise).clamp(-1.0, 1.0))
 
-    def values(self, critic: nn.Module, features: Tensor, actions: Tensor) -> Tensor:
+    def values(self, critic: Callable[[Tensor, Tensor], Tensor], features: Tensor, actions: Tensor) -> Tensor:
         """What the members of ``critic`` say of C actions for each row [B, C, h, A] at features [B, F], [E, B, C]."""
         many = actions.shape[1]
         values = critic(features.repeat_interleave(many, dim=0), self.seen(actions).flatten(0, 1))

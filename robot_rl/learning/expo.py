@@ -6,6 +6,7 @@ the actor drew and recorded there, and their edits. So no update samples the bas
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,7 +33,7 @@ class Expo:
 
     Args:
         policy: policies.edited; its base is not asked, its samples are in the batches.
-        subset: M target critics, drawn anew, whose least makes a target; all of them choose what it is of.
+        subset: M target critics, drawn anew, who choose the chunk that a target is of, and whose least makes it.
         discount: per control step, whatever a chunk's length.
         learning_rate, actor_learning_rate: of critics and of the edits.
         polyak, averaging: of target critics and of what acts, see CorrectionTraining.
@@ -122,13 +123,14 @@ class Expo:
 
     @torch.no_grad()
     def targets(self, batch: Mapping[str, Tensor], ahead: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """r + bootstrap * least of the ``chosen`` target critics at the chunk that would act at s', [B], within
-        attainable returns; and how often that is an edited one."""
+        """r + bootstrap * least of the ``chosen`` target critics at the chunk that they would have act at s', [B],
+        within attainable returns; and how often that is an edited one."""
         networks, proposals = self.networks, batch[f"{NEXT}{CANDIDATES}"]
         edited = networks.edited(self.training.slow, ahead, proposals, torch.zeros((), device=networks.device))
-        values = networks.values(self.training.critics.target, ahead, torch.cat((proposals, edited), dim=1))
+        judges = functools.partial(self.training.critics.target, chosen=chosen)
+        values = networks.values(judges, ahead, torch.cat((proposals, edited), dim=1))
         index = best_candidate(values, self._deviations)
-        least = values[chosen][:, torch.arange(len(index)), index].amin(dim=0)
+        least = values[:, torch.arange(len(index)), index].amin(dim=0)
         target = (batch["reward"] + batch["bootstrap"] * least).clamp(*self._bounds)
         return target, (index >= proposals.shape[1]).float().mean()
 
