@@ -1,7 +1,7 @@
 """One weak base, several ways to make it better by acting (learning.md, sections 6 and 7). Resumable.
 
-    python -m tests.benchmarks.steering task=peg_insert|lift base=runs/<base> [root=.] [methods=rlpd,residual,dsrl]
-        [seeds=3] [steps=60000] [residual_steps=100000] [episodes=100] [jobs=2] [choosing=50]
+    python -m tests.benchmarks.steering task=peg_insert|lift base=runs/<base> [root=.] [methods=rlpd,residual,expo,dsrl]
+        [seeds=3] [steps=<see STEPS>] [episodes=100] [jobs=2] [choosing=50]
 
 The base is one of ``python -m tests.benchmarks.base``, whose evaluations are taken: 1,000 episodes of it, 200 of every
 control. Each method learns with ``seeds`` training seeds in a lockstep session of its own, of one thread, ``jobs`` at a
@@ -21,6 +21,7 @@ killed one goes on from its checkpoint. The last line is JSON: task, base, figur
     behaviour_worst        lowest success of 100 training episodes in a row, training seeds pooled by control step
     dips                   whether pooled_worst is below base - 0.10 or behaviour_worst below base - 0.15
     failed_training_episodes           of all training seeds, up to steps_to_90 (to the end where there is none)
+    failed_by_learning     those of them that the hand-over had not given to the base
     gate_open              share of control steps that were not the base's, over the last tenth of a session
     forced_open            success at the points with the hand-over and its gate forced open, training seeds pooled
     seeds, p50_ms, p99_ms, calls_per_plan, core_minutes   core_minutes of learning, CPU time, all training seeds
@@ -56,13 +57,14 @@ METHODS = {  # what is special in the session of each
     "dsrl": ["algorithm=dsrl", "policy.base.learning_precision=bfloat16"],
     "dsrl_sac": ["algorithm=dsrl_sac"],
 }
+STEPS = dict.fromkeys(METHODS, 60_000) | {"dsrl": 20_000, "dsrl_sac": 20_000}  # control steps, at most
 POINTS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # of the steps
 POINT_SEED, POINT_EPISODES = 300_000, 100
 POINTS_FILE = "points.jsonl"  # in a session's run
 
 
 def main(arguments: Mapping[str, str]) -> dict[str, Any]:
-    task, methods = arguments.get("task", ""), arguments.get("methods", "rlpd,residual,dsrl").split(",")
+    task, methods = arguments.get("task", ""), arguments.get("methods", "rlpd,residual,expo,dsrl").split(",")
     if task not in TASKS or "base" not in arguments:
         raise ConfigError("task= and base= must be given", remedy=valid_choices(task, TASKS))
     for method in methods:
@@ -97,7 +99,7 @@ def alone(arguments: Mapping[str, str], method: str, seed: int) -> None:
 def session(root: Path, task: str, base: Path, method: str, seed: int, arguments: Mapping[str, str]) -> dict[str, Any]:
     """Learn up to each point and evaluate what would be deployed there; what it took, and the final score."""
     name = f"steering_{task}_{method}_seed{seed}"
-    steps = int(arguments.get("residual_steps" if method == "residual" else "steps", _budget(method)))
+    steps = int(arguments.get("steps", STEPS[method]))
     demos = read_manifest(find_checkpoint(base))["data"]["dataset"]
     words = [f"task={TASKS[task]}", f"root={root}", f"demos={demos}", f"name={name}", f"seed={seed}", *METHODS[method]]
     words += [] if method == "rlpd" else [f"base={base}"]
@@ -127,10 +129,6 @@ def session(root: Path, task: str, base: Path, method: str, seed: int, arguments
         "core_minutes": sum(found["core_s"] for found in points) / 60,
         **final(root, run, int(arguments.get("episodes", "100"))),
     }
-
-
-def _budget(method: str) -> int:
-    return 100_000 if method == "residual" else 60_000
 
 
 def point(root: Path, run: Path, until: int, forced: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from robot_rl.data.store import EpisodeStore
+from robot_rl.data.tables import EpisodeTable
 from robot_rl.learning.training_run import read_rows
 from robot_rl.runtime.scores import EvaluationReport
 from robot_rl.runtime.statistics import bootstrap_mean, clopper_pearson
@@ -53,6 +54,7 @@ def of_method(rows: Rows, base: float, control: EvaluationReport) -> dict[str, A
         "behaviour_worst": round(behaviour, 4),
         "dips": min(pooled) < base - POINT_DROP or behaviour < base - WINDOW_DROP,
         "failed_training_episodes": sum(row["failed"] for row in rows),
+        "failed_by_learning": sum(failed_by_learning(row) for row in rows),
         "gate_open": gate_open(rows),
         "forced_open": [round(value, 4) for value in pooled_points(rows, "forced_open")],
         "seeds": sorted(row["seed"] for row in rows),
@@ -91,6 +93,20 @@ def worst_window(rows: Rows) -> float:
     won = np.cumsum([0, *(success for _, success in sorted(episodes))])
     size = min(WINDOW, len(episodes))
     return float((won[size:] - won[:-size]).min() / size)
+
+
+def failed_by_learning(row: Mapping[str, Any]) -> int:
+    """Failed training episodes of one seed that were not given to the base, up to steps_to_90."""
+    if row["method"] == "rlpd":
+        return int(row["failed"])
+    table = EpisodeTable(["policy/arm"])
+    table.update(EpisodeStore.open(Path(row["run"]) / "store", recover=False))
+    steps, failed = 0, 0
+    for first, last, told in zip(table.first, table.first[1:] - 1, table.summaries, strict=False):
+        steps += last - first
+        if steps <= (row["steps_to_90"] or np.inf) and told is not None and not told.success:
+            failed += bool(table["policy/arm"][first:last].any())
+    return failed
 
 
 def gate_open(rows: Rows) -> float | None:
