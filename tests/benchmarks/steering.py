@@ -6,7 +6,8 @@
 The base is one of ``python -m tests.benchmarks.base``, whose evaluations are taken: 1,000 episodes of it, 200 of every
 control. Each method learns with ``seeds`` training seeds in a lockstep session of its own, of one thread, ``jobs`` at a
 time; DSRL makes 10 critic steps and 5 distillations for a plan of four control steps, the others 2 critic steps for
-each control step, with four critics of which two make a target. A session is halted at eight points fixed in advance,
+each control step, with four critics of which two make a target. ``rlpd`` is the task's recipe, which imitates
+demonstrations beside what critics say; ``rlpd_alone`` is without that, as published. A session is halted at eight points fixed in advance,
 four of them in its first 30 %, and what it would deploy there is evaluated on 100 seeds from 300000; it ends early
 once three evaluations in a row on ``choosing`` seeds from 200000 reach 0.95, pooled. The checkpoint with the best of
 these is then scored on ``episodes`` seeds from 100000. Finished sessions stand in <root>/runs/steering/<task>.jsonl, a
@@ -52,11 +53,13 @@ from tests.benchmarks.steering_summary import plot, summary
 
 METHODS = {  # what is special in the session of each
     "rlpd": ["algorithm=rlpd", "algorithm.critic.members=4"],
+    "rlpd_alone": ["algorithm=rlpd", "algorithm.critic.members=4", "algorithm.imitation=0"],
     "residual": ["algorithm=residual", "policy.critic.members=4"],
     "expo": ["algorithm=expo", "policy.critic.members=4"],
     "dsrl": ["algorithm=dsrl", "policy.base.learning_precision=bfloat16"],
     "dsrl_sac": ["algorithm=dsrl_sac"],
 }
+WITHOUT_BASE = ("rlpd", "rlpd_alone")
 STEPS = dict.fromkeys(METHODS, 60_000) | {"dsrl": 20_000, "dsrl_sac": 20_000}  # control steps, at most
 POINTS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)  # of the steps
 POINT_SEED, POINT_EPISODES = 300_000, 100
@@ -102,7 +105,7 @@ def session(root: Path, task: str, base: Path, method: str, seed: int, arguments
     steps = int(arguments.get("steps", STEPS[method]))
     demos = read_manifest(find_checkpoint(base))["data"]["dataset"]
     words = [f"task={TASKS[task]}", f"root={root}", f"demos={demos}", f"name={name}", f"seed={seed}", *METHODS[method]]
-    words += [] if method == "rlpd" else [f"base={base}"]
+    words += [] if method in WITHOUT_BASE else [f"base={base}"]
     words += [f"first_seed={1000 + 10_000 * seed}", f"evaluate_episodes={arguments.get('choosing', '50')}"]
     words += [f"evaluate_every={max(steps // 24, 1)}", "stop_success=0.95", "resume=true"]
     run = root / "runs" / name
@@ -116,7 +119,7 @@ def session(root: Path, task: str, base: Path, method: str, seed: int, arguments
         began = time.process_time()
         run_command("session", [*words, f"steps={until}"])
         core_s = time.process_time() - began  # what a kill cost before is not in it
-        append(run / POINTS_FILE, {**point(root, run, until, forced=method != "rlpd"), "core_s": core_s})
+        append(run / POINTS_FILE, {**point(root, run, until, forced=method not in WITHOUT_BASE), "core_s": core_s})
     points, evaluations = read_rows(run / POINTS_FILE), read_rows(run / "evaluations.jsonl")
     reached = steps_to(evaluations, 0.9)
     counted = training_episodes(EpisodeStore.open(run / "store"), reached)

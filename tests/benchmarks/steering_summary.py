@@ -97,7 +97,7 @@ def worst_window(rows: Rows) -> float:
 
 def failed_by_learning(row: Mapping[str, Any]) -> int:
     """Failed training episodes of one seed that were not given to the base, up to steps_to_90."""
-    if row["method"] == "rlpd":
+    if row["method"].startswith("rlpd"):
         return int(row["failed"])
     table = EpisodeTable(["policy/arm"])
     table.update(EpisodeStore.open(Path(row["run"]) / "store", recover=False))
@@ -133,7 +133,7 @@ def plot(path: Path, task: str, rows: Rows, base: float) -> Path:
             at = [point["step"] for point in row["points"]]
             axes.plot(at, [point["deployed"] for point in row["points"]], color=f"C{number}", linewidth=0.6, alpha=0.5)
         at = max((row["points"] for row in mine), key=len)
-        start = 0.0 if method == "rlpd" else base
+        start = 0.0 if method.startswith("rlpd") else base
         steps, success = [0, *(point["until"] for point in at)], [start, *pooled_points(mine, "deployed")]
         axes.plot(steps, success, color=f"C{number}", marker=".", label=f"{method} ({len(mine)} seeds)")
     axes.set(xlabel="control steps", ylabel="success", ylim=(-0.02, 1.02), title=task)
