@@ -10,10 +10,10 @@ each control step, with four critics of which two make a target. ``rlpd`` is the
 demonstrations beside what critics say; ``rlpd_alone`` goes without that, as published.
 
 A session is halted at eight points fixed in advance, four of them in its first 30 %, and what it would deploy there is
-evaluated on 100 seeds from 300000; it ends early once three evaluations in a row on ``choosing`` seeds from 200000 reach
-0.95, pooled. The checkpoint with the best of these is then scored on ``episodes`` seeds from 100000. Finished sessions
-stand in <root>/runs/steering/<task>.jsonl, a killed one goes on from its checkpoint. The last line is JSON: task, base,
-figure, and by method
+evaluated on 100 seeds from 300000; it ends early once three evaluations in a row on ``choosing`` seeds from 200000
+reach 0.95, pooled. The checkpoint with the best of these is then scored on ``episodes`` seeds from 100000. Finished
+sessions stand in <root>/runs/steering/<task>.jsonl, a killed one goes on from its checkpoint. The last line is JSON:
+task, base, figure, and by method
     base, best_control     success of the base on 1,000 seeds, of its best control on 200
     final, interval        success on ``episodes`` fresh seeds per training seed, Clopper-Pearson 95 %
     gain_over_control, gain_interval   on the seeds that both have, bootstrap 95 % over reset seeds
